@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to a view of a disk at one instant.
+
+Each is a context manager: entering it makes the view, leaving it gives the
+guest back exactly as it was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from oslo_config import cfg
+
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.workspace import Workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What a capture works with."""
+
+    conf: cfg.ConfigOpts
+    journal: Journal
+    workspace: Workspace
+    quiesce: Quiesce
+    progress: Progress
+    cancellation: Cancellation
+
+
+class Capture(Protocol):
+    """One way to a view."""
+
+    def __call__(
+        self, guest: Guest, plan: Plan, means: Means
+    ) -> AbstractContextManager[Layer]:
+        """
+        :returns: the image that holds the view, readable inside the context
+        """

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cold way: the disk is read while the guest does not run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import undo
+from nova_snapshot_driver.capture import Means
+from nova_snapshot_driver.domain import HostDevice
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import PowerState
+
+
+@contextlib.contextmanager
+def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
+    """The disk itself; an active guest is saved and stopped meanwhile.
+
+    :raises DomainStarted: somebody started the guest meanwhile
+    :raises QuiesceFailed: quiescing is required and failed
+    """
+    with contextlib.ExitStack() as stack:
+        if plan.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+            means.quiesce.check()
+            stack.enter_context(_suspended(guest, plan, means))
+        yield plan.source
+        if guest.is_active():
+            raise exception.DomainStarted(domain=guest.name)
+
+
+@contextlib.contextmanager
+def _suspended(guest: Guest, plan: Plan, means: Means) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for device in guest.describe().host_devices:
+            stack.enter_context(_detached(guest, device, means))
+        stack.enter_context(means.quiesce.frozen())
+        stack.enter_context(_saved(guest, plan.power_state, means))
+        yield
+
+
+@contextlib.contextmanager
+def _detached(
+    guest: Guest, device: HostDevice, means: Means
+) -> Iterator[None]:
+    """The guest does not have a device of the host inside."""
+    try:
+        guest.detach(
+            device, means.conf.snapshot.guest_timeout, means.cancellation
+        )
+        yield
+    finally:
+        undo.surely(
+            guest.name,
+            f'attach {device.alias}',
+            lambda: guest.attach(device),
+            'Attach the device with "virsh attach-device", or stop the guest '
+            'and start it again.',
+        )
+
+
+@contextlib.contextmanager
+def _saved(
+    guest: Guest, power_state: PowerState, means: Means
+) -> Iterator[None]:
+    """The guest's memory is on disk inside, and the guest is stopped."""
+    try:
+        guest.managed_save(
+            means.conf.snapshot.guest_timeout, means.cancellation
+        )
+        yield
+    finally:
+        undo.surely(
+            guest.name,
+            'start from the managed save',
+            lambda: guest.bring_back(power_state),
+            'Nothing of its memory is lost: start it with "virsh start '
+            f'{guest.name}".',
+        )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud that the command line works for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from keystoneauth1 import exceptions as ksa_exceptions
+from openstack import exceptions as sdk_exceptions
+from openstack.config import loader
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.image import GlanceAccess
+
+
+class BareGlance:
+    """A Glance that asks for no authentication."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def glance_access(self) -> GlanceAccess:
+        return GlanceAccess(self._url.rstrip('/'))
+
+
+class Cloud:
+    """A cloud of ``clouds.yaml`` or of the ``OS_*`` variables."""
+
+    def __init__(self, region: Any) -> None:
+        self._region = region
+        self._session = region.get_session()
+
+    def glance_access(self) -> GlanceAccess:
+        """The way to Glance, with a fresh token where the old one expires.
+
+        :raises CloudUnavailable: Keystone does not answer, or knows no Glance
+        """
+        try:
+            endpoint = self._region.get_session_endpoint('image')
+            token = self._session.get_token()
+        except (
+            ksa_exceptions.ClientException,
+            sdk_exceptions.SDKException,
+        ) as error:
+            raise exception.CloudUnavailable(reason=str(error)) from error
+        if endpoint is None:
+            raise exception.CloudUnavailable(
+                reason='its catalog has no image service'
+            )
+        verify, _certificate = self._region.get_requests_verify_args()
+        return GlanceAccess(
+            endpoint.rstrip('/').removesuffix('/v2'),
+            token=token,
+            cacert=verify if isinstance(verify, str) else None,
+            insecure=verify is False,
+        )
+
+
+def of(arguments: argparse.Namespace) -> BareGlance | Cloud:
+    """The cloud that the arguments and the environment name.
+
+    :raises NoCloud: they name none
+    """
+    if arguments.glance_url:
+        return BareGlance(arguments.glance_url)
+    try:
+        region = loader.OpenStackConfig(
+            app_name='nova-snapshot',
+        ).get_one(cloud=arguments.os_cloud)
+        return Cloud(region)
+    except (
+        ksa_exceptions.ClientException,
+        sdk_exceptions.SDKException,
+    ) as error:
+        raise exception.NoCloud(reason=str(error)) from error

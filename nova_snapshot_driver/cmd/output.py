@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line prints: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
+from rich.progress import TaskProgressColumn
+from rich.progress import TextColumn
+from rich.progress import TimeElapsedColumn
+from rich.progress import TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import progress
+
+STEPS = {
+    'copy': 'Copying the disk, the guest runs on',
+    'extract': 'Writing the image',
+    'upload': 'Uploading to Glance',
+}
+
+
+VERDICT_STYLES = {'ok': 'green', 'note': 'yellow', 'bad': 'bold red'}
+
+
+def print_json(result: Any) -> None:
+    print(json.dumps(result, indent=2))
+
+
+def print_record(record: Mapping[str, str]) -> None:
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(style='bold', no_wrap=True)
+    table.add_column(overflow='fold')
+    for name, value in record.items():
+        table.add_row(name, Text(value))
+    Console().print(table)
+
+
+def print_verdicts(rows: Iterable[tuple[str, str, str]]) -> None:
+    """
+    :param rows: subject, verdict (``ok``, ``note`` or ``bad``), detail
+    """
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(style='bold', no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow='fold')
+    for subject, verdict, detail in rows:
+        table.add_row(
+            subject, Text(verdict, VERDICT_STYLES[verdict]), Text(detail)
+        )
+    Console().print(table)
+
+
+def print_error(error: exception.SnapshotError, form: str) -> None:
+    if form == 'json':
+        print_json({'error': error.to_dict()})
+    message = Text.assemble(('Error: ', 'bold red'), str(error))
+    Console(stderr=True, soft_wrap=True).print(message)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[progress.Progress]:
+    """Bars on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield progress.silent
+        return
+    with Bars(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        yield _Steps(bars)
+
+
+class _Steps:
+    """One bar for each step, from the moment on at which it begins."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        with self._lock:
+            if step not in self._tasks:
+                self._tasks[step] = self._bars.add_task(STEPS[step])
+        self._bars.update(self._tasks[step], completed=done, total=total)

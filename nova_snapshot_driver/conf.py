@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of the driver.
+
+Those of Nova that steer a snapshot are read under Nova's own names, and are
+registered here only where Nova itself is not at hand.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from oslo_config import cfg
+
+snapshot_group = cfg.OptGroup('snapshot', title='Snapshots of instances')
+
+snapshot_opts = [
+    cfg.StrOpt(
+        'path',
+        default='auto',
+        choices=[
+            ('auto', 'live where the guest is active, cold where it is not'),
+            ('mirror', 'live: a block job copies the root disk'),
+            ('cold', 'the guest is suspended while its disk is read'),
+        ],
+        help='The way to the content of the root disk at one instant.',
+    ),
+    cfg.StrOpt(
+        'quiesce',
+        default='auto',
+        choices=[
+            ('auto', 'freeze where it is possible, record where it is not'),
+            ('require', 'fail the snapshot where it is not possible'),
+            ('never', 'leave the guest alone'),
+        ],
+        help="""
+Whether the file systems of a running guest are frozen, by the QEMU guest
+agent, for the instant of the snapshot. What an image or a command asks for
+goes before this option.
+""",
+    ),
+    cfg.StrOpt(
+        'state_directory',
+        default='$state_path/snapshot-driver',
+        help="""
+Where the driver keeps what it must not forget while it changes a domain: the
+definition of a domain that is transient during a live snapshot, with its
+secrets, and the locks. It must outlive a restart of the host.
+""",
+    ),
+    cfg.IntOpt(
+        'quiesce_timeout',
+        default=10,
+        min=1,
+        help="""
+The longest time, in seconds, that the guest agent may take for one answer: to
+say that it is there, to freeze and to thaw. Windows guests thaw by themselves
+after 10 seconds.
+""",
+    ),
+    cfg.IntOpt(
+        'guest_timeout',
+        default=300,
+        min=1,
+        help="""
+The longest time, in seconds, that a guest may take to be suspended, to release
+a device of the host, or to end a block job.
+""",
+    ),
+    cfg.IntOpt(
+        'mirror_timeout',
+        default=7200,
+        min=1,
+        help='The longest time, in seconds, that a live copy may take.',
+    ),
+    cfg.IntOpt(
+        'extract_timeout',
+        default=7200,
+        min=1,
+        help="""
+The longest time, in seconds, that the conversion into the format of the image
+may take. A guest that is suspended waits for it.
+""",
+    ),
+    cfg.IntOpt(
+        'upload_timeout',
+        default=86400,
+        min=1,
+        help="""
+The longest time, in seconds, that the upload may take, all attempts together.
+""",
+    ),
+]
+
+#: Nova's own, as far as they steer a snapshot: name, type and default are
+#: those of Nova 34.
+nova_opts: dict[str, list[cfg.Opt]] = {
+    'DEFAULT': [
+        cfg.StrOpt(
+            'state_path',
+            default='/var/lib/nova',
+            help="Nova's top-level directory for its state.",
+        ),
+        cfg.StrOpt(
+            'instances_path',
+            default='$state_path/instances',
+            help='Where instances are stored on disk.',
+        ),
+        cfg.ListOpt(
+            'non_inheritable_image_properties',
+            default=['cache_in_nova', 'bittorrent'],
+            help="""
+Properties of an image that the image of a snapshot does not inherit.
+""",
+        ),
+    ],
+    'libvirt': [
+        cfg.StrOpt(
+            'connection_uri',
+            default='',
+            help='The libvirt to connect to; empty is qemu:///system.',
+        ),
+        cfg.StrOpt(
+            'snapshots_directory',
+            default='$instances_path/snapshots',
+            help='Where the temporary files of a snapshot lie.',
+        ),
+        cfg.StrOpt(
+            'snapshot_image_format',
+            choices=['raw', 'qcow2', 'vmdk', 'vdi'],
+            help="""
+The format of the image. By default that of the source, and raw for a block
+device.
+""",
+        ),
+        cfg.BoolOpt(
+            'snapshot_compression',
+            default=False,
+            help='Compress images of the format qcow2.',
+        ),
+    ],
+    'glance': [
+        cfg.IntOpt(
+            'num_retries',
+            default=3,
+            min=0,
+            help='How often an upload that failed is tried again.',
+        ),
+    ],
+    'workarounds': [
+        cfg.BoolOpt(
+            'disable_libvirt_livesnapshot',
+            default=False,
+            help='Take cold snapshots alone.',
+        ),
+    ],
+}
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register the options of the driver."""
+    conf.register_group(snapshot_group)
+    conf.register_opts(snapshot_opts, group=snapshot_group)
+
+
+def register_nova_opts(conf: cfg.ConfigOpts) -> None:
+    """Register those of Nova's options, where Nova has not."""
+    for group, opts in nova_opts.items():
+        conf.register_opts(opts, group=group)
+
+
+def load(
+    config_files: Sequence[str] | None = None,
+    overrides: Iterable[tuple[str, str, object]] = (),
+) -> cfg.ConfigOpts:
+    """The configuration of a process that has no Nova.
+
+    :param config_files: nova.conf and kin; None looks in the places where
+        OpenStack keeps them
+    :param overrides: (group, option, value), which go before the files
+    :raises cfg.Error: a file is missing, or a value is not valid
+    """
+    conf = cfg.ConfigOpts()
+    register_opts(conf)
+    register_nova_opts(conf)
+    if config_files is None:
+        config_files = cfg.find_config_files(project='nova')
+    conf(args=[], project='nova', default_config_files=list(config_files))
+    for group, option, value in overrides:
+        conf.set_override(option, value, group=group)
+    return conf
+
+
+def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
+    """The driver's options, for oslo-config-generator."""
+    return [(snapshot_group, copy.deepcopy(snapshot_opts))]

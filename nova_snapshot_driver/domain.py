@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a domain's XML says, as far as a snapshot has to know it.
+
+Source: https://libvirt.org/formatdomain.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from xml.etree import ElementTree
+
+AGENT_CHANNEL = 'org.qemu.guest_agent.0'
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One image of a backing chain."""
+
+    path: str
+    format: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirror:
+    """The target of a block job that copies a disk.
+
+    :ivar path: the file or device that is written, if it is one
+    """
+
+    path: str | None
+    ready: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A disk device of the domain.
+
+    :ivar target: the name in the domain, for example ``vda``
+    :ivar source: the kind of storage: file, block, network or volume
+    :ivar path: the file or block device, None for any other storage
+    :ivar format: the format of the topmost image, as libvirt has it
+    :ivar backing: the images beneath the topmost one, nearest first; known
+        of a running domain alone
+    """
+
+    target: str
+    source: str
+    format: str
+    path: str | None
+    backing: tuple[Layer, ...] = ()
+    encrypted: bool = False
+    mirror: Mirror | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HostDevice:
+    """A device of the host that is passed through to the guest.
+
+    :ivar xml: the device as ``virDomainAttachDeviceFlags`` takes it
+    """
+
+    alias: str
+    xml: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """A domain, as described at one moment.
+
+    :ivar agent_channel: there is a channel for the guest agent
+    :ivar agent_connected: an agent has opened its end of that channel;
+        known of a running domain alone
+    :ivar host_devices: what must be detached before the guest can be saved
+    :ivar project_id: from the metadata that Nova writes, as the next two
+    """
+
+    name: str
+    uuid: str
+    hypervisor: str
+    disks: tuple[Disk, ...]
+    agent_channel: bool = False
+    agent_connected: bool = False
+    host_devices: tuple[HostDevice, ...] = ()
+    project_id: str | None = None
+    user_id: str | None = None
+    base_image: str | None = None
+
+    @property
+    def root_disk(self) -> Disk | None:
+        """The first disk device, as Nova finds it (``find_disk``)."""
+        return self.disks[0] if self.disks else None
+
+    def disk(self, target: str) -> Disk | None:
+        return next((d for d in self.disks if d.target == target), None)
+
+
+def parse(xml: str) -> Domain:
+    """The domain that a document of ``virDomainGetXMLDesc`` describes."""
+    root = ElementTree.fromstring(xml)  # noqa: S314 (libvirt wrote it)
+    channel = root.find(
+        f"devices/channel/target[@type='virtio'][@name='{AGENT_CHANNEL}']"
+    )
+    nova = f'metadata/{{{NOVA}}}instance/{{{NOVA}}}'
+    return Domain(
+        name=root.findtext('name', ''),
+        uuid=root.findtext('uuid', ''),
+        hypervisor=root.get('type', ''),
+        disks=tuple(
+            _disk(disk)
+            for disk in root.iterfind('devices/disk')
+            if disk.get('device', 'disk') == 'disk'
+        ),
+        agent_channel=channel is not None,
+        agent_connected=channel is not None
+        and channel.get('state') == 'connected',
+        host_devices=tuple(
+            _host_device(device)
+            for device in root.iterfind('devices/*')
+            if _is_passed_through(device)
+        ),
+        project_id=_attribute(root, f'{nova}owner/{{{NOVA}}}project', 'uuid'),
+        user_id=_attribute(root, f'{nova}owner/{{{NOVA}}}user', 'uuid'),
+        base_image=_attribute(root, f"{nova}root[@type='image']", 'uuid'),
+    )
+
+
+NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
+
+
+def _attribute(root: ElementTree.Element, path: str, name: str) -> str | None:
+    element = root.find(path)
+    return None if element is None else element.get(name)
+
+
+def _path(element: ElementTree.Element) -> str | None:
+    source = element.find('source')
+    if source is None:
+        return None
+    return source.get('file') or source.get('dev')
+
+
+def _disk(disk: ElementTree.Element) -> Disk:
+    mirror = disk.find('mirror')
+    return Disk(
+        target=disk.find('target').get('dev', ''),  # type: ignore[union-attr]
+        source=disk.get('type', 'file'),
+        format=_attribute(disk, 'driver', 'type') or 'raw',
+        path=_path(disk),
+        backing=_backing(disk),
+        encrypted=disk.find('encryption') is not None
+        or disk.find('source/encryption') is not None,
+        mirror=None
+        if mirror is None
+        else Mirror(_path(mirror), mirror.get('ready') == 'yes'),
+    )
+
+
+def _backing(disk: ElementTree.Element) -> tuple[Layer, ...]:
+    layers = []
+    store = disk.find('backingStore')
+    while store is not None and store.find('source') is not None:
+        layers.append(
+            Layer(
+                path=_path(store) or '',
+                format=_attribute(store, 'format', 'type') or '',
+            )
+        )
+        store = store.find('backingStore')
+    return tuple(layers)
+
+
+def _is_passed_through(device: ElementTree.Element) -> bool:
+    """Whether the device ties the guest's memory to this host.
+
+    PCI devices and mediated devices, and the virtual functions of SR-IOV,
+    which are network interfaces of the type ``hostdev``.
+    """
+    if device.tag == 'hostdev':
+        return device.get('type') in ('pci', 'mdev')
+    return device.tag == 'interface' and device.get('type') == 'hostdev'
+
+
+def _host_device(device: ElementTree.Element) -> HostDevice:
+    return HostDevice(
+        alias=_attribute(device, 'alias', 'name') or '',
+        xml=ElementTree.tostring(device, encoding='unicode'),
+    )

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot of an instance, from the request to the proven image."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snapshot_driver import metadata
+from nova_snapshot_driver import qemu_img
+from nova_snapshot_driver import recovery
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.capture import Capture
+from nova_snapshot_driver.capture import Means
+from nova_snapshot_driver.capture import cold
+from nova_snapshot_driver.capture import mirror
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.image import Context
+from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import make_plan
+from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.target import GlanceImage
+from nova_snapshot_driver.target import OutputFile
+from nova_snapshot_driver.target import Target
+from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.workspace import Workspace
+from nova_snapshot_driver.workspace import require_space
+
+LOG = logging.getLogger(__name__)
+
+# The task states of nova.compute.task_states.
+IMAGE_PENDING_UPLOAD = 'image_pending_upload'
+IMAGE_UPLOADING = 'image_uploading'
+
+CAPTURES: dict[Path, Capture] = {
+    Path.MIRROR: mirror.view,
+    Path.COLD: cold.view,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that has succeeded.
+
+    :ivar size: of the image, in bytes
+    :ivar sha512: of its bytes, as Glance has it too; None for a file
+    :ivar seconds: how long each step took
+    """
+
+    domain: str
+    uuid: str
+    method: str
+    method_reason: str
+    quiesced: bool
+    quiesced_reason: str
+    disk_format: str
+    size: int
+    sha512: str | None
+    seconds: dict[str, float]
+
+
+class SnapshotDriver:
+    """Takes snapshots of the guests of one host.
+
+    :param conf: with the options of ``nova_snapshot_driver.conf`` and Nova's
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, host: Host) -> None:
+        self._conf = conf
+        self._host = host
+        self._journal = Journal(conf.snapshot.state_directory)
+
+    def snapshot(
+        self,
+        context: Context,
+        instance: Instance,
+        image_id: str,
+        update_task_state: Callable[..., Any],
+        progress: Progress = silent,
+        cancellation: Cancellation | None = None,
+    ) -> Snapshot:
+        """Snapshot the root disk of an instance into an image.
+
+        Source: ``nova.virt.driver.ComputeDriver.snapshot``.
+
+        :param image_id: an image that exists in Glance and is queued; it is
+            active and proven afterwards, or deleted where this fails
+        :param update_task_state: called with ``task_state`` and, from the
+            second time on, ``expected_state``
+        :raises SnapshotError: it failed, and the guest is as it was
+        """
+        return self._snapshot(
+            instance,
+            GlanceImage(self._conf, context, image_id),
+            update_task_state,
+            progress,
+            cancellation or Cancellation(),
+        )
+
+    def snapshot_to_file(
+        self,
+        instance: Instance,
+        path: str,
+        progress: Progress = silent,
+        cancellation: Cancellation | None = None,
+    ) -> Snapshot:
+        """Snapshot the root disk of an instance into a file of this host.
+
+        :param path: a file that does not exist
+        :raises SnapshotError: it failed, and the guest is as it was
+        """
+        return self._snapshot(
+            instance,
+            OutputFile(path),
+            lambda **_state: None,
+            progress,
+            cancellation or Cancellation(),
+        )
+
+    def guest(self, domain: str) -> Guest:
+        """The guest of a domain, by name or UUID.
+
+        :raises DomainNotFound: there is none
+        """
+        return recovery.find_guest(self._host, self._journal, domain)
+
+    def _snapshot(
+        self,
+        instance: Instance,
+        target: Target,
+        update_task_state: Callable[..., Any],
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Snapshot:
+        watch = _Stopwatch()
+        with target.discarded_on_failure(), self._guest_of(instance) as guest:
+            target.check()
+            plan = self._plan(instance, guest)
+            with (
+                self._workspace(guest, plan, target) as workspace,
+                self._quiesce(guest, plan) as quiesce,
+            ):
+                update_task_state(task_state=IMAGE_PENDING_UPLOAD)
+                means = Means(
+                    self._conf,
+                    self._journal,
+                    workspace,
+                    quiesce,
+                    progress,
+                    cancellation,
+                )
+                image = Layer(target.staging(workspace), plan.image_format)
+                with CAPTURES[plan.path](guest, plan, means) as view:
+                    watch.lap('capture')
+                    self._extract(view, image, plan, means)
+                    watch.lap('extract')
+                watch.lap('give_back')
+                update_task_state(
+                    task_state=IMAGE_UPLOADING,
+                    expected_state=IMAGE_PENDING_UPLOAD,
+                )
+                proof = target.receive(
+                    image.path,
+                    metadata.of_snapshot(instance, plan, quiesce),
+                    progress,
+                    cancellation,
+                )
+                watch.lap('upload')
+        done = Snapshot(
+            domain=guest.name,
+            uuid=guest.uuid,
+            method=plan.path.value,
+            method_reason=plan.path_reason,
+            quiesced=quiesce.done,
+            quiesced_reason=quiesce.reason,
+            disk_format=plan.image_format,
+            size=proof.size,
+            sha512=proof.sha512,
+            seconds=watch.laps,
+        )
+        LOG.info('Snapshot taken: %s', done)
+        return done
+
+    @contextlib.contextmanager
+    def _guest_of(self, instance: Instance) -> Iterator[Guest]:
+        """The guest, healed, and no other snapshot of it meanwhile."""
+        guest = self.guest(instance.domain)
+        with self._journal.exclusive(guest.uuid, guest.name):
+            recovery.heal(
+                guest,
+                self._journal,
+                self._conf.libvirt.snapshots_directory,
+                self._conf.snapshot.guest_timeout,
+            )
+            yield guest
+
+    def _plan(self, instance: Instance, guest: Guest) -> Plan:
+        plan = make_plan(
+            self._conf, instance, guest.describe(), guest.power_state()
+        )
+        LOG.info('Snapshot of domain %s: %s', guest.name, plan)
+        return plan
+
+    @contextlib.contextmanager
+    def _workspace(
+        self, guest: Guest, plan: Plan, target: Target
+    ) -> Iterator[Workspace]:
+        """A place for the temporary files, with the room that they need."""
+        root = self._conf.libvirt.snapshots_directory
+        with Workspace.open(root, guest.uuid) as workspace:
+            staging = os.path.dirname(target.staging(workspace))
+            delta, image = temporary_bytes(guest, plan)
+            require_space(
+                guest.name, [(workspace.path, delta), (staging, image)]
+            )
+            yield workspace
+
+    def _quiesce(self, guest: Guest, plan: Plan) -> Quiesce:
+        return Quiesce(
+            guest,
+            plan,
+            self._conf.snapshot.quiesce_timeout,
+            self._conf.snapshot.guest_timeout,
+        )
+
+    def _extract(
+        self, view: Layer, image: Layer, plan: Plan, means: Means
+    ) -> None:
+        process.extract(
+            view,
+            image,
+            plan.compress,
+            self._conf.snapshot.extract_timeout,
+            means.progress,
+            means.cancellation,
+        )
+
+
+def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:
+    """The most that the delta and the extracted image may take.
+
+    :raises UnsafeBackingFile: the chain of the source can't be read safely
+    """
+    qemu_img.backing_chain(guest.name, plan.source)
+    live = plan.path is Path.MIRROR
+    delta = guest.allocated_bytes(plan.disk) if live else 0
+    return delta, qemu_img.content_bytes(plan.source)
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of the driver.
+
+An error is a class with a message template, a stable ``code`` and the fields
+that the template names. It is raised with its fields alone::
+
+    raise DomainNotFound(domain='web-1')
+
+It travels between processes as the dictionary of ``to_dict()`` and comes
+back through ``from_dict()``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import ClassVar
+
+
+class SnapshotError(Exception):
+    """A snapshot that can't be made, and what to do about it."""
+
+    code: ClassVar[str] = 'snapshot-failed'
+    template: ClassVar[str] = '{reason}'
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        super().__init__(self.template.format(**fields))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_dict, (self.to_dict(),)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            'code': self.code,
+            'message': str(self),
+            'fields': self.fields,
+        }
+
+
+# The domain and its hypervisor
+
+
+class ConnectionFailed(SnapshotError):
+    code = 'connection-failed'
+    template = (
+        'libvirt at {uri} does not answer: {reason}. Is the daemon running, '
+        'and may this user connect to it? (option [libvirt] connection_uri)'
+    )
+
+
+class DomainNotFound(SnapshotError):
+    code = 'domain-not-found'
+    template = (
+        'There is no domain {domain}. If it was there a moment ago, it was '
+        'deleted, or it was transient and has stopped.'
+    )
+
+
+class HypervisorError(SnapshotError):
+    code = 'hypervisor-error'
+    template = 'Domain {domain}: {operation} failed: {reason}'
+
+
+class HypervisorTimeout(SnapshotError):
+    code = 'hypervisor-timeout'
+    template = (
+        'Domain {domain}: {operation} did not end within {seconds} s '
+        '(option [snapshot] {option}).'
+    )
+
+
+class DomainBusy(SnapshotError):
+    code = 'domain-busy'
+    template = (
+        'Domain {domain} is being snapshotted already. Wait until that has '
+        'ended, or cancel it.'
+    )
+
+
+class ForeignBlockJob(SnapshotError):
+    code = 'foreign-block-job'
+    template = (
+        'Domain {domain} has a block job on {disk} that is not ours '
+        '({job}). It was left alone; wait until it has ended, or end it '
+        'with "virsh blockjob {domain} {disk} --abort".'
+    )
+
+
+class NotSupported(SnapshotError):
+    code = 'not-supported'
+    template = 'Domain {domain} cannot be snapshotted: {reason}'
+
+
+class UnsafeBackingFile(SnapshotError):
+    code = 'unsafe-backing-file'
+    template = (
+        'Domain {domain}: {path} names the backing file {backing} without '
+        'its format, and a format is never guessed from content. Record it '
+        'with "qemu-img rebase -u -F FORMAT -b {backing} {path}" while the '
+        'guest is shut off.'
+    )
+
+
+# The steps of a snapshot
+
+
+class QuiesceFailed(SnapshotError):
+    code = 'quiesce-failed'
+    template = (
+        'Domain {domain} must be quiesced and could not be: {reason}. '
+        'Start or repair qemu-guest-agent in the guest, or do not require '
+        'quiescing.'
+    )
+
+
+class MirrorFailed(SnapshotError):
+    code = 'mirror-failed'
+    template = (
+        'Domain {domain}: the copy of {disk} ended before it was complete: '
+        '{reason}. The guest was given back as it was found.'
+    )
+
+
+class DeviceNotReleased(SnapshotError):
+    code = 'device-not-released'
+    template = (
+        'Domain {domain}: the guest did not release the device {device} '
+        'within {seconds} s (option [snapshot] guest_timeout). Is the guest '
+        'booted, and does it support hot-unplug?'
+    )
+
+
+class DomainStarted(SnapshotError):
+    code = 'domain-started'
+    template = (
+        'Domain {domain} was started while its disk was being read, so what '
+        'was read is no single instant. Take the snapshot again.'
+    )
+
+
+class NotGivenBack(SnapshotError):
+    """An undo failed, however often it was tried: a person has to look."""
+
+    code = 'not-given-back'
+    template = (
+        'Domain {domain} could not be given back as it was found: '
+        '{undo} failed: {reason}. {remedy}'
+    )
+
+
+class NoSpace(SnapshotError):
+    code = 'no-space'
+    template = (
+        '{directory} has {available} MiB free and the snapshot of {domain} '
+        'needs up to {required} MiB. Nothing was touched. Free some space, '
+        'or set [libvirt] snapshots_directory to a larger file system.'
+    )
+
+
+class DirectoryUnusable(SnapshotError):
+    code = 'directory-unusable'
+    template = '{directory} cannot be used: {reason} (option {option}).'
+
+
+class OutputExists(SnapshotError):
+    code = 'output-exists'
+    template = '{path} exists already; it was left alone.'
+
+
+class Cancelled(SnapshotError):
+    code = 'cancelled'
+    template = 'The snapshot was cancelled ({reason}).'
+
+
+# The data plane
+
+
+class CommandFailed(SnapshotError):
+    code = 'command-failed'
+    template = '{command} failed with exit status {status}: {reason}'
+
+
+class CommandMissing(SnapshotError):
+    code = 'command-missing'
+    template = '{command} is not installed. Install the package {package}.'
+
+
+class TransferTimeout(SnapshotError):
+    code = 'transfer-timeout'
+    template = (
+        'The {job} did not end within {seconds} s (option [snapshot] '
+        '{option}).'
+    )
+
+
+class TransferDied(SnapshotError):
+    code = 'transfer-died'
+    template = 'The process of the {job} died ({status}): {reason}'
+
+
+# Glance
+
+
+class GlanceError(SnapshotError):
+    code = 'glance-error'
+    template = 'Glance at {endpoint}: {operation} failed: {reason}'
+
+
+class GlanceUnavailable(GlanceError):
+    """Glance, or the way to it, is broken now and may work later."""
+
+    code = 'glance-unavailable'
+
+
+class ImageNotFound(GlanceError):
+    code = 'image-not-found'
+    template = 'Glance at {endpoint} has no image {image}.'
+
+
+class UploadFailed(SnapshotError):
+    code = 'upload-failed'
+    template = (
+        'The upload of image {image} failed {attempts} times and was given '
+        'up (option [glance] num_retries). The last error: {reason}'
+    )
+
+
+class ImageUnproven(SnapshotError):
+    code = 'image-unproven'
+    template = (
+        'Glance does not hold what was sent as image {image}: {field} is '
+        '{stored}, sent was {sent}.'
+    )
+
+
+class ImageLeftBehind(SnapshotError):
+    code = 'image-left-behind'
+    template = (
+        'The snapshot failed ({cause}), and its image {image} could not be '
+        'deleted: {reason}. Delete it with "openstack image delete {image}".'
+    )
+
+
+class NoCloud(SnapshotError):
+    code = 'no-cloud'
+    template = (
+        'There is no cloud to send the image to: {reason}. Set OS_CLOUD or '
+        'the OS_* variables, name a Glance without authentication with '
+        '--glance-url, or write to a file with --output.'
+    )
+
+
+class CloudUnavailable(SnapshotError):
+    code = 'cloud-unavailable'
+    template = (
+        'The cloud cannot be used: {reason}. Do the OS_* variables or '
+        'clouds.yaml hold the right address and credentials?'
+    )
+
+
+class ConfigurationInvalid(SnapshotError):
+    code = 'configuration-invalid'
+    template = 'The configuration cannot be used: {reason}'
+
+
+def _every_class(
+    root: type[SnapshotError] = SnapshotError,
+) -> dict[str, type[SnapshotError]]:
+    classes = {root.code: root}
+    for subclass in root.__subclasses__():
+        classes.update(_every_class(subclass))
+    return classes
+
+
+def from_dict(error: dict[str, Any]) -> SnapshotError:
+    """The error that ``to_dict()`` described, in this process."""
+    return _every_class()[error['code']](**error['fields'])

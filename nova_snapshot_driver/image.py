@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance, and the images in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+from typing import Protocol
+
+import glanceclient
+import tenacity
+from glanceclient import exc
+
+from nova_snapshot_driver import exception
+
+#: How long an image is tried to be deleted, in seconds.
+DELETE_TIMEOUT = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class GlanceAccess:
+    """The way to Glance.
+
+    :ivar token: None for a Glance without authentication
+    :ivar cacert: a file with the certificates to trust, else the system's
+    :ivar timeout: the seconds of silence after which a request has failed
+    """
+
+    endpoint: str
+    token: str | None = dataclasses.field(default=None, repr=False)
+    cacert: str | None = None
+    insecure: bool = False
+    timeout: float = 60
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class Context(Protocol):
+    """Who asks for a snapshot: the context of a request."""
+
+    def glance_access(self) -> GlanceAccess:
+        """The way to Glance, with a token that is valid now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image as Glance describes it."""
+
+    id: str
+    name: str | None
+    status: str
+    size: int | None
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    properties: dict[str, Any]
+
+
+class Content(Protocol):
+    def read(self, size: int = -1) -> bytes: ...
+
+
+class Glance:
+    """Glance's API, version 2.
+
+    Every method raises ``GlanceUnavailable`` for what may pass, such as a
+    broken connection, ``ImageNotFound``, and ``GlanceError`` for the rest.
+    """
+
+    def __init__(self, access: GlanceAccess) -> None:
+        self.endpoint = access.endpoint
+        self._client = glanceclient.Client(
+            '2',
+            access.endpoint,
+            token=access.token,
+            cacert=access.cacert,
+            insecure=access.insecure,
+            timeout=access.timeout,
+        )
+
+    def create(self, **properties: Any) -> Image:
+        with self._calling('create an image'):
+            return _image(self._client.images.create(**properties))
+
+    def get(self, image: str) -> Image:
+        with self._calling('read the image', image):
+            return _image(self._client.images.get(image))
+
+    def update(self, image: str, **properties: Any) -> None:
+        """Set properties; those that are not named stay."""
+        with self._calling('update the image', image):
+            self._client.images.update(image, **properties)
+
+    def upload(self, image: str, content: Content, size: int) -> None:
+        """Send the data of an image.
+
+        :param size: in bytes; Glance refuses any other number of them
+        """
+        with self._calling('upload', image):
+            self._client.images.upload(image, content, image_size=size)
+
+    def delete(self, image: str) -> None:
+        """See that an image does not exist, for a while if need be."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(
+                exception.GlanceUnavailable
+            ),
+            stop=tenacity.stop_after_delay(DELETE_TIMEOUT),
+            wait=tenacity.wait_exponential(max=5),
+            reraise=True,
+        )
+        with contextlib.suppress(exception.ImageNotFound):
+            attempts(self._delete, image)
+
+    def _delete(self, image: str) -> None:
+        with self._calling('delete the image', image):
+            self._client.images.delete(image)
+
+    @contextlib.contextmanager
+    def _calling(
+        self, operation: str, image: str | None = None
+    ) -> Iterator[None]:
+        try:
+            yield
+        except (exc.ClientException, exc.BaseException, OSError) as error:
+            raise _translated(error)(
+                endpoint=self.endpoint,
+                operation=operation,
+                image=image,
+                reason=str(error).strip() or type(error).__name__,
+            ) from error
+
+
+def _translated(error: Exception) -> type[exception.GlanceError]:
+    match error:
+        case exc.HTTPException(code=404):
+            return exception.ImageNotFound
+        case exc.HTTPException(code=409 | 500 | 502 | 503):
+            return exception.GlanceUnavailable
+        case exc.CommunicationError() | exc.InvalidEndpoint() | OSError():
+            return exception.GlanceUnavailable
+        case _:
+            return exception.GlanceError
+
+
+def _image(record: dict[str, Any]) -> Image:
+    own = {field.name for field in dataclasses.fields(Image)} - {'properties'}
+    known: dict[str, Any] = {name: record.get(name) for name in own}
+    others = {name: record[name] for name in record if name not in own}
+    return Image(**known, properties=others)

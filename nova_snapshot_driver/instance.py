@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a door knows of the instance that is to be snapshotted."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class QuiescePolicy(enum.Enum):
+    """Whether the file systems of a running guest are frozen.
+
+    AUTO freezes where it is possible and records where it was not; REQUIRE
+    fails the snapshot instead; NEVER leaves the guest alone.
+    """
+
+    AUTO = 'auto'
+    REQUIRE = 'require'
+    NEVER = 'never'
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """An instance, or a domain that stands on its own.
+
+    :ivar domain: name or UUID of its libvirt domain
+    :ivar quiesce: what this instance asks for; None leaves it to the
+        option ``[snapshot] quiesce``
+    :ivar guest_agent: whether an agent is to be expected; None leaves it to
+        the channel in the domain
+    :ivar container_format: of the image that the instance was made from
+    """
+
+    domain: str
+    project_id: str | None = None
+    os_type: str | None = None
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+    container_format: str = 'bare'
+    quiesce: QuiescePolicy | None = None
+    guest_agent: bool | None = None

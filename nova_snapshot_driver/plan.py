@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which way a snapshot takes, and why.
+
+Everything is decided here, once, from what is known beforehand and without
+any input or output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import NoReturn
+
+from oslo_config import cfg
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import Disk
+from nova_snapshot_driver.domain import Domain
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.instance import QuiescePolicy
+
+IMAGE_FORMATS = ('raw', 'qcow2', 'vmdk', 'vdi')
+
+
+class PowerState(enum.Enum):
+    """The states in which a guest can be snapshotted."""
+
+    RUNNING = 'running'
+    PAUSED = 'paused'
+    SHUT_OFF = 'shut off'
+    #: Shut off, with its memory in a managed save.
+    SUSPENDED = 'suspended'
+
+
+class Path(enum.Enum):
+    """The ways to a view of the disk at one instant."""
+
+    MIRROR = 'mirror'
+    COLD = 'cold'
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The way of one snapshot.
+
+    :ivar power_state: the state in which the guest is given back
+    :ivar source: the topmost image of the root disk
+    :ivar image_format: the format of the image in Glance
+    :ivar freeze: the guest's file systems are to be frozen
+    :ivar quiesce_required: the snapshot fails where that can't be done
+    """
+
+    path: Path
+    path_reason: str
+    power_state: PowerState
+    disk: Disk
+    source: Layer
+    image_format: str
+    format_reason: str
+    compress: bool
+    freeze: bool
+    quiesce_reason: str
+    quiesce_required: bool
+
+    def __str__(self) -> str:
+        freeze = 'quiesced' if self.freeze else 'not quiesced'
+        compressed = ', compressed' if self.compress else ''
+        return (
+            f'{self.path.value} ({self.path_reason}), '
+            f'{self.image_format}{compressed} ({self.format_reason}), '
+            f'{freeze} ({self.quiesce_reason})'
+        )
+
+
+def make_plan(
+    conf: cfg.ConfigOpts,
+    instance: Instance,
+    domain: Domain,
+    power_state: PowerState,
+) -> Plan:
+    """Decide the way of a snapshot.
+
+    :param domain: the live description of an active domain, else the
+        inactive one
+    :raises NotSupported: this guest has no way to a snapshot
+    :raises QuiesceFailed: quiescing is required and known to be impossible
+    """
+    disk, source = _root_disk(domain)
+    path, path_reason = _path(conf, domain, power_state)
+    image_format, format_reason = _image_format(conf, disk)
+    policy = instance.quiesce or QuiescePolicy(conf.snapshot.quiesce)
+    freeze, quiesce_reason = _freeze(policy, instance, domain, power_state)
+    return Plan(
+        path=path,
+        path_reason=path_reason,
+        power_state=power_state,
+        disk=disk,
+        source=source,
+        image_format=image_format,
+        format_reason=format_reason,
+        compress=conf.libvirt.snapshot_compression and image_format == 'qcow2',
+        freeze=freeze,
+        quiesce_reason=quiesce_reason,
+        quiesce_required=policy is QuiescePolicy.REQUIRE,
+    )
+
+
+def _refuse(domain: Domain, reason: str) -> NoReturn:
+    raise exception.NotSupported(domain=domain.name, reason=reason)
+
+
+def _root_disk(domain: Domain) -> tuple[Disk, Layer]:
+    disk = domain.root_disk
+    if domain.hypervisor not in ('kvm', 'qemu'):
+        _refuse(domain, f'its hypervisor is {domain.hypervisor}, not QEMU.')
+    if disk is None:
+        _refuse(domain, 'it has no disk.')
+    if disk.path is None:
+        _refuse(
+            domain,
+            f'its root disk {disk.target} is on {disk.source} storage, and '
+            'only files and block devices are served.',
+        )
+    if disk.encrypted:
+        _refuse(
+            domain,
+            f'its root disk {disk.target} is encrypted, and its content '
+            'must not reach a temporary file in plain text.',
+        )
+    return disk, Layer(disk.path, disk.format)
+
+
+def _path(
+    conf: cfg.ConfigOpts, domain: Domain, power_state: PowerState
+) -> tuple[Path, str]:
+    forced = conf.snapshot.path
+    if power_state in (PowerState.SHUT_OFF, PowerState.SUSPENDED):
+        if forced == Path.MIRROR.value:
+            _refuse(
+                domain,
+                'the path mirror is forced ([snapshot] path), and the guest '
+                f'is {power_state.value}.',
+            )
+        return Path.COLD, f'the guest is {power_state.value}'
+    if forced == Path.COLD.value:
+        return _suspend(domain, power_state, 'forced by [snapshot] path')
+    if forced == Path.MIRROR.value:
+        return Path.MIRROR, 'forced by [snapshot] path'
+    if conf.workarounds.disable_libvirt_livesnapshot:
+        return _suspend(
+            domain,
+            power_state,
+            '[workarounds] disable_libvirt_livesnapshot',
+        )
+    return Path.MIRROR, f'the guest is {power_state.value}'
+
+
+def _suspend(
+    domain: Domain, power_state: PowerState, reason: str
+) -> tuple[Path, str]:
+    if domain.host_devices and power_state is PowerState.PAUSED:
+        _refuse(
+            domain,
+            'the guest has devices of the host, which must be detached from '
+            'it, and a paused guest releases none. Resume it first.',
+        )
+    return Path.COLD, reason
+
+
+def _image_format(conf: cfg.ConfigOpts, disk: Disk) -> tuple[str, str]:
+    wanted = conf.libvirt.snapshot_image_format
+    if wanted:
+        return wanted, '[libvirt] snapshot_image_format'
+    if disk.source == 'block':
+        return 'raw', 'the source is a block device'
+    if disk.format in IMAGE_FORMATS:
+        return disk.format, 'as the source'
+    return 'qcow2', f'the source is {disk.format}'
+
+
+def _freeze(
+    policy: QuiescePolicy,
+    instance: Instance,
+    domain: Domain,
+    power_state: PowerState,
+) -> tuple[bool, str]:
+    if policy is QuiescePolicy.NEVER:
+        return False, 'not wanted'
+    if power_state is PowerState.SHUT_OFF:
+        return False, 'the guest is shut off, its disk is at rest'
+    obstacle = _obstacle(instance, domain, power_state)
+    if obstacle is None:
+        return True, 'by the guest agent'
+    if policy is QuiescePolicy.REQUIRE:
+        raise exception.QuiesceFailed(domain=domain.name, reason=obstacle)
+    return False, obstacle
+
+
+def _obstacle(
+    instance: Instance, domain: Domain, power_state: PowerState
+) -> str | None:
+    if power_state is not PowerState.RUNNING:
+        return f'the guest is {power_state.value}, its agent cannot answer'
+    if instance.guest_agent is False:
+        return 'the image has no property hw_qemu_guest_agent'
+    if not domain.agent_channel:
+        return 'the domain has no channel for a guest agent'
+    if not domain.agent_connected:
+        return 'no agent is running in the guest'
+    return None

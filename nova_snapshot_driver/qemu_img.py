@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``qemu-img``, as far as it handles metadata and no content.
+
+The format of an image is always given, never probed: whoever writes the
+content of a raw image could choose it otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from oslo_concurrency import processutils
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import Layer
+
+#: A crafted image must not eat the host (as ``nova.privsep.qemu``).
+LIMITS = processutils.ProcessLimits(cpu_time=30, address_space=1 << 30)
+
+TIMEOUT = 120
+
+
+def create_overlay(path: str, size: int, backing: Layer | None) -> None:
+    """Make an empty qcow2 image.
+
+    :param size: the virtual size in bytes
+    :param backing: what it lies on; not opened here
+    """
+    beneath = (
+        ['-u', '-b', backing.path, '-F', backing.format] if backing else []
+    )
+    _run('create', '-q', '-f', 'qcow2', *beneath, path, str(size))
+
+
+def backing_chain(domain: str, image: Layer) -> list[Layer]:
+    """The images beneath an image, nearest first.
+
+    :raises UnsafeBackingFile: one names a backing file without its format
+    """
+    chain: list[Layer] = []
+    layer: Layer | None = image
+    while layer is not None:
+        layer = _backing_of(domain, layer)
+        if layer is not None:
+            chain.append(layer)
+    return chain
+
+
+def content_bytes(image: Layer) -> int:
+    """How much a flat qcow2 image of the same content would take at most."""
+    measured = _query('measure', '-O', 'qcow2', *_in_use(image))
+    return int(measured['required'])
+
+
+def _backing_of(domain: str, layer: Layer) -> Layer | None:
+    if layer.format == 'raw':
+        return None
+    info = _query('info', *_in_use(layer))
+    path = info.get('full-backing-filename', info.get('backing-filename'))
+    if path is None:
+        return None
+    if 'backing-filename-format' not in info:
+        raise exception.UnsafeBackingFile(
+            domain=domain, path=layer.path, backing=path
+        )
+    return Layer(path, info['backing-filename-format'])
+
+
+def _in_use(image: Layer) -> list[str]:
+    """An image that a guest may be writing at this moment."""
+    return ['-U', '-f', image.format, image.path]
+
+
+def _query(command: str, *arguments: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(
+        _run(command, '--output=json', *arguments)
+    )
+    return answer
+
+
+def _run(command: str, *arguments: str) -> str:
+    name = f'qemu-img {command}'
+    try:
+        output, _ = processutils.execute(
+            'qemu-img',
+            command,
+            *arguments,
+            prlimit=LIMITS,
+            timeout=TIMEOUT,
+            env_variables={'LC_ALL': 'C', 'PATH': PATH},
+        )
+    except processutils.ProcessExecutionError as error:
+        raise exception.CommandFailed(
+            command=name,
+            status=error.exit_code,
+            reason=(error.stderr or '').strip(),
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise exception.CommandFailed(
+            command=name, status='-', reason=f'no end within {TIMEOUT} s'
+        ) from error
+    return str(output)
+
+
+PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Freezing and thawing the file systems of a guest, bounded in time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.guest import POLL_INTERVAL
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import PowerState
+
+LOG = logging.getLogger(__name__)
+
+
+class Quiesce:
+    """The stillness of a guest's file systems in one snapshot.
+
+    A freeze that reports a failure may take effect all the same, even after
+    its bound: whoever asks for one owes a thaw. A context of this class is
+    not left before that is paid.
+
+    :ivar done: the file systems were frozen at the instant of the snapshot
+    :ivar reason: why they were, or were not
+    """
+
+    def __init__(
+        self, guest: Guest, plan: Plan, timeout: int, thaw_timeout: int
+    ) -> None:
+        self._guest = guest
+        self._required = plan.quiesce_required
+        self._wanted = plan.freeze
+        self._timeout = timeout
+        self._thaw_timeout = thaw_timeout
+        self._owes_thaw = False
+        self.done = False
+        self.reason = plan.quiesce_reason
+
+    def __enter__(self) -> Quiesce:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thaw()
+
+    @property
+    def possible(self) -> bool:
+        """As far as is known, the file systems can and shall be frozen."""
+        return self._wanted
+
+    def check(self) -> None:
+        """See that the agent answers, before anything is touched.
+
+        :raises QuiesceFailed: it does not, and quiescing is required
+        """
+        if not self._wanted:
+            return
+        try:
+            with self._guest.agent_timeout(self._timeout):
+                self._guest.ping_agent()
+        except exception.HypervisorError as error:
+            self._cannot(error)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The file systems stand still inside, where that was planned.
+
+        :raises QuiesceFailed: they could not be frozen, and it is required
+        """
+        if not self._wanted:
+            yield
+            return
+        try:
+            self._freeze()
+            yield
+        finally:
+            if self.done:
+                self._thaw()
+            else:
+                self._try_to_thaw()
+
+    def _freeze(self) -> None:
+        self._owes_thaw = True
+        try:
+            with self._guest.agent_timeout(self._timeout):
+                self._guest.freeze()
+        except exception.HypervisorError as error:
+            # Not known to be frozen, and so not to be kept waiting either.
+            self._try_to_thaw()
+            self._cannot(error)
+        else:
+            self.done = True
+
+    def _cannot(self, error: exception.HypervisorError) -> None:
+        self._wanted = False
+        self.reason = f'{error.fields["operation"]}: {error.fields["reason"]}'
+        if self._required:
+            raise exception.QuiesceFailed(
+                domain=self._guest.name, reason=self.reason
+            ) from error
+        LOG.warning(
+            'Domain %s is not quiesced: %s', self._guest.name, self.reason
+        )
+
+    def _try_to_thaw(self) -> bool:
+        if not self._owes_thaw:
+            return True
+        try:
+            with self._guest.agent_timeout(self._timeout):
+                self._guest.thaw()
+        except exception.HypervisorError as error:
+            LOG.warning('%s', error)
+            return False
+        except exception.DomainNotFound:
+            pass
+        self._owes_thaw = False
+        return True
+
+    def _thaw(self) -> None:
+        """Thaw, and try again until the agent has done it.
+
+        :raises NotGivenBack: it has not within the bound
+        """
+        deadline = time.monotonic() + self._thaw_timeout
+        while not self._try_to_thaw() and not self._has_stopped():
+            if time.monotonic() > deadline:
+                raise exception.NotGivenBack(
+                    domain=self._guest.name,
+                    undo='thaw',
+                    reason='the guest agent does not answer.',
+                    remedy='Thaw it with "virsh domfsthaw '
+                    f'{self._guest.name}" or reset it.',
+                )
+            time.sleep(POLL_INTERVAL)
+
+    def _has_stopped(self) -> bool:
+        """Whether the guest has stopped, and its frozen state with it."""
+        try:
+            return self._guest.power_state() is PowerState.SHUT_OFF
+        except exception.DomainNotFound:
+            return True
+        except exception.SnapshotError:
+            return False

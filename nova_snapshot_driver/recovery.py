@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Undo what a dead snapshot left behind on a domain."""
+
+from __future__ import annotations
+
+import os
+
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import workspace
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.journal import Journal
+
+LOG = logging.getLogger(__name__)
+
+
+def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
+    """The guest of a domain, even of one that a dead snapshot has lost.
+
+    :param domain: name or UUID
+    :raises DomainNotFound: there is none, and there was none
+    """
+    try:
+        return host.guest(domain)
+    except exception.DomainNotFound:
+        definition = journal.find(domain)
+        if definition is None:
+            raise
+    with journal.exclusive(definition.uuid, definition.name):
+        LOG.warning(
+            'Domain %s stopped while a snapshot that died had it transient; '
+            'it is defined again',
+            definition.name,
+        )
+        host.define(definition)
+        journal.forget(definition.uuid)
+    return host.guest(domain)
+
+
+def heal(guest: Guest, journal: Journal, directory: str, timeout: int) -> None:
+    """Give a domain back as it was before a snapshot that died.
+
+    To be called by the only snapshot of the domain.
+
+    :param directory: ``[libvirt] snapshots_directory``
+    :param timeout: the seconds that a block job may take to end
+    :raises ForeignBlockJob: its root disk has a block job that is not ours
+    """
+    _end_abandoned_copy(guest, directory, timeout)
+    definition = journal.recall(guest.uuid)
+    if definition is not None:
+        if not guest.persistent():
+            LOG.warning('Domain %s is defined again', guest.name)
+            guest.define(definition)
+        journal.forget(guest.uuid)
+    workspace.remove_abandoned(directory, guest.uuid)
+
+
+def _end_abandoned_copy(guest: Guest, directory: str, timeout: int) -> None:
+    disk = guest.describe().root_disk
+    if disk is None or not guest.is_active():
+        return
+    job = guest.block_job(disk)
+    if job is None:
+        return
+    target = disk.mirror.path if disk.mirror else None
+    if target is None or not _lies_in(target, directory):
+        raise exception.ForeignBlockJob(
+            domain=guest.name,
+            disk=disk.target,
+            job=job if target is None else f'{job} to {target}',
+        )
+    LOG.warning(
+        'Domain %s: the copy of %s to %s was left behind and is ended',
+        guest.name,
+        disk.target,
+        target,
+    )
+    guest.abort_block_job(disk, timeout)
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    directory = os.path.realpath(directory)
+    return os.path.commonpath([os.path.realpath(path), directory]) == directory

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the image of a snapshot goes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from typing import Protocol
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.image import Context
+from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What is known of an image that has arrived.
+
+    :ivar sha512: of its bytes; None where nobody else has hashed them
+    """
+
+    size: int
+    sha512: str | None
+
+
+class Target(Protocol):
+    """The destination of one image."""
+
+    def check(self) -> None:
+        """See that it can be sent there, before anything is touched."""
+
+    def discarded_on_failure(self) -> contextlib.AbstractContextManager[None]:
+        """Leave nothing of the image where the context ends in an error."""
+
+    def staging(self, workspace: Workspace) -> str:
+        """The path that the image is to be extracted to."""
+
+    def receive(
+        self,
+        path: str,
+        properties: dict[str, Any],
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        """Take the finished image from its staging path."""
+
+
+class GlanceImage:
+    """An image in Glance, whose record exists."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, context: Context, image: str
+    ) -> None:
+        self._conf = conf
+        self._context = context
+        self._image = image
+
+    def check(self) -> None:
+        self._glance().get(self._image)
+
+    @contextlib.contextmanager
+    def discarded_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as cause:
+            try:
+                self._glance().delete(self._image)
+            except exception.SnapshotError as error:
+                raise exception.ImageLeftBehind(
+                    image=self._image, cause=str(cause), reason=str(error)
+                ) from cause
+            LOG.info('Image %s of the failed snapshot is gone', self._image)
+            raise
+
+    def staging(self, workspace: Workspace) -> str:
+        return workspace.file('image')
+
+    def receive(
+        self,
+        path: str,
+        properties: dict[str, Any],
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        self._glance().update(self._image, **properties)
+        digest = process.upload(
+            path,
+            self._image,
+            self._context.glance_access(),
+            self._conf.glance.num_retries,
+            self._conf.snapshot.upload_timeout,
+            progress,
+            cancellation,
+        )
+        return Proof(os.path.getsize(path), digest)
+
+    def _glance(self) -> Glance:
+        return Glance(self._context.glance_access())
+
+
+class OutputFile:
+    """A file on this host, that appears when it is complete."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)
+        self._draft = f'{self._path}.{secrets.token_hex(4)}.part'
+
+    def check(self) -> None:
+        if os.path.lexists(self._path):
+            raise exception.OutputExists(path=self._path)
+        directory = os.path.dirname(self._path)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise exception.DirectoryUnusable(
+                directory=directory,
+                reason='it is missing or cannot be written',
+                option='--output',
+            )
+
+    @contextlib.contextmanager
+    def discarded_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._draft)
+
+    def staging(self, workspace: Workspace) -> str:
+        return self._draft
+
+    def receive(
+        self,
+        path: str,
+        properties: dict[str, Any],
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        try:
+            # Whoever creates the name owns it: no file is ever replaced.
+            with open(self._path, 'x'):
+                os.replace(path, self._path)
+        except FileExistsError:
+            raise exception.OutputExists(path=self._path) from None
+        return Proof(os.path.getsize(self._path), None)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The temporary files of a snapshot, and the space for them."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from nova_snapshot_driver import exception
+
+MIB = 1 << 20
+
+#: A guest writes on while it is copied, and images have metadata.
+MARGIN = 1.05
+
+
+class Workspace:
+    """A directory that lives as long as one snapshot."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, root: str, uuid: str) -> Iterator[Workspace]:
+        """Make it, and remove it with all that it holds.
+
+        :param root: ``[libvirt] snapshots_directory``
+        :raises DirectoryUnusable: it cannot be written
+        """
+        try:
+            os.makedirs(root, mode=0o711, exist_ok=True)
+            path = tempfile.mkdtemp(prefix=f'{uuid}-', dir=root)
+        except OSError as error:
+            raise exception.DirectoryUnusable(
+                directory=root,
+                reason=error.strerror,
+                option='[libvirt] snapshots_directory',
+            ) from error
+        try:
+            # QEMU, which runs as another user, has to reach the delta in it
+            # and may not list it; the files themselves are 0600.
+            os.chmod(path, 0o701)
+            yield cls(path)
+        finally:
+            shutil.rmtree(path)
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+
+def remove_abandoned(root: str, uuid: str) -> None:
+    """Remove what dead snapshots of a domain left behind."""
+    for path in glob.glob(os.path.join(glob.escape(root), f'{uuid}-*')):
+        shutil.rmtree(path)
+
+
+def free_bytes(directory: str) -> int:
+    """What an ordinary user can still write to a file system."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def require_space(domain: str, needs: Iterable[tuple[str, int]]) -> None:
+    """See that there is room, for needs that may share a file system.
+
+    :param needs: directories, and the bytes that each is to take
+    :raises NoSpace: there is not
+    """
+    by_device: dict[int, tuple[str, int]] = {}
+    for directory, needed in needs:
+        device = os.stat(directory).st_dev
+        _, others = by_device.get(device, (directory, 0))
+        by_device[device] = (directory, others + needed)
+    for directory, needed in by_device.values():
+        required = int(needed * MARGIN)
+        available = free_bytes(directory)
+        if available < required:
+            raise exception.NoSpace(
+                domain=domain,
+                directory=directory,
+                available=available // MIB,
+                required=-(-required // MIB),
+            )
