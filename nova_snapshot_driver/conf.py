@@ -147,6 +147,14 @@ device.
             min=0,
             help='How often an upload that failed is tried again.',
         ),
+        cfg.IntOpt(
+            'timeout',
+            default=600,
+            min=1,
+            help="""
+The seconds of silence after which a request to Glance has failed.
+""",
+        ),
     ],
     'workarounds': [
         cfg.BoolOpt(

@@ -32,7 +32,7 @@ class GlanceAccess:
     token: str | None = dataclasses.field(default=None, repr=False)
     cacert: str | None = None
     insecure: bool = False
-    timeout: float = 60
+    timeout: int = 600
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

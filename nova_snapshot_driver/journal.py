@@ -38,11 +38,7 @@ class Journal:
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise exception.DirectoryUnusable(
-                directory=directory,
-                reason=error.strerror,
-                option='[snapshot] state_directory',
-            ) from error
+            raise self._unusable(error) from error
 
     @contextlib.contextmanager
     def exclusive(self, uuid: str, domain: str) -> Iterator[None]:
@@ -71,19 +67,22 @@ class Journal:
     def remember(self, definition: Definition) -> None:
         """Have a definition on disk, synced, before the domain loses it."""
         entry = {'version': VERSION, **dataclasses.asdict(definition)}
-        with (
-            tempfile.NamedTemporaryFile(
-                'w', encoding='utf-8', dir=self._directory, delete=False
-            ) as draft,
-            contextlib.ExitStack() as undo,
-        ):
-            undo.callback(os.unlink, draft.name)
-            json.dump(entry, draft, indent=2)
-            draft.flush()
-            os.fsync(draft.fileno())
-            os.replace(draft.name, self._path(definition.uuid))
-            undo.pop_all()
-        self._sync_directory()
+        try:
+            with (
+                tempfile.NamedTemporaryFile(
+                    'w', encoding='utf-8', dir=self._directory, delete=False
+                ) as draft,
+                contextlib.ExitStack() as undo,
+            ):
+                undo.callback(os.unlink, draft.name)
+                json.dump(entry, draft, indent=2)
+                draft.flush()
+                os.fsync(draft.fileno())
+                os.replace(draft.name, self._path(definition.uuid))
+                undo.pop_all()
+            self._sync_directory()
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def recall(self, uuid: str) -> Definition | None:
         """The definition that an abandoned snapshot left, if any."""
@@ -122,6 +121,13 @@ class Journal:
             )
             os.replace(path, f'{path}.unreadable')
             return None
+
+    def _unusable(self, error: OSError) -> exception.DirectoryUnusable:
+        return exception.DirectoryUnusable(
+            directory=self._directory,
+            reason=error.strerror,
+            option='[snapshot] state_directory',
+        )
 
     def _path(self, uuid: str) -> str:
         return os.path.join(self._directory, f'{uuid}.json')

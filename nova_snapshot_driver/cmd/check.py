@@ -105,7 +105,7 @@ def _findings(
                 cancellation,
             )
             yield _look('Data plane', probe.extract)
-            yield _glance(arguments, probe)
+            yield _glance(arguments, conf, probe)
         except exception.DirectoryUnusable:
             yield Finding(
                 'Data plane', 'note', 'not tried without a directory'
@@ -200,9 +200,11 @@ class _Probe:
         return f'{access.endpoint}, an image was uploaded, proven and deleted'
 
 
-def _glance(arguments: argparse.Namespace, probe: _Probe) -> Finding:
+def _glance(
+    arguments: argparse.Namespace, conf: cfg.ConfigOpts, probe: _Probe
+) -> Finding:
     try:
-        context = cloud.of(arguments)
+        context = cloud.of(arguments, conf)
     except exception.NoCloud as error:
         return Finding('Glance', 'note', str(error))
     return _look('Glance', lambda: probe.upload(context))

@@ -9,6 +9,7 @@ from typing import Any
 from keystoneauth1 import exceptions as ksa_exceptions
 from openstack import exceptions as sdk_exceptions
 from openstack.config import loader
+from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.image import GlanceAccess
@@ -17,18 +18,19 @@ from nova_snapshot_driver.image import GlanceAccess
 class BareGlance:
     """A Glance that asks for no authentication."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, timeout: int) -> None:
+        self._access = GlanceAccess(url.rstrip('/'), timeout=timeout)
 
     def glance_access(self) -> GlanceAccess:
-        return GlanceAccess(self._url.rstrip('/'))
+        return self._access
 
 
 class Cloud:
     """A cloud of ``clouds.yaml`` or of the ``OS_*`` variables."""
 
-    def __init__(self, region: Any) -> None:
+    def __init__(self, region: Any, timeout: int) -> None:
         self._region = region
+        self._timeout = timeout
         self._session = region.get_session()
 
     def glance_access(self) -> GlanceAccess:
@@ -54,21 +56,24 @@ class Cloud:
             token=token,
             cacert=verify if isinstance(verify, str) else None,
             insecure=verify is False,
+            timeout=self._timeout,
         )
 
 
-def of(arguments: argparse.Namespace) -> BareGlance | Cloud:
+def of(
+    arguments: argparse.Namespace, conf: cfg.ConfigOpts
+) -> BareGlance | Cloud:
     """The cloud that the arguments and the environment name.
 
     :raises NoCloud: they name none
     """
     if arguments.glance_url:
-        return BareGlance(arguments.glance_url)
+        return BareGlance(arguments.glance_url, conf.glance.timeout)
     try:
         region = loader.OpenStackConfig(
             app_name='nova-snapshot',
         ).get_one(cloud=arguments.os_cloud)
-        return Cloud(region)
+        return Cloud(region, conf.glance.timeout)
     except (
         ksa_exceptions.ClientException,
         sdk_exceptions.SDKException,

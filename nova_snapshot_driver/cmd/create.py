@@ -120,7 +120,7 @@ def _snapshot_to_glance(
     driver: SnapshotDriver,
     cancellation: Cancellation,
 ) -> tuple[Snapshot, dict[str, Any]]:
-    context = cloud.of(arguments)
+    context = cloud.of(arguments, conf)
     glance = Glance(context.glance_access())
     guest = driver.guest(arguments.domain)
     domain = guest.describe()

@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, exception.Cancelled):
             return EXIT_CANCELLED
         return 1
+    except OSError as error:
+        unexpected = exception.SnapshotError(reason=str(error))
+        output.print_error(unexpected, arguments.format)
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
