@@ -1,0 +1,49 @@
+# What a person types. Everything else is in tools/ and tox.ini.
+
+python := .venv/bin/python
+tox := .venv/bin/tox
+
+.DEFAULT_GOAL := help
+# The parts share one lab and one log.
+.NOTPARALLEL:
+.PHONY: help demo test unit functional lint docs lab-down clean venv packages lab
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: packages ## Snapshot a running guest, and see the proof
+	@$(python) -m tests.lab.demo
+
+test: lab ## Run all tests: unit and functional
+	@tools/run-tests.sh unit functional
+
+unit: venv ## Run the unit tests
+	@tools/run-tests.sh unit
+
+functional: lab ## Run the functional tests: real guests, a real Glance
+	@tools/run-tests.sh functional
+
+lint: venv ## Check style, types and the sample configuration
+	@$(tox) -q run -e pep8,mypy,genconfig
+
+docs: venv ## Build the documentation and the release notes
+	@$(tox) -q run -e docs,releasenotes
+
+lab-down: ## Stop what the demo and the functional tests have started
+	@[ ! -x $(python) ] || $(python) -m tests.lab down
+
+clean: lab-down ## Remove all that was built and installed in this directory
+	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv
+	rm -rf *.egg-info AUTHORS ChangeLog build cover dist doc/build
+	rm -rf releasenotes/build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+venv:
+	@tools/setup.sh
+
+packages:
+	@tools/setup.sh lab
+
+lab: packages
+	@$(python) -m tests.lab glance install
+	@$(python) -m tests.lab guest build

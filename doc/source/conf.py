@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx configuration of the documentation."""
+
+extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+
+project = 'nova-snapshot-driver'
+copyright = 'nova-snapshot-driver contributors'
+# The documentation is that of the checkout it is built from.
+openstackdocs_auto_version = False
+openstackdocs_auto_name = False
+
+html_theme = 'openstackdocs'

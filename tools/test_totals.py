@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds up suites of tests and ends with the line ``N passed, ...``.
+
+The arguments are files of subunit, one for each suite. Whatever is not known
+to have gone well counts as failed: an unexpected success, a test that never
+ended, and a suite without any test, as it is when it can't be imported.
+"""
+
+import collections
+import pathlib
+import sys
+
+import subunit
+import testtools
+from testtools.testresult.real import TestDict
+
+_MEANINGS = {
+    'success': 'passed',
+    'xfail': 'passed',
+    'skip': 'skipped',
+}
+
+
+def count(stream: pathlib.Path) -> collections.Counter[str]:
+    """The outcomes of one suite."""
+    outcomes: collections.Counter[str] = collections.Counter()
+
+    def on_test(test: TestDict) -> None:
+        outcomes[_MEANINGS.get(test['status'], 'failed')] += 1
+
+    result = testtools.StreamToDict(on_test)
+    with stream.open('rb') as source:
+        # stestr explains itself in plain text where it has no result.
+        reader = subunit.ByteStreamToStreamResult(source, 'plain text')
+        result.startTestRun()
+        reader.run(result)
+        # A test that has not ended by now is reported here.
+        result.stopTestRun()
+    if not outcomes:
+        print(f'{stream.stem}: no test was run, which counts as a failure')
+        outcomes['failed'] = 1
+    return outcomes
+
+
+def main() -> int:
+    streams = [pathlib.Path(argument) for argument in sys.argv[1:]]
+    total = sum(map(count, streams), collections.Counter())
+    print(
+        f'{total["passed"]} passed, {total["failed"]} failed, '
+        f'{total["skipped"]} skipped'
+    )
+    return 1 if total['failed'] or not streams else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
