@@ -493,7 +493,12 @@ class BlockCopy:
 
         :raises MirrorFailed: the job did not end well
         """
-        self._abort()
+        try:
+            self._abort()
+        except (exception.DomainNotFound, exception.HypervisorError):
+            if self._is_gone():
+                self._fail()
+            raise
         if self._status not in (
             libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED,
             libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED,
@@ -502,16 +507,8 @@ class BlockCopy:
 
     def give_up(self) -> None:
         """See that no job is left, however far it came."""
-        if self._ended.is_set():
-            return
-        try:
-            if self._guest.block_job(self._disk) is None:
-                return
-        except (exception.DomainNotFound, exception.HypervisorError):
-            if not self._is_active():
-                return
-            raise
-        self._abort()
+        if not self._is_gone():
+            self._abort()
 
     def _abort(self) -> None:
         with _calling(self._guest.name, 'end the copy of the disk'):
@@ -525,6 +522,11 @@ class BlockCopy:
                 seconds=self._timeout,
                 option='guest_timeout',
             )
+
+    def _is_gone(self) -> bool:
+        if self._ended.is_set() or not self._is_active():
+            return True
+        return self._guest.block_job(self._disk) is None
 
     def _is_active(self) -> bool:
         try:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots of real guests, and what holds after each."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+from oslotest import base
+
+from nova_snapshot_driver import conf
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.driver import Snapshot
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.instance import Instance
+from tests import laws
+from tests.lab.directory import lab_directory
+from tests.lab.disks import Layer
+from tests.lab.evidence import Evidence
+from tests.lab.evidence import examine
+from tests.lab.guest import WitnessGuest
+from tests.lab.hypervisor import Hypervisor
+from tests.lab.options import GuestOptions
+
+#: Seconds. A hanging agent is waited for this long, and no longer.
+QUIESCE_TIMEOUT = 2
+
+
+@functools.cache
+def scratch_directory() -> Path:
+    """The directory of this worker, removed when the worker ends."""
+    root = lab_directory() / 'functional'
+    root.mkdir(exist_ok=True)
+    # The paths of libvirt's sockets have to be short.
+    path = Path(tempfile.mkdtemp(dir=root, prefix=''))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+@functools.cache
+def hypervisor() -> Hypervisor:
+    """The libvirt of this worker; a process can have but one."""
+    return Hypervisor(scratch_directory() / 'hv')
+
+
+class SnapshotTest(base.BaseTestCase):
+    """Tests that share one running guest, and give it back as it was.
+
+    :cvar options: what the guest is like
+    """
+
+    options: ClassVar[GuestOptions]
+    guest: ClassVar[WitnessGuest]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.guest = WitnessGuest(hypervisor(), cls.options)
+        cls.addClassCleanup(cls.guest.discard)
+        cls.guest.boot()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = Path(tempfile.mkdtemp(dir=scratch_directory()))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.snapshots = self.directory / 'snapshots'
+        self.state = self.directory / 'state'
+        self.output = self.directory / 'output'
+        self.output.mkdir()
+
+    @property
+    def connection(self) -> Any:
+        return hypervisor().connection
+
+    def driver(
+        self,
+        connection: Any = None,
+        path: str = 'auto',
+        quiesce: str = 'auto',
+        image_format: str | None = None,
+        compression: bool = False,
+        retries: int = 1,
+        **options: object,
+    ) -> SnapshotDriver:
+        """A driver with the directories of this test.
+
+        :param options: of ``[snapshot]``
+        """
+        configuration = conf.load(
+            [],
+            [
+                ('libvirt', 'snapshots_directory', str(self.snapshots)),
+                ('libvirt', 'snapshot_image_format', image_format),
+                ('libvirt', 'snapshot_compression', compression),
+                ('glance', 'num_retries', retries),
+                ('snapshot', 'state_directory', str(self.state)),
+                ('snapshot', 'path', path),
+                ('snapshot', 'quiesce', quiesce),
+                ('snapshot', 'quiesce_timeout', QUIESCE_TIMEOUT),
+                *(
+                    ('snapshot', name, value)
+                    for name, value in options.items()
+                ),
+            ],
+        )
+        return SnapshotDriver(
+            configuration, Host(connection or self.connection)
+        )
+
+    def snapshot(
+        self, driver: SnapshotDriver, **more: Any
+    ) -> tuple[Snapshot, Layer]:
+        """Snapshot the guest into a file, and see that the laws hold."""
+        image = self.output / 'image'
+        image.unlink(missing_ok=True)
+        snapshot = self.laws_hold(
+            lambda: driver.snapshot_to_file(
+                Instance(self.guest.name), str(image), **more
+            )
+        )
+        return snapshot, Layer(image, snapshot.disk_format)
+
+    def snapshot_fails(
+        self,
+        error: type[exception.SnapshotError],
+        driver: SnapshotDriver,
+        **more: Any,
+    ) -> exception.SnapshotError:
+        """The same, where it fails and leaves nothing behind."""
+        image = self.output / 'image'
+        image.unlink(missing_ok=True)
+        raised: exception.SnapshotError = self.laws_hold(
+            lambda: self.assertRaises(
+                error,
+                driver.snapshot_to_file,
+                Instance(self.guest.name),
+                str(image),
+                **more,
+            )
+        )
+        self.assertEqual([], list(self.output.iterdir()))
+        return raised
+
+    def laws_hold(self, run: Callable[[], Any]) -> Any:
+        """Run something after which the guest has to be as before."""
+        before = laws.Before.of(self.connection, self.guest.name)
+        result = run()
+        self.assertEqual([], self.broken_laws(before))
+        return result
+
+    def broken_laws(self, before: laws.Before) -> list[str]:
+        return laws.differences(
+            self.connection,
+            before,
+            laws.Directories(
+                str(self.snapshots), str(self.state), str(self.output)
+            ),
+            laws.agent_says_frozen
+            if before.state == 'running' and self.options.agent
+            else lambda _domain: None,
+        )
+
+    def examine(self, image: Layer, earliest: int) -> Evidence:
+        """Prove an image.
+
+        :param earliest: the number of a record that was synced before the
+            snapshot was asked for
+        """
+        evidence = examine(image, self.guest.fills)
+        self.assertGreaterEqual(evidence.records, earliest)
+        # The log is at most the one record ahead whose tick is on its way.
+        self.assertLessEqual(evidence.records, self.guest.ticks.last + 1)
+        return evidence

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every call to the real libvirt goes wrong once, and the laws hold.
+
+The same table as in ``tests/unit/test_every_fault.py``, where it is run on a
+fake under many more circumstances.
+"""
+
+from __future__ import annotations
+
+from tests.functional import steps
+from tests.lab.options import GuestOptions
+
+
+class MirrorTest(steps.EveryStep):
+    options = GuestOptions('mirror-steps')
+    path = 'mirror'
+
+
+class ColdTest(steps.EveryStep):
+    options = GuestOptions('cold-steps')
+    path = 'cold'

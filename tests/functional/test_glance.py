@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image arrives in a real Glance, or there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.driver import Snapshot
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.image import Image
+from nova_snapshot_driver.instance import Instance
+from tests.functional import base
+from tests.lab import glance
+from tests.lab import proxy
+from tests.lab.bounded import wait_until
+from tests.lab.disks import Layer
+from tests.lab.options import GuestOptions
+
+MIB = 1 << 20
+
+#: Seconds of silence after which Glance is given up.
+SILENCE = 3
+
+
+class _Context:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def glance_access(self) -> GlanceAccess:
+        return GlanceAccess(self._url, timeout=SILENCE)
+
+
+class GlanceTest(base.SnapshotTest):
+    options = GuestOptions('glance')
+    server: ClassVar[glance.Glance]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = glance.Glance(base.scratch_directory() / 'glance')
+        cls.addClassCleanup(cls.server.discard)
+        cls.server.start()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy = proxy.FaultyProxy(self.server.url)
+        self.proxy.__enter__()
+        self.addCleanup(self.proxy.__exit__, None, None, None)
+        self.images = Glance(GlanceAccess(self.server.url))
+        self.states: list[dict[str, str]] = []
+
+    def take(self, retries: int = 1, **options: Any) -> tuple[Snapshot, Image]:
+        """Snapshot the guest into a new image, which is returned too."""
+        self.image = self.images.create(name='снимок', visibility='private')
+        driver = self.driver(retries=retries, **options)
+        snapshot: Snapshot = self.laws_hold(lambda: self._snapshot(driver))
+        return snapshot, self.images.get(self.image.id)
+
+    def fails(
+        self,
+        error: type[exception.SnapshotError],
+        retries: int = 1,
+        **options: Any,
+    ) -> exception.SnapshotError:
+        """The same, where it fails and leaves no image."""
+        self.image = self.images.create(name='failure', visibility='private')
+        driver = self.driver(retries=retries, **options)
+        raised: exception.SnapshotError = self.laws_hold(
+            lambda: self.assertRaises(error, self._snapshot, driver)
+        )
+        self.assertRaises(
+            exception.ImageNotFound, self.images.get, self.image.id
+        )
+        self.guest.still_counts()
+        return raised
+
+    def _snapshot(self, driver: SnapshotDriver) -> Snapshot:
+        return driver.snapshot(
+            _Context(self.proxy.url),
+            Instance(
+                self.guest.name,
+                project_id='a-project',
+                os_type='linux',
+                kernel_id='a-kernel',
+                ramdisk_id='a-ramdisk',
+            ),
+            self.image.id,
+            lambda **state: self.states.append(state),
+        )
+
+    def downloaded(self, image: Image, disk_format: str) -> Layer:
+        """The bytes that Glance has, from its own store."""
+        [stored] = [
+            file for file in self.server.store_files() if file.name == image.id
+        ]
+        copy = self.output / 'downloaded'
+        copy.write_bytes(stored.read_bytes())
+        return Layer(copy, disk_format)
+
+    def test_proven_byte_for_byte(self) -> None:
+        for path in ('mirror', 'cold'):
+            for disk_format in ('raw', 'qcow2', 'vmdk', 'vdi'):
+                last = self.guest.ticks.last
+                snapshot, image = self.take(
+                    path=path, image_format=disk_format
+                )
+                stored = self.downloaded(image, disk_format)
+                digest = _sha512(stored.path)
+                self.assertEqual('active', image.status)
+                self.assertEqual(snapshot.size, image.size)
+                self.assertEqual(digest, snapshot.sha512)
+                self.assertEqual(digest, image.os_hash_value)
+                self.examine(stored, last)
+                self.images.delete(image.id)
+
+    def test_metadata(self) -> None:
+        _snapshot, image = self.take()
+        expected = {
+            'disk_format': 'qcow2',
+            'container_format': 'bare',
+            'image_location': 'snapshot',
+            'image_state': 'available',
+            'owner_id': 'a-project',
+            'os_type': 'linux',
+            'kernel_id': 'a-kernel',
+            'ramdisk_id': 'a-ramdisk',
+            'snapshot_method': 'mirror',
+            'snapshot_method_reason': 'the guest is running',
+            'snapshot_quiesced': 'true',
+            'snapshot_quiesced_reason': 'by the guest agent',
+        }
+        found = {name: image.properties.get(name) for name in expected}
+        self.assertEqual(expected, found)
+        self.assertEqual('снимок', image.name)
+
+    def test_task_states(self) -> None:
+        self.take()
+        self.assertEqual(
+            [
+                {'task_state': 'image_pending_upload'},
+                {
+                    'task_state': 'image_uploading',
+                    'expected_state': 'image_pending_upload',
+                },
+            ],
+            self.states,
+        )
+
+    def test_size_is_announced(self) -> None:
+        """Glance refuses an image that is shorter than was said."""
+        image = self.images.create(
+            name='short', disk_format='raw', container_format='bare'
+        )
+        self.addCleanup(self.images.delete, image.id)
+        short = self.output / 'short'
+        short.write_bytes(b'short')
+        with short.open('rb') as file:
+            self.assertRaises(
+                exception.GlanceError,
+                self.images.upload,
+                image.id,
+                file,
+                6,
+            )
+
+    # The upload goes wrong
+
+    def test_connection_breaks_once(self) -> None:
+        """The second attempt sends everything, from byte 0.
+
+        Nova's does not: its image is active, and lacks what the first
+        attempt had sent.
+        """
+        self.proxy.inject(proxy.Cut(20 * MIB), times=1)
+        last = self.guest.ticks.last
+        snapshot, image = self.take(image_format='raw')
+        self.assertEqual(
+            [None, 204],
+            [upload.status for upload in self.proxy.uploads],
+        )
+        self.assertEqual(snapshot.size, self.proxy.uploads[1].size)
+        self.examine(self.downloaded(image, 'raw'), last)
+
+    def test_connection_breaks_always(self) -> None:
+        self.proxy.inject(proxy.Cut(10 * MIB))
+        error = self.fails(exception.UploadFailed, retries=2)
+        self.assertEqual(3, error.fields['attempts'])
+        self.assertEqual(3, len(self.proxy.uploads))
+
+    def test_glance_stores_other_bytes(self) -> None:
+        self.proxy.inject(proxy.Flip(30 * MIB))
+        error = self.fails(exception.ImageUnproven)
+        self.assertEqual('os_hash_value', error.fields['field'])
+        self.assertEqual(1, len(self.proxy.uploads))
+
+    def test_glance_refuses(self) -> None:
+        for status in (403, 413):
+            self.proxy.inject(proxy.Answer(status))
+            before = len(self.proxy.uploads)
+            self.fails(exception.GlanceError)
+            self.assertEqual(before + 1, len(self.proxy.uploads))
+
+    def test_glance_is_unavailable_once(self) -> None:
+        self.proxy.inject(proxy.Answer(503), times=1)
+        _snapshot, image = self.take()
+        self.assertEqual('active', image.status)
+
+    def test_glance_is_unavailable(self) -> None:
+        self.proxy.inject(proxy.Answer(503))
+        error = self.fails(exception.UploadFailed)
+        self.assertEqual(2, error.fields['attempts'])
+
+    def test_glance_stalls(self) -> None:
+        self.proxy.inject(proxy.Stall(5 * MIB))
+        self.fails(exception.UploadFailed)
+
+    def test_upload_takes_too_long(self) -> None:
+        self.proxy.inject(proxy.Stall(5 * MIB))
+        self.fails(exception.TransferTimeout, upload_timeout=1)
+
+    def test_image_is_gone(self) -> None:
+        self.image = self.images.create(name='gone')
+        self.images.delete(self.image.id)
+        driver = self.driver()
+        self.laws_hold(
+            lambda: self.assertRaises(
+                exception.ImageNotFound, self._snapshot, driver
+            )
+        )
+
+    def test_image_is_deleted_meanwhile(self) -> None:
+        self._when_uploading(
+            lambda: self.images.delete(self.image.id), proxy.Stall(5 * MIB)
+        )
+        self.fails(exception.SnapshotError)
+
+    def test_glance_dies_and_comes_back(self) -> None:
+        """Its record of the image is stuck, so there is nothing to save."""
+
+        def die_and_come_back() -> None:
+            self.server.kill()
+            self.server.start()
+
+        self._when_uploading(die_and_come_back, proxy.Stall(5 * MIB))
+        self.fails(exception.UploadFailed)
+
+    def test_glance_dies_for_good(self) -> None:
+        """What is left behind is named."""
+        self._when_uploading(self.server.kill, proxy.Stall(5 * MIB))
+        self.image = self.images.create(name='left', visibility='private')
+        driver = self.driver(retries=0)
+        error = self.laws_hold(
+            lambda: self.assertRaises(
+                exception.ImageLeftBehind, self._snapshot, driver
+            )
+        )
+        self.assertIn(f'openstack image delete {self.image.id}', str(error))
+        self.server.start()
+        self.images.delete(self.image.id)
+
+    def _when_uploading(
+        self, happens: Callable[[], object], fault: proxy.Fault
+    ) -> None:
+        """Do something while an upload is on its way."""
+        self.proxy.inject(fault, times=1)
+        seen = len(self.proxy.uploads)
+
+        def watch() -> None:
+            wait_until(
+                lambda: (
+                    len(self.proxy.uploads) > seen
+                    and self.proxy.uploads[seen].size > 5 * MIB
+                ),
+                'the upload to stall',
+                60,
+            )
+            happens()
+            self.proxy.heal()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        self.addCleanup(thread.join)
+
+
+def _sha512(path: Path) -> str:
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha512').hexdigest()

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The disk of a guest, in the shapes that Nova gives it."""
+
+import dataclasses
+from pathlib import Path
+
+from tests.lab.bounded import run
+from tests.lab.options import Shape
+from tests.lab.witness import WitnessImage
+
+_TIMEOUT = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A file of a disk."""
+
+    path: Path
+    format: str
+
+
+def write_disk(
+    shape: Shape, image: WitnessImage, directory: Path
+) -> list[Layer]:
+    """Write a disk of the shape into *directory*.
+
+    The layers below the active one are copies too: a fault of the code under
+    test must not reach the cache.
+
+    :return: its layers, the active one first
+    """
+    base_raw = Layer(directory / 'base', 'raw')
+    base_qcow2 = Layer(directory / 'base', 'qcow2')
+    middle = Layer(directory / 'middle', 'qcow2')
+    disk = directory / 'disk'
+    match shape:
+        case Shape.RAW:
+            _copy(image.base_raw, disk)
+            return [Layer(disk, 'raw')]
+        case Shape.QCOW2:
+            _copy(image.base_qcow2, disk)
+            return [Layer(disk, 'qcow2')]
+        case Shape.RAW_BASE:
+            _copy(image.base_raw, base_raw.path)
+            return [_overlay(disk, base_raw), base_raw]
+        case Shape.CHAIN2:
+            _copy(image.base_qcow2, base_qcow2.path)
+            return [_overlay(disk, base_qcow2), base_qcow2]
+        case Shape.CHAIN3:
+            _copy(image.base_qcow2, base_qcow2.path)
+            _copy(image.middle_qcow2, middle.path)
+            _set_backing(middle, base_qcow2)
+            return [_overlay(disk, middle), middle, base_qcow2]
+
+
+def _copy(source: Path, target: Path) -> None:
+    run(
+        ['cp', '--sparse=always', '--reflink=auto', source, target],
+        timeout=_TIMEOUT,
+    )
+
+
+def _overlay(path: Path, backing: Layer) -> Layer:
+    run(
+        [
+            *('qemu-img', 'create', '-q', '-f', 'qcow2'),
+            *('-b', backing.path, '-F', backing.format, path),
+        ],
+        timeout=_TIMEOUT,
+    )
+    return Layer(path, 'qcow2')
+
+
+def _set_backing(layer: Layer, backing: Layer) -> None:
+    run(
+        [
+            *('qemu-img', 'rebase', '-u', '-f', layer.format),
+            *('-b', backing.path, '-F', backing.format, layer.path),
+        ],
+        timeout=_TIMEOUT,
+    )

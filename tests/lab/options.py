@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest is like."""
+
+import dataclasses
+import enum
+
+
+class Shape(enum.StrEnum):
+    """The files a disk is made of."""
+
+    RAW = 'raw'
+    QCOW2 = 'qcow2'
+    #: an overlay on a raw file: Nova's, with force_raw_images
+    RAW_BASE = 'raw-base'
+    #: an overlay on a qcow2 file
+    CHAIN2 = 'chain2'
+    #: an overlay on an overlay on a qcow2 file
+    CHAIN3 = 'chain3'
+
+
+class Bus(enum.StrEnum):
+    """What the disks are attached to."""
+
+    VIRTIO = 'virtio'
+    IDE = 'ide'
+    SCSI = 'scsi'
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestOptions:
+    """What a guest is like. The machine ``q35`` has no IDE."""
+
+    name: str = 'witness'
+    shape: Shape = Shape.CHAIN2
+    bus: Bus = Bus.VIRTIO
+    #: ``pc`` or ``q35``
+    machine: str = 'pc'
+    #: the cache mode of the disks
+    cache: str = 'writeback'
+    #: whether there is a channel to a guest agent
+    agent: bool = True
+    #: whether there is a second disk that gets each record after the log
+    second_disk: bool = False
+    #: whether libvirt keeps the definition while the guest is shut off
+    persistent: bool = True

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds after every snapshot, whether it has succeeded or failed.
+
+::
+
+    before = Before.of(connection, 'web-1')
+    ...
+    self.assertEqual([], differences(connection, before, directories))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+import libvirt_qemu
+
+_DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+
+#: Seconds in which an agent answers, if it answers at all.
+_AGENT_TIMEOUT = 10
+
+_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: 'running',
+    libvirt.VIR_DOMAIN_BLOCKED: 'running',
+    libvirt.VIR_DOMAIN_PAUSED: 'paused',
+    libvirt.VIR_DOMAIN_SHUTOFF: 'shut off',
+}
+
+
+def agent_says_frozen(domain: Any) -> bool | None:
+    """Whether the guest agent has the file systems frozen.
+
+    :returns: None where no agent answers
+    """
+    # The agent answers this one question while it has them frozen.
+    question = json.dumps({'execute': 'guest-fsfreeze-status'})
+    try:
+        answer = libvirt_qemu.qemuAgentCommand(
+            domain, question, _AGENT_TIMEOUT, 0
+        )
+    except libvirt.libvirtError:
+        return None
+    return bool(json.loads(answer)['return'] == 'frozen')
+
+
+@dataclasses.dataclass(frozen=True)
+class Directories:
+    """Where a snapshot has its files.
+
+    :ivar output: where a snapshot is written that does not go to Glance
+    """
+
+    snapshots: str
+    state: str
+    output: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """What a domain was like.
+
+    :ivar definition: the inactive document, with secrets, canonical; None of
+        a transient domain
+    :ivar state: for example ``running``
+    :ivar saved: it has a managed save
+    :ivar host_devices: what is passed through to the running guest, each as
+        its canonical ``<source>``. libvirt gives a device that is attached
+        again another alias.
+    """
+
+    name: str
+    uuid: str
+    definition: str | None
+    autostart: bool
+    state: str
+    saved: bool
+    host_devices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, connection: Any, name: str) -> Before:
+        """:param name: of a domain that exists"""
+        domain = connection.lookupByName(name)
+        persistent = domain.isPersistent()
+        state, _reason = domain.state()
+        return cls(
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            definition=_canonical(domain.XMLDesc(_DEFINITION))
+            if persistent
+            else None,
+            autostart=bool(domain.autostart()),
+            state=_STATES.get(state, f'state {state}'),
+            saved=bool(domain.hasManagedSaveImage()),
+            host_devices=_host_devices(domain) if domain.isActive() else (),
+        )
+
+
+def differences(
+    connection: Any,
+    before: Before,
+    directories: Directories,
+    is_frozen: Callable[[Any], bool | None] = agent_says_frozen,
+) -> list[str]:
+    """What a snapshot has left otherwise than it found it.
+
+    :param is_frozen: whether the file systems of a domain's guest are
+        frozen, None where that can't be told
+    :returns: sentences for a person; none where all laws hold
+    """
+    return [
+        *_of_domain(connection, before, is_frozen),
+        *_of_directories(directories),
+    ]
+
+
+def _of_domain(
+    connection: Any,
+    before: Before,
+    is_frozen: Callable[[Any], bool | None],
+) -> Iterator[str]:
+    try:
+        after = Before.of(connection, before.name)
+        domain = connection.lookupByName(before.name)
+    except libvirt.libvirtError as error:
+        yield f'the domain is gone: {error}'
+        return
+    yield from _of_definition(before.definition, after.definition)
+    for field in ('uuid', 'autostart', 'state', 'saved'):
+        was, now = getattr(before, field), getattr(after, field)
+        if was != now:
+            yield f'{field} was {was}, and is {now}'
+    if after.state == before.state:
+        for device in sorted({*before.host_devices, *after.host_devices}):
+            was = before.host_devices.count(device)
+            now = after.host_devices.count(device)
+            if was != now:
+                yield f'the guest had {was} of {device}, and has {now}'
+    if domain.isActive():
+        yield from _of_block_jobs(domain)
+        if is_frozen(domain):
+            yield 'the file systems of the guest are frozen'
+
+
+def _of_definition(was: str | None, now: str | None) -> Iterator[str]:
+    if was is not None and now is None:
+        yield 'it was persistent, and is transient'
+    elif was is None and now is not None:
+        yield 'it was transient, and is persistent'
+    elif was != now:
+        lines = difflib.unified_diff(
+            _indented(was), _indented(now), 'before', 'after', lineterm=''
+        )
+        yield 'it is defined otherwise:\n' + '\n'.join(lines)
+
+
+def _of_block_jobs(domain: Any) -> Iterator[str]:
+    root = ElementTree.fromstring(domain.XMLDesc())
+    for disk in root.iterfind('devices/disk'):
+        target = disk.find('target')
+        # A drive without a medium can have no job.
+        if target is None or disk.find('source') is None:
+            continue
+        name = target.get('dev', '')
+        if job := domain.blockJobInfo(name):
+            yield f'{name} has a block job: {job}'
+        if disk.find('mirror') is not None:
+            yield f'{name} has a mirror'
+
+
+def _of_directories(directories: Directories) -> Iterator[str]:
+    for name in _entries(directories.snapshots):
+        yield f'in the snapshots directory: {name}'
+    for name in _entries(directories.state):
+        if not name.endswith('.lock'):
+            yield f'in the state directory: {name}'
+    for name in _entries(directories.output):
+        if name.endswith('.part'):
+            yield f'beside the output: {name}'
+
+
+def _entries(directory: str | None) -> list[str]:
+    if directory is None or not os.path.isdir(directory):
+        return []
+    return sorted(os.listdir(directory))
+
+
+def _host_devices(domain: Any) -> tuple[str, ...]:
+    devices = ElementTree.fromstring(domain.XMLDesc()).find('devices')
+    if devices is None:
+        return ()
+    return tuple(
+        sorted(
+            _canonical(ElementTree.tostring(source, encoding='unicode'))
+            for device in devices
+            if device.tag == 'hostdev' or device.get('type') == 'hostdev'
+            for source in device.iterfind('source')
+        )
+    )
+
+
+def _canonical(xml: str) -> str:
+    return ElementTree.canonicalize(xml, strip_text=True)
+
+
+def _indented(xml: str | None) -> list[str]:
+    root = ElementTree.fromstring(xml or '<nothing/>')
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding='unicode').splitlines()

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance's API, version 2, as far as a snapshot uses it.
+
+It answers requests, and does not care how they come: through requests-mock,
+or through a server that has a socket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+import requests_mock
+
+ENDPOINT = 'http://glance.example.com:9292'
+
+#: The fields that Glance's schema names; all others are properties.
+_FIELDS = (
+    *('id', 'name', 'status', 'visibility', 'protected', 'checksum'),
+    *('os_hash_algo', 'os_hash_value', 'owner', 'size', 'virtual_size'),
+    *('container_format', 'disk_format', 'created_at', 'updated_at', 'tags'),
+    *('direct_url', 'min_ram', 'min_disk', 'self', 'file', 'schema'),
+    *('locations', 'os_hidden'),
+)
+
+_SCHEMA = {
+    'name': 'image',
+    'properties': {name: {} for name in _FIELDS},
+    'additionalProperties': {'type': 'string'},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A request, as it came."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    status: int
+    document: Any = None
+
+
+class Broken(Exception):
+    """The connection breaks; the answer never arrives."""
+
+
+class FakeGlance:
+    """A Glance without authentication.
+
+    :ivar images: the records, by id
+    :ivar content: the data of those that are active
+    :ivar requests: all that came
+    :ivar troubles: what happens instead of a request, by its number from 1
+        on
+    :ivar late_troubles: what becomes of the answer to a request that has had
+        its effect
+    :ivar algorithm: what the content is hashed with
+    """
+
+    def __init__(self) -> None:
+        self.images: dict[str, dict[str, Any]] = {}
+        self.content: dict[str, bytes] = {}
+        self.requests: list[Request] = []
+        self.troubles: dict[int, Callable[[], Answer]] = {}
+        self.late_troubles: dict[int, Callable[[], Answer]] = {}
+        self.algorithm = 'sha512'
+
+    def add(self, **fields: Any) -> str:
+        """Have an image that is queued; returns its id."""
+        image = str(uuid.uuid4())
+        self.images[image] = {
+            'id': image,
+            'name': None,
+            'status': 'queued',
+            'size': None,
+            'checksum': None,
+            'os_hash_algo': None,
+            'os_hash_value': None,
+            'min_disk': 0,
+            'min_ram': 0,
+            'os_hidden': False,
+            'protected': False,
+            'visibility': 'private',
+            'tags': [],
+            'owner': None,
+            'file': f'/v2/images/{image}/file',
+            'schema': '/v2/schemas/image',
+            'created_at': '2026-11-20T09:00:00Z',
+            'updated_at': '2026-11-20T09:00:00Z',
+            **fields,
+        }
+        return image
+
+    def mocked(self, mocker: requests_mock.Mocker) -> None:
+        """Answer the requests that are made through ``requests``."""
+
+        def respond(request: Any, context: Any) -> Any:
+            body = request.body or b''
+            if not isinstance(body, str | bytes):
+                body = b''.join(body)
+            if isinstance(body, str):
+                body = body.encode()
+            try:
+                answer = self.answer(
+                    Request(
+                        request.method, request.path, request.headers, body
+                    )
+                )
+            except Broken as error:
+                raise requests.exceptions.ConnectionError(
+                    'Connection aborted.'
+                ) from error
+            context.status_code = answer.status
+            context.headers['Content-Type'] = 'application/json'
+            return answer.document
+
+        mocker.register_uri(
+            requests_mock.ANY,
+            requests_mock.ANY,
+            json=respond,
+        )
+
+    def answer(self, request: Request) -> Answer:
+        self.requests.append(request)
+        number = len(self.requests)
+        if number in self.troubles:
+            return self.troubles[number]()
+        answer = self._answer(request)
+        if number in self.late_troubles:
+            return self.late_troubles[number]()
+        return answer
+
+    def _answer(self, request: Request) -> Answer:
+        match request.method, request.path.strip('/').split('/'):
+            case 'GET', ['v2', 'schemas', 'image']:
+                return Answer(200, _SCHEMA)
+            case 'POST', ['v2', 'images']:
+                image = self.add(**json.loads(request.body))
+                return Answer(201, self.images[image])
+            case _, ['v2', 'images', image, *_] if image not in self.images:
+                return Answer(404, _error(f'No image found with ID {image}'))
+            case 'GET', ['v2', 'images', image]:
+                return Answer(200, self.images[image])
+            case 'PATCH', ['v2', 'images', image]:
+                return self._patch(image, json.loads(request.body))
+            case 'PUT', ['v2', 'images', image, 'file']:
+                return self._put(image, request)
+            case 'DELETE', ['v2', 'images', image]:
+                del self.images[image]
+                self.content.pop(image, None)
+                return Answer(204)
+        return Answer(404, _error(f'{request.method} {request.path}'))
+
+    def _patch(self, image: str, changes: list[dict[str, Any]]) -> Answer:
+        for change in changes:
+            name = change['path'].strip('/')
+            if change['op'] == 'remove':
+                del self.images[image][name]
+            else:
+                self.images[image][name] = change['value']
+        return Answer(200, self.images[image])
+
+    def _put(self, image: str, request: Request) -> Answer:
+        record = self.images[image]
+        if record['status'] != 'queued':
+            return Answer(409, _error(f'Image status is {record["status"]}'))
+        if not (record.get('disk_format') and record.get('container_format')):
+            return Answer(400, _error('Properties must be set'))
+        said = request.headers.get('x-openstack-image-size')
+        if said is not None and int(said) != len(request.body):
+            return Answer(400, _error('Provided image size is not right'))
+        self.content[image] = request.body
+        record.update(
+            status='active',
+            size=len(request.body),
+            os_hash_algo=self.algorithm,
+            os_hash_value=hashlib.new(
+                self.algorithm, request.body
+            ).hexdigest(),
+        )
+        return Answer(204)
+
+
+def unavailable() -> Answer:
+    """What a proxy says when Glance is not there."""
+    return Answer(503, _error('Service unavailable'))
+
+
+def broken() -> Answer:
+    raise Broken
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {'error': {'message': message}}

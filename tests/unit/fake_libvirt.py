@@ -1,0 +1,681 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt with QEMU, as far as a snapshot can tell.
+
+It stands at the boundary of ``guest.py`` and has the state that a snapshot
+changes. What it refuses, it refuses with the code and the words of libvirt
+9.0.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+from typing import NoReturn
+from xml.etree import ElementTree
+
+import libvirt
+
+from tests.faults import libvirt_error
+from tests.unit import documents
+
+NAME_OF_AGENT = 'org.qemu.guest_agent.0'
+
+MIB = 1 << 20
+
+
+class Agent(enum.Enum):
+    """What the guest agent does."""
+
+    ANSWERS = 'answers'
+    #: It takes every command and answers none.
+    HANGS = 'hangs'
+    ABSENT = 'absent'
+
+
+@dataclasses.dataclass
+class Job:
+    """A block job on one disk.
+
+    :ivar polls: how often it was looked at
+    """
+
+    target: str
+    kind: int = libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY
+    polls: int = 0
+    ready: bool = False
+
+
+class Machine:
+    """What the hypervisor knows of one domain; handles come and go.
+
+    The attributes in the first part are for a test to set.
+
+    :ivar chains: the images beneath a disk, by its target
+    :ivar refusals: how often a call is still to be refused, by its name
+    :ivar polls_until_ready: how often a copy is looked at before it is ready
+    :ivar job_dies_at: the poll at which a copy fails, if it does
+    :ivar job_end: what the event says when a copy is aborted; None for an
+        event that never comes
+    :ivar save_is_held: a managed save waits for this, and is aborted if it
+        is not set
+    :ivar releases: how often the guest is looked at before it has let a
+        device go; None for never
+    :ivar freeze_is_late: a freeze is reported to have failed before it has
+        its effect
+    """
+
+    def __init__(self, connection: FakeConnection, config: str) -> None:
+        self.chains: dict[str, list[tuple[str, str]]] = {}
+        self.agent = Agent.ANSWERS
+        self.refusals: collections.Counter[str] = collections.Counter()
+        self.polls_until_ready = 2
+        self.job_dies_at: int | None = None
+        self.job_end: int | None = libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED
+        self.save_is_held: threading.Event | None = None
+        self.releases: int | None = 2
+        self.freeze_fails = False
+        self.freeze_is_late = False
+
+        root = ElementTree.fromstring(config)
+        self.connection = connection
+        self.name = root.findtext('name', '')
+        self.uuid = root.findtext('uuid', '')
+        self.config: str | None = config
+        self.autostart = False
+        self.live: ElementTree.Element | None = None
+        self.state: int = libvirt.VIR_DOMAIN_SHUTOFF
+        self.saved: Machine.Memory | None = None
+        self.nvram = True
+        self.tpm = True
+        self.agent_timeout: int = (
+            libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+        )
+        self.frozen = False
+        self.jobs: dict[str, Job] = {}
+        self.leaving: dict[str, int] = {}
+        self.save_is_aborted = threading.Event()
+
+    @dataclasses.dataclass
+    class Memory:
+        """The memory of a guest, in a managed save."""
+
+        state: int
+        frozen: bool
+        live: ElementTree.Element
+
+    @property
+    def active(self) -> bool:
+        return self.live is not None
+
+    @property
+    def gone(self) -> bool:
+        return self.config is None and not self.active
+
+    def start(self, state: int = libvirt.VIR_DOMAIN_RUNNING) -> None:
+        """Power it on."""
+        assert self.config is not None
+        self._power_on(ElementTree.fromstring(self.config))
+        self.state = state
+
+    def stop(self) -> None:
+        """Pull its plug. A transient domain is gone then."""
+        self.live = None
+        self.state = libvirt.VIR_DOMAIN_SHUTOFF
+        self.frozen = False
+        self.jobs.clear()
+        self.leaving.clear()
+
+    def xml(self, flags: int) -> str:
+        if flags & libvirt.VIR_DOMAIN_XML_INACTIVE or self.live is None:
+            text = self.config or self._live_xml()
+        else:
+            self._let_devices_go()
+            text = self._live_xml()
+        if not flags & libvirt.VIR_DOMAIN_XML_SECURE:
+            text = documents.without_secrets(text)
+        # libvirt has its own hand.
+        return text.replace('"', "'").replace(' />', '/>')
+
+    def disk(self, target: str) -> ElementTree.Element | None:
+        if self.live is None:
+            return None
+        return next(
+            (
+                disk
+                for disk in self.live.iterfind('devices/disk')
+                if disk.find(f"target[@dev='{target}']") is not None
+            ),
+            None,
+        )
+
+    def host_devices(self) -> list[ElementTree.Element]:
+        """What is passed through, USB devices too."""
+        if self.live is None:
+            return []
+        return [
+            device
+            for device in self.live.iterfind('devices/*')
+            if _prefix(device) == 'hostdev'
+        ]
+
+    def add_device(self, device: ElementTree.Element) -> None:
+        """Plug a device in; libvirt alone names it, whatever its XML says."""
+        assert self.live is not None
+        for old in device.findall('alias'):
+            device.remove(old)
+        prefix = _prefix(device)
+        taken = [
+            int(alias.get('name', '').removeprefix(prefix))
+            for alias in self.live.iterfind('devices/*/alias')
+            if alias.get('name', '').removeprefix(prefix).isdecimal()
+        ]
+        alias = f'{prefix}{max(taken, default=-1) + 1}'
+        ElementTree.SubElement(device, 'alias', name=alias)
+        _devices(self.live).append(device)
+
+    def remove_device(self, alias: str) -> None:
+        assert self.live is not None
+        for device in self.live.findall('devices/*'):
+            if device.find(f"alias[@name='{alias}']") is not None:
+                _devices(self.live).remove(device)
+
+    def keep_silent(self) -> NoReturn:
+        """The agent does not answer, for as long as libvirt waits."""
+        assert self.agent_timeout > 0, 'this call would never return'
+        _agent_is_silent(
+            "guest agent didn't respond to command within "
+            f"'{self.agent_timeout}' seconds"
+        )
+
+    def end_job(self, target: str, status: int | None) -> None:
+        """A block job ends, with its event."""
+        del self.jobs[target]
+        disk = self.disk(target)
+        assert disk is not None
+        disk.remove(disk.find('mirror'))  # type: ignore[arg-type]
+        if status is not None:
+            self.connection.tell(self, target, status)
+
+    def _live_xml(self) -> str:
+        assert self.live is not None
+        return ElementTree.tostring(self.live, encoding='unicode')
+
+    def _power_on(self, root: ElementTree.Element) -> None:
+        root.set('id', '7')
+        devices = _devices(root)
+        self.live = root
+        for device in list(devices):
+            if device.tag == 'emulator':
+                continue
+            devices.remove(device)
+            self.add_device(device)
+        for disk in root.iterfind('devices/disk[@device="disk"]'):
+            target = disk.find('target')
+            assert target is not None
+            chain = self.chains.get(target.get('dev', ''), [])
+            disk.insert(2, documents.backing_store(chain))
+        for target in root.iterfind(
+            f"devices/channel/target[@name='{NAME_OF_AGENT}']"
+        ):
+            absent = self.agent is Agent.ABSENT
+            target.set('state', 'disconnected' if absent else 'connected')
+
+    def _let_devices_go(self) -> None:
+        if self.releases is None:
+            return
+        for alias in list(self.leaving):
+            self.leaving[alias] += 1
+            if self.leaving[alias] > self.releases:
+                del self.leaving[alias]
+                self.remove_device(alias)
+
+
+class FakeConnection:
+    """A ``virConnect``."""
+
+    def __init__(self, version: int = 9_000_000) -> None:
+        self.version = version
+        self.qemu_version = 7_002_022
+        self.machines: dict[str, Machine] = {}
+        self.listeners: dict[int, tuple[str, Callable[..., Any], Any]] = {}
+        self.closed = False
+        self._next_listener = 0
+
+    # For a test
+
+    def add(self, config: str) -> Machine:
+        """Have a domain that is shut off."""
+        machine = Machine(self, config)
+        self.machines[machine.uuid] = machine
+        return machine
+
+    def tell(self, machine: Machine, target: str, status: int) -> None:
+        """Send the event of a block job."""
+        for uuid, callback, opaque in list(self.listeners.values()):
+            if uuid == machine.uuid:
+                callback(
+                    self,
+                    FakeDomain(machine),
+                    target,
+                    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY,
+                    status,
+                    opaque,
+                )
+
+    # As libvirt
+
+    def close(self) -> int:
+        self.closed = True
+        return 0
+
+    def getLibVersion(self) -> int:
+        return self.version
+
+    def getVersion(self) -> int:
+        return self.qemu_version
+
+    def lookupByName(self, name: str) -> FakeDomain:
+        for machine in self.machines.values():
+            if machine.name == name and not machine.gone:
+                return FakeDomain(machine)
+        _no_domain(f"no domain with matching name '{name}'")
+
+    def lookupByUUIDString(self, uuid: str) -> FakeDomain:
+        if len(uuid.replace('-', '')) != 32:
+            raise libvirt_error(libvirt.VIR_ERR_INVALID_ARG, 'Invalid UUID')
+        machine = self.machines.get(uuid)
+        if machine is None or machine.gone:
+            _no_domain(f"no domain with matching uuid '{uuid}'")
+        return FakeDomain(machine)
+
+    def defineXML(self, xml: str) -> FakeDomain:
+        root = ElementTree.fromstring(xml)
+        name, uuid = root.findtext('name', ''), root.findtext('uuid', '')
+        machine = self.machines.get(uuid)
+        for other in self.machines.values():
+            if other.name == name and other.uuid != uuid and not other.gone:
+                raise libvirt_error(
+                    libvirt.VIR_ERR_OPERATION_FAILED,
+                    f"operation failed: domain '{name}' already exists with "
+                    f'uuid {other.uuid}',
+                )
+        if machine is None:
+            machine = self.add(xml)
+        machine.config = xml
+        return FakeDomain(machine)
+
+    def domainEventRegisterAny(
+        self,
+        domain: FakeDomain,
+        event: int,
+        callback: Callable[..., Any],
+        opaque: Any,
+    ) -> int:
+        assert isinstance(domain, FakeDomain), 'libvirt wants its own object'
+        assert event == libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2
+        self._next_listener += 1
+        self.listeners[self._next_listener] = (
+            domain.UUIDString(),
+            callback,
+            opaque,
+        )
+        return self._next_listener
+
+    def domainEventDeregisterAny(self, listener: int) -> None:
+        if self.listeners.pop(listener, None) is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INVALID_ARG,
+                f'invalid argument: callback ID {listener} is not registered',
+            )
+
+
+class FakeDomain:
+    """A ``virDomain``."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    # What it is
+
+    def name(self) -> str:
+        return self._machine.name
+
+    def UUIDString(self) -> str:
+        return self._machine.uuid
+
+    def connect(self) -> FakeConnection:
+        return self._machine.connection
+
+    def state(self) -> list[int]:
+        return [self._known('state').state, 0]
+
+    def isActive(self) -> int:
+        return int(self._known('isActive').active)
+
+    def isPersistent(self) -> int:
+        return int(self._known('isPersistent').config is not None)
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self._known('XMLDesc').xml(flags)
+
+    def hasManagedSaveImage(self) -> int:
+        return int(self._known('hasManagedSaveImage').saved is not None)
+
+    # Its definition
+
+    def autostart(self) -> int:
+        return int(self._known('autostart').autostart)
+
+    def setAutostart(self, autostart: bool) -> int:
+        machine = self._known('setAutostart')
+        if machine.config is None:
+            _invalid('cannot set autostart for transient domain')
+        machine.autostart = autostart
+        return 0
+
+    def undefineFlags(self, flags: int) -> int:
+        machine = self._known('undefineFlags')
+        if machine.config is None:
+            _invalid('cannot undefine transient domain')
+        if machine.saved:
+            _invalid(
+                'Refusing to undefine while domain managed save image exists'
+            )
+        if not flags & (
+            libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        ):
+            _invalid('cannot undefine domain with nvram')
+        if flags & libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM:
+            if machine.connection.version < 8_009_000:
+                raise libvirt_error(
+                    libvirt.VIR_ERR_INVALID_ARG,
+                    'unsupported flags (0x40) in function '
+                    'qemuDomainUndefineFlags',
+                )
+        else:
+            machine.tpm = False
+        machine.config = None
+        machine.autostart = False
+        return 0
+
+    # Block jobs
+
+    def blockInfo(self, target: str) -> list[int]:
+        machine = self._known('blockInfo')
+        text = machine.xml(0)
+        if f'dev="{target}"' not in text.replace("'", '"'):
+            _bad_argument(f'invalid path {target} not assigned to domain')
+        return [2048 * MIB, 3 * MIB, 3 * MIB]
+
+    def blockJobInfo(self, target: str) -> dict[str, int]:
+        machine = self._running('blockJobInfo')
+        disk = machine.disk(target)
+        if disk is None:
+            _bad_argument(f"disk '{target}' not found in domain")
+        job = machine.jobs.get(target)
+        if job is None:
+            return {}
+        job.polls += 1
+        if job.polls == machine.job_dies_at:
+            machine.end_job(target, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED)
+            return {}
+        if job.polls >= machine.polls_until_ready and not job.ready:
+            job.ready = True
+            mirror = disk.find('mirror')
+            if mirror is not None:
+                mirror.set('ready', 'yes')
+            machine.connection.tell(
+                machine, target, libvirt.VIR_DOMAIN_BLOCK_JOB_READY
+            )
+        done = 1 if job.ready else 0
+        return {'type': job.kind, 'bandwidth': 0, 'cur': done, 'end': 1}
+
+    def blockRebase(
+        self, target: str, path: str, bandwidth: int, flags: int
+    ) -> int:
+        machine = self._running('blockRebase')
+        if machine.config is not None:
+            _invalid('domain is not transient')
+        if target in machine.jobs:
+            raise libvirt_error(
+                libvirt.VIR_ERR_BLOCK_COPY_ACTIVE,
+                f"block copy still active: disk '{target}' already in active "
+                'block job',
+            )
+        if flags & libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT:
+            assert os.path.exists(path), f'{path} is to be there already'
+        self.begin_copy(target, path)
+        return 0
+
+    def begin_copy(self, target: str, path: str | None) -> Job:
+        """Have a copy that is under way.
+
+        :param path: None for a job that has no mirror
+        """
+        machine = self._machine
+        disk = machine.disk(target)
+        assert disk is not None
+        job = machine.jobs[target] = Job(target)
+        if path is not None:
+            mirror = ElementTree.SubElement(disk, 'mirror', type='file')
+            mirror.set('job', 'copy')
+            ElementTree.SubElement(mirror, 'format', type='qcow2')
+            ElementTree.SubElement(mirror, 'source', file=path)
+        else:
+            job.kind = libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL
+        return job
+
+    def blockJobAbort(self, target: str, flags: int) -> int:
+        machine = self._running('blockJobAbort')
+        if target not in machine.jobs:
+            _bad_argument(f'disk {target} does not have an active block job')
+        machine.end_job(target, machine.job_end)
+        return 0
+
+    # The guest agent
+
+    def agentSetResponseTimeout(self, seconds: int, flags: int) -> int:
+        self._known('agentSetResponseTimeout').agent_timeout = seconds
+        return 0
+
+    def getTime(self) -> dict[str, int]:
+        machine = self._asked('getTime')
+        if machine.frozen:
+            _disabled('guest-get-time')
+        return {'seconds': 0, 'nseconds': 0}
+
+    def fsFreeze(self) -> int:
+        machine = self._asked('fsFreeze')
+        if machine.frozen:
+            _disabled('guest-fsfreeze-freeze')
+        if machine.freeze_fails:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: unable to execute QEMU agent command '
+                "'guest-fsfreeze-freeze': failed to freeze /: Input/output "
+                'error',
+            )
+        machine.frozen = True
+        if machine.freeze_is_late:
+            machine.keep_silent()
+        return 1
+
+    def fsThaw(self) -> int:
+        machine = self._asked('fsThaw')
+        thawed = int(machine.frozen)
+        machine.frozen = False
+        return thawed
+
+    # Suspending
+
+    def managedSave(self, flags: int) -> int:
+        machine = self._running('managedSave')
+        if machine.config is None:
+            _invalid('cannot do managed save for transient domain')
+        if any(d.get('type') != 'usb' for d in machine.host_devices()):
+            _invalid('Domain has assigned non-USB host devices')
+        held = machine.save_is_held
+        if held is not None:
+            machine.save_is_aborted.wait(30)
+            if not held.is_set():
+                raise libvirt_error(
+                    libvirt.VIR_ERR_OPERATION_ABORTED,
+                    "operation aborted: job 'domain save' canceled by client",
+                )
+        assert machine.live is not None
+        machine.saved = Machine.Memory(
+            machine.state, machine.frozen, machine.live
+        )
+        machine.stop()
+        return 0
+
+    def abortJob(self) -> int:
+        machine = self._running('abortJob')
+        if machine.save_is_held is None:
+            _invalid('no job is active on the domain')
+        machine.save_is_aborted.set()
+        return 0
+
+    def createWithFlags(self, flags: int) -> int:
+        machine = self._known('createWithFlags')
+        if machine.active:
+            _invalid('domain is already running')
+        machine.start()
+        if machine.saved:
+            machine.state = machine.saved.state
+            machine.frozen = machine.saved.frozen
+            # What the guest was without then, it is without now.
+            machine.live = machine.saved.live
+            machine.saved = None
+        if flags & libvirt.VIR_DOMAIN_START_PAUSED:
+            machine.state = libvirt.VIR_DOMAIN_PAUSED
+        return 0
+
+    def resume(self) -> int:
+        machine = self._running('resume')
+        if machine.state == libvirt.VIR_DOMAIN_RUNNING:
+            _invalid('domain is already running')
+        machine.state = libvirt.VIR_DOMAIN_RUNNING
+        return 0
+
+    # Devices of the host
+
+    def detachDeviceAlias(self, alias: str, flags: int) -> int:
+        machine = self._running('detachDeviceAlias')
+        assert machine.live is not None
+        if machine.live.find(f"devices/*/alias[@name='{alias}']") is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                f'internal error: no device found with alias {alias}',
+            )
+        machine.leaving[alias] = 0
+        return 0
+
+    def attachDeviceFlags(self, xml: str, flags: int) -> int:
+        machine = self._running('attachDeviceFlags')
+        device = ElementTree.fromstring(xml)
+        source = _source(device)
+        if source in [_source(other) for other in machine.host_devices()]:
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                'Requested operation is not valid: PCI device is in use by '
+                f'driver QEMU, domain {machine.name}',
+            )
+        machine.add_device(device)
+        return 0
+
+    # How calls begin
+
+    def _known(self, call: str) -> Machine:
+        machine = self._machine
+        if machine.gone:
+            _no_domain(
+                f"no domain with matching uuid '{machine.uuid}' "
+                f'({machine.name})'
+            )
+        if machine.refusals[call] > 0:
+            machine.refusals[call] -= 1
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                'Timed out during operation: cannot acquire state change '
+                'lock (held by agent=remoteDispatchDomainFsfreeze)',
+            )
+        return machine
+
+    def _running(self, call: str) -> Machine:
+        machine = self._known(call)
+        if not machine.active:
+            _invalid('domain is not running')
+        return machine
+
+    def _asked(self, call: str) -> Machine:
+        """A command reaches the agent."""
+        machine = self._running(call)
+        if machine.agent is Agent.ABSENT:
+            _agent_is_silent('QEMU guest agent is not connected')
+        paused = machine.state == libvirt.VIR_DOMAIN_PAUSED
+        if machine.agent is Agent.HANGS or paused:
+            machine.keep_silent()
+        return machine
+
+
+def _devices(root: ElementTree.Element) -> ElementTree.Element:
+    devices = root.find('devices')
+    assert devices is not None
+    return devices
+
+
+def _prefix(device: ElementTree.Element) -> str:
+    """What libvirt begins the alias of such a device with."""
+    if device.tag == 'hostdev' or device.get('type') == 'hostdev':
+        return 'hostdev'
+    return {'interface': 'net'}.get(device.tag, device.tag)
+
+
+def _source(device: ElementTree.Element) -> str:
+    source = device.find('source')
+    assert source is not None
+    return ElementTree.canonicalize(
+        ElementTree.tostring(source, encoding='unicode'), strip_text=True
+    )
+
+
+def _no_domain(message: str) -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_NO_DOMAIN, f'Domain not found: {message}'
+    )
+
+
+def _invalid(message: str) -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        f'Requested operation is not valid: {message}',
+    )
+
+
+def _bad_argument(message: str) -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_INVALID_ARG, f'invalid argument: {message}'
+    )
+
+
+def _agent_is_silent(message: str) -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+        f'Guest agent is not responding: {message}',
+    )
+
+
+def _disabled(command: str) -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        'internal error: unable to execute QEMU agent command '
+        f"'{command}': Command {command} has been disabled: the agent is in "
+        'frozen state',
+    )

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``qemu-img`` without images: it knows what it is told of them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from oslo_concurrency import processutils
+
+MIB = 1 << 20
+
+
+class FakeQemuImg:
+    """Stands for ``processutils.execute``.
+
+    :ivar backing: path and format of the image beneath an image, by its
+        path; the format is None where the image does not record it
+    :ivar required: what ``measure`` answers, in bytes
+    :ivar error: what every call fails with
+    :ivar calls: all arguments so far
+    """
+
+    def __init__(self) -> None:
+        self.backing: dict[str, tuple[str, str | None]] = {}
+        self.required = 2 * MIB
+        self.error: Exception | None = None
+        self.calls: list[tuple[str, ...]] = []
+
+    def execute(self, *command: str, **how: Any) -> tuple[str, str]:
+        assert command[0] == 'qemu-img'
+        assert how['timeout'], 'this call would wait for ever'
+        assert isinstance(how['prlimit'], processutils.ProcessLimits)
+        self.calls.append(command)
+        if self.error:
+            raise self.error
+        match command[1]:
+            case 'create':
+                *_, path, size = command
+                pathlib.Path(path).write_text(f'an image of {size} bytes')
+                return '', ''
+            case 'measure':
+                return json.dumps({'required': self.required}), ''
+            case 'info':
+                return json.dumps(self._info(command[-1])), ''
+        raise AssertionError(f'nobody expected {command}')
+
+    def _info(self, path: str) -> dict[str, Any]:
+        info: dict[str, Any] = {'filename': path}
+        if path in self.backing:
+            backing, image_format = self.backing[path]
+            info['backing-filename'] = backing
+            info['full-backing-filename'] = backing
+            if image_format:
+                info['backing-filename-format'] = image_format
+        return info

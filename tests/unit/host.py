@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host with one guest, and all that a snapshot of it needs."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from typing import Any
+
+import fixtures
+import libvirt
+import requests_mock
+import tenacity
+from oslo_config import cfg
+
+from nova_snapshot_driver import conf
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.driver import Snapshot
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.progress import silent
+from tests import laws
+from tests.unit import documents
+from tests.unit.fake_data_plane import FakeDataPlane
+from tests.unit.fake_glance import ENDPOINT
+from tests.unit.fake_glance import FakeGlance
+from tests.unit.fake_libvirt import Agent
+from tests.unit.fake_libvirt import FakeConnection
+from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.fake_qemu_img import FakeQemuImg
+
+#: What no wait in a test may come near to, in seconds.
+TIMEOUT = 5
+
+DEVICES = (
+    documents.CDROM
+    + documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk')
+    + documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk.eph0', 'vdb')
+    + documents.CHANNEL
+)
+
+CHAIN = [('/var/lib/nova/instances/_base/0a1b2c', 'raw')]
+
+
+class NoWaiting(fixtures.Fixture):
+    """Everything that is looked at again is looked at again at once."""
+
+    def _setUp(self) -> None:
+        for name in ('guest', 'quiesce', 'capture.mirror'):
+            self.useFixture(
+                fixtures.MockPatch(
+                    f'nova_snapshot_driver.{name}.POLL_INTERVAL', 0.0001
+                )
+            )
+        self.useFixture(
+            fixtures.MockPatch('nova_snapshot_driver.undo.PAUSE', 0)
+        )
+        no_time = types.SimpleNamespace(sleep=lambda _seconds: None)
+        self.useFixture(
+            fixtures.MockPatchObject(tenacity.nap, 'time', no_time)
+        )
+
+
+class GlanceContext:
+    """Who asks for a snapshot."""
+
+    def glance_access(self) -> GlanceAccess:
+        return GlanceAccess(ENDPOINT, token='t0ken')
+
+
+class FakeHost(fixtures.Fixture):
+    """A host with one guest.
+
+    :param devices: those that Nova does not give every guest
+    :param state: of the guest, as libvirt has it
+    """
+
+    def __init__(
+        self,
+        devices: str = DEVICES,
+        agent: Agent = Agent.ANSWERS,
+        state: int = libvirt.VIR_DOMAIN_RUNNING,
+    ) -> None:
+        super().__init__()
+        self._devices = devices
+        self._agent = agent
+        self._state = state
+
+    def _setUp(self) -> None:
+        self.useFixture(NoWaiting())
+        self.connection = FakeConnection()
+        self.machine = self.connection.add(documents.inactive(self._devices))
+        self.machine.chains['vda'] = CHAIN
+        self.machine.autostart = True
+        self.machine.agent = self._agent
+        if self._state != libvirt.VIR_DOMAIN_SHUTOFF:
+            self.machine.start(self._state)
+
+        self.root = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.directories = laws.Directories(
+            snapshots=str(self.root / 'snapshots'),
+            state=str(self.root / 'state'),
+            output=str(self.root),
+        )
+        self.conf: cfg.ConfigOpts = conf.load(
+            [],
+            [
+                ('libvirt', 'snapshots_directory', self.directories.snapshots),
+                ('snapshot', 'state_directory', self.directories.state),
+                ('snapshot', 'guest_timeout', TIMEOUT),
+                ('snapshot', 'mirror_timeout', TIMEOUT),
+            ],
+        )
+        self.glance = FakeGlance()
+        self.glance.mocked(self.useFixture(_RequestsMock()).mocker)
+        self.image = self.glance.add(name='a snapshot')
+        self.qemu_img = FakeQemuImg()
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.qemu_img.processutils.execute',
+                self.qemu_img.execute,
+            )
+        )
+        self.data_plane = FakeDataPlane(self.glance)
+        for call in ('extract', 'upload'):
+            self.useFixture(
+                fixtures.MockPatch(
+                    f'nova_snapshot_driver.transfer.process.{call}',
+                    getattr(self.data_plane, call),
+                )
+            )
+        self.task_states: list[dict[str, Any]] = []
+
+    def set(self, group: str, option: str, value: object) -> None:
+        self.conf.set_override(option, value, group=group)
+
+    def guest(self) -> Guest:
+        return Host(self.connection).guest(documents.NAME)
+
+    def before(self) -> laws.Before:
+        return laws.Before.of(self.connection, documents.NAME)
+
+    def differences(self, before: laws.Before) -> list[str]:
+        """What the laws say, of the domain and beyond it."""
+        found = laws.differences(
+            self.connection, before, self.directories, _is_frozen
+        )
+        if not self.machine.nvram:
+            found.append('its NVRAM is lost')
+        if not self.machine.tpm:
+            found.append('the state of its vTPM is lost')
+        if self.machine.saved and self.machine.saved.frozen:
+            found.append('its memory was saved with frozen file systems')
+        return found
+
+    def snapshot(
+        self,
+        connection: Any = None,
+        cancellation: Cancellation | None = None,
+        instance: Instance | None = None,
+        update_task_state: Any = None,
+        progress: Progress = silent,
+    ) -> Snapshot:
+        """Snapshot the guest into the image."""
+        driver = SnapshotDriver(self.conf, Host(connection or self.connection))
+        return driver.snapshot(
+            GlanceContext(),
+            instance or Instance(documents.NAME),
+            self.image,
+            update_task_state or self.update_task_state,
+            progress,
+            cancellation,
+        )
+
+    def update_task_state(self, **states: Any) -> None:
+        self.task_states.append(states)
+
+
+def _is_frozen(domain: FakeDomain) -> bool:
+    return domain._machine.frozen
+
+
+class _RequestsMock(fixtures.Fixture):
+    def _setUp(self) -> None:
+        self.mocker = requests_mock.Mocker()
+        self.mocker.start()
+        self.addCleanup(self.mocker.stop)

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every step of a snapshot goes wrong once, and the laws hold after it.
+
+The steps are those of a run that is well, recorded when this module is
+imported. There is no exception to a law.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import ddt
+import fixtures
+import libvirt
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from tests import faults
+from tests import laws
+from tests.faults import Kind
+from tests.unit import documents
+from tests.unit import tables
+from tests.unit.fake_glance import broken
+from tests.unit.fake_glance import unavailable
+from tests.unit.fake_libvirt import Agent
+from tests.unit.host import DEVICES
+from tests.unit.host import FakeHost
+
+TWO_DEVICES = documents.PCI_DEVICE + documents.SRIOV_INTERFACE
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A guest, and how it is snapshotted."""
+
+    path: str = 'auto'
+    quiesce: str = 'auto'
+    devices: str = DEVICES
+    agent: Agent = Agent.ANSWERS
+    state: int = libvirt.VIR_DOMAIN_RUNNING
+
+    def host(self) -> FakeHost:
+        return FakeHost(self.devices, self.agent, self.state)
+
+    def prepare(self, host: FakeHost) -> None:
+        host.set('snapshot', 'path', self.path)
+        # Whether a guest lets a device go can only be waited for.
+        host.set('snapshot', 'guest_timeout', 1)
+        host.set('snapshot', 'quiesce', self.quiesce)
+
+
+LIVE = {
+    'mirror': Way(),
+    'mirror_required': Way(quiesce='require'),
+    'mirror_no_agent': Way(agent=Agent.ABSENT),
+    'mirror_mute_agent': Way(agent=Agent.HANGS),
+    'mirror_paused': Way(state=libvirt.VIR_DOMAIN_PAUSED),
+}
+
+COLD = {
+    'cold': Way('cold'),
+    'cold_required': Way('cold', 'require'),
+    'cold_paused': Way('cold', state=libvirt.VIR_DOMAIN_PAUSED),
+    'cold_device': Way('cold', devices=DEVICES + documents.PCI_DEVICE),
+    'cold_devices': Way('cold', devices=DEVICES + TWO_DEVICES),
+    'cold_shut_off': Way(state=libvirt.VIR_DOMAIN_SHUTOFF),
+}
+
+WAYS = LIVE | COLD
+
+
+class Failure(Exception):
+    """Something that nobody has foreseen."""
+
+
+def _steps(way: Way) -> list[faults.Step]:
+    with way.host() as host:
+        way.prepare(host)
+        return faults.record(host.connection, host.snapshot)
+
+
+def _every_fault(
+    ways: dict[str, Way], kinds: tuple[Kind, ...]
+) -> dict[str, tuple[Way, faults.Fault]]:
+    return {
+        f'{name}_{fault}': (way, fault)
+        for name, way in ways.items()
+        for fault in faults.every_fault(_steps(way), kinds)
+    }
+
+
+class Case(testtools.TestCase):
+    def on(self, way: Way) -> FakeHost:
+        host: FakeHost = self.useFixture(way.host())
+        way.prepare(host)
+        return host
+
+    def judge(
+        self,
+        host: FakeHost,
+        before: laws.Before,
+        run: Callable[[], object],
+    ) -> exception.SnapshotError | None:
+        """Run a snapshot, see that the laws hold; returns what it raised."""
+        error = None
+        try:
+            run()
+        except exception.SnapshotError as raised:
+            error = raised
+        self.assertEqual([], host.differences(before), str(error))
+        if error is None:
+            self.assertEqual(
+                'active', host.glance.images[host.image]['status']
+            )
+        else:
+            self.assertNotIn(host.image, host.glance.images)
+            self.assertNotIsInstance(error, exception.NotGivenBack)
+        return error
+
+
+@ddt.ddt
+class LibvirtTest(Case):
+    """A call to libvirt fails, with and without its effect."""
+
+    @tables.rows(_every_fault(WAYS, (Kind.REFUSED, Kind.LOST)))
+    def test_fault(self, way: Way, fault: faults.Fault) -> None:
+        host = self.on(way)
+        before = host.before()
+        with faults.Interposer(host.connection, fault) as interposer:
+            self.judge(
+                host, before, lambda: host.snapshot(interposer.connection)
+            )
+
+    @tables.rows(_every_fault(WAYS, (Kind.MEANWHILE,)))
+    def test_cancelled(self, way: Way, fault: faults.Fault) -> None:
+        host = self.on(way)
+        before = host.before()
+        cancellation = Cancellation()
+        with faults.Interposer(
+            host.connection, fault, lambda: cancellation.request('SIGTERM')
+        ) as interposer:
+            error = self.judge(
+                host,
+                before,
+                lambda: host.snapshot(interposer.connection, cancellation),
+            )
+        # The data plane listens all the time, so nothing comes too late.
+        self.assertIsInstance(error, exception.Cancelled)
+
+    @tables.rows(_every_fault(LIVE, (Kind.MEANWHILE,)))
+    def test_guest_dies(self, way: Way, fault: faults.Fault) -> None:
+        """A domain that is transient is gone with its guest."""
+        host = self.on(way)
+        before = dataclasses.replace(host.before(), state='shut off')
+        with faults.Interposer(
+            host.connection, fault, host.machine.stop
+        ) as interposer:
+            self.judge(
+                host, before, lambda: host.snapshot(interposer.connection)
+            )
+
+
+def _every_undo() -> dict[str, tuple[Way, bool, faults.Fault]]:
+    """Every step after the one at which a snapshot is known to fail."""
+    table = {}
+    for name, way in WAYS.items():
+        for cancelled in (False, True):
+            if cancelled and name not in LIVE:
+                continue
+            for fault in faults.every_fault(
+                _steps_of_undo(way, cancelled), (Kind.REFUSED, Kind.LOST)
+            ):
+                how = 'cancelled' if cancelled else 'failed'
+                table[f'{name}_{how}_{fault}'] = (way, cancelled, fault)
+    return table
+
+
+def _failing(
+    host: FakeHost,
+    connection: Any,
+    cancelled: bool,
+    at_failure: Callable[[], object] = lambda: None,
+) -> Callable[[], object]:
+    """A snapshot that fails: in the copy of the disk, or after it."""
+    cancellation = Cancellation()
+
+    def cancel(step: str, done: int, total: int) -> None:
+        if cancelled and not done:
+            at_failure()
+            cancellation.request('SIGINT')
+
+    def fail() -> None:
+        at_failure()
+        raise exception.CommandFailed(
+            command='qemu-img convert', status=1, reason='Input/output error'
+        )
+
+    host.data_plane.at_extract = fail
+    return lambda: host.snapshot(connection, cancellation, progress=cancel)
+
+
+def _steps_of_undo(way: Way, cancelled: bool) -> list[faults.Step]:
+    with way.host() as host:
+        way.prepare(host)
+        interposer = faults.Interposer(host.connection)
+        known: list[int] = []
+        with contextlib.suppress(exception.SnapshotError):
+            _failing(
+                host,
+                interposer.connection,
+                cancelled,
+                lambda: known.append(len(interposer.steps)),
+            )()
+        return interposer.steps[known[0] :]
+
+
+@ddt.ddt
+class UndoTest(Case):
+    """The snapshot has failed, and then a call to libvirt fails too."""
+
+    @tables.rows(_every_undo())
+    def test_fault(
+        self, way: Way, cancelled: bool, fault: faults.Fault
+    ) -> None:
+        host = self.on(way)
+        before = host.before()
+        with faults.Interposer(host.connection, fault) as interposer:
+            error = self.judge(
+                host, before, _failing(host, interposer.connection, cancelled)
+            )
+        self.assertIsNotNone(error)
+
+
+@ddt.ddt
+class DataPlaneTest(Case):
+    """The data plane fails, or is cancelled."""
+
+    def die(self) -> None:
+        raise exception.TransferDied(
+            job='extract', status='exit status -9', reason=''
+        )
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_extract(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+        host.data_plane.at_extract = self.die
+        error = self.judge(host, before, host.snapshot)
+        self.assertIsInstance(error, exception.TransferDied)
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_extract_fails_unforeseen(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+
+        def fail() -> None:
+            raise Failure
+
+        host.data_plane.at_extract = fail
+        self.assertRaises(Failure, host.snapshot)
+        self.assertEqual([], host.differences(before))
+        self.assertNotIn(host.image, host.glance.images)
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_upload(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+        host.data_plane.at_upload = self.die
+        error = self.judge(host, before, host.snapshot)
+        self.assertIsInstance(error, exception.TransferDied)
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_guest_is_as_it_was_when_the_upload_begins(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+        found: list[list[str]] = []
+
+        def look() -> None:
+            # Its temporary files are all that is left of the snapshot.
+            found.append(
+                [
+                    difference
+                    for difference in host.differences(before)
+                    if not difference.startswith('in the snapshots directory')
+                ]
+            )
+
+        host.data_plane.at_upload = look
+        host.snapshot()
+        self.assertEqual([[]], found)
+
+
+@ddt.ddt
+class TaskStateTest(Case):
+    """Nova does not want the snapshot any more: the instance is deleted."""
+
+    @tables.rows(
+        {
+            f'{name}_{call}': (way, call)
+            for name, way in WAYS.items()
+            for call in (1, 2)
+        }
+    )
+    def test_refused(self, way: Way, call: int) -> None:
+        host = self.on(way)
+        before = host.before()
+
+        def update_task_state(**states: Any) -> None:
+            host.update_task_state(**states)
+            if len(host.task_states) == call:
+                raise Failure
+
+        # Nova knows its own errors, and is to get them as they are.
+        self.assertRaises(
+            Failure, host.snapshot, update_task_state=update_task_state
+        )
+        self.assertEqual([], host.differences(before))
+        self.assertNotIn(host.image, host.glance.images)
+        self.assertEqual(call, len(host.task_states))
+
+
+def _every_request(fail: bool) -> dict[str, tuple[int]]:
+    """Every request to Glance of a snapshot, well or failing."""
+    with FakeHost() as host:
+        with contextlib.suppress(exception.SnapshotError):
+            if fail:
+                _failing(host, host.connection, False)()
+            else:
+                host.snapshot()
+        return {
+            f'{request.method}_{number}': (number,)
+            for number, request in enumerate(host.glance.requests, 1)
+            if request.method != 'PUT'
+        }
+
+
+@ddt.ddt
+class GlanceTest(Case):
+    """Glance fails at one request, before and after it has done it."""
+
+    @tables.rows(_every_request(fail=False))
+    def test_unavailable(self, number: int) -> None:
+        host = self.on(Way())
+        before = host.before()
+        host.glance.troubles[number] = unavailable
+        self.judge(host, before, host.snapshot)
+
+    @tables.rows(_every_request(fail=False))
+    def test_connection_breaks(self, number: int) -> None:
+        host = self.on(Way())
+        before = host.before()
+        host.glance.late_troubles[number] = broken
+        self.judge(host, before, host.snapshot)
+
+    @tables.rows(_every_request(fail=True))
+    def test_unavailable_after_a_failure(self, number: int) -> None:
+        host = self.on(Way())
+        before = host.before()
+        host.glance.troubles[number] = unavailable
+        run = _failing(host, host.connection, False)
+        self.assertIsNotNone(self.judge(host, before, run))
+
+    @tables.rows(_every_request(fail=True))
+    def test_connection_breaks_after_a_failure(self, number: int) -> None:
+        host = self.on(Way())
+        before = host.before()
+        host.glance.late_troubles[number] = broken
+        run = _failing(host, host.connection, False)
+        self.assertIsNotNone(self.judge(host, before, run))
+
+    def test_image_that_can_not_be_deleted_is_named(self) -> None:
+        host = self.on(Way())
+        before = host.before()
+        self.useFixture(
+            fixtures.MockPatch('nova_snapshot_driver.image.DELETE_TIMEOUT', 0)
+        )
+
+        def lose_glance() -> None:
+            host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+
+        error = self.assertRaises(
+            exception.ImageLeftBehind,
+            _failing(host, host.connection, False, lose_glance),
+        )
+        self.assertEqual(host.image, error.fields['image'])
+        self.assertIn('Input/output error', error.fields['cause'])
+        self.assertEqual([], host.differences(before))

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import ddt
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.guest import Definition
+from nova_snapshot_driver.journal import Journal
+from tests.unit import tables
+
+DEFINITION = Definition(
+    name='web-1',
+    uuid='8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4',
+    xml="<domain type='kvm'>\n  <name>wéb</name>\n</domain>",
+    autostart=True,
+)
+
+#: Takes the lock, says so, and keeps it for as long as it lives.
+HOLDER = """\
+import sys
+from nova_snapshot_driver.journal import Journal
+with Journal(sys.argv[1]).exclusive(sys.argv[2], 'web-1'):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def mode(path: pathlib.Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+class JournalCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        temporary = self.useFixture(fixtures.TempDir()).path
+        self.directory = pathlib.Path(temporary) / 'lib' / 'state'
+        # What is secret is so whatever the umask of a service is.
+        previous = os.umask(0)
+        self.addCleanup(os.umask, previous)
+        self.journal = Journal(str(self.directory))
+
+    @property
+    def entry(self) -> pathlib.Path:
+        return self.directory / f'{DEFINITION.uuid}.json'
+
+
+@ddt.ddt
+class EntryTest(JournalCase):
+    def test_modes(self) -> None:
+        self.journal.remember(DEFINITION)
+        self.assertEqual(0o700, mode(self.directory))
+        self.assertEqual(0o600, mode(self.entry))
+
+    def test_remember_recall_forget(self) -> None:
+        self.assertIsNone(self.journal.recall(DEFINITION.uuid))
+        self.journal.remember(DEFINITION)
+        other = Journal(str(self.directory))
+        self.assertEqual(DEFINITION, other.recall(DEFINITION.uuid))
+        other.forget(DEFINITION.uuid)
+        self.assertIsNone(self.journal.recall(DEFINITION.uuid))
+        self.assertEqual([], os.listdir(self.directory))
+        other.forget(DEFINITION.uuid)
+
+    def test_find(self) -> None:
+        self.journal.remember(DEFINITION)
+        for name in (DEFINITION.name, DEFINITION.uuid):
+            self.assertEqual(DEFINITION, self.journal.find(name))
+        self.assertIsNone(self.journal.find('web'))
+
+    def test_directory_with_wildcards(self) -> None:
+        journal = Journal(str(self.directory / '[a]*'))
+        journal.remember(DEFINITION)
+        self.assertEqual(DEFINITION, journal.find('web-1'))
+
+    def test_full_disk_leaves_the_former_entry(self) -> None:
+        self.journal.remember(DEFINITION)
+        self.useFixture(
+            fixtures.MockPatch(
+                'os.fsync', side_effect=OSError(28, 'No space left on device')
+            )
+        )
+        later = Definition('web-1', DEFINITION.uuid, '<later/>', False)
+        error = self.assertRaises(
+            exception.DirectoryUnusable, self.journal.remember, later
+        )
+        self.assertIn('No space left on device', str(error))
+        self.assertEqual(DEFINITION, self.journal.recall(DEFINITION.uuid))
+        self.assertEqual([self.entry.name], os.listdir(self.directory))
+
+    def test_synced_before_it_has_its_name(self) -> None:
+        synced = []
+        fsync = os.fsync
+
+        def see(descriptor: int) -> None:
+            target = os.readlink(f'/proc/self/fd/{descriptor}')
+            content = pathlib.Path(target)
+            is_complete = content.is_file() and bool(content.read_text())
+            synced.append((is_complete, self.entry.exists()))
+            fsync(descriptor)
+
+        self.useFixture(fixtures.MockPatch('os.fsync', see))
+        self.journal.remember(DEFINITION)
+        # The file, and then the directory that names it.
+        self.assertEqual([(True, False), (False, True)], synced)
+
+    @tables.rows(
+        {
+            'torn': ('{"version": 1, "name": "web',),
+            'empty': ('',),
+            'no_object': ('[]',),
+            'other_version': (json.dumps({'version': 2, **vars(DEFINITION)}),),
+            'field_missing': ('{"version": 1, "name": "web-1"}',),
+            'no_version': (json.dumps(vars(DEFINITION)),),
+        }
+    )
+    def test_unreadable_entry_is_set_aside(self, content: str) -> None:
+        self.useFixture(fixtures.FakeLogger())
+        self.entry.write_text(content)
+        self.assertIsNone(self.journal.recall(DEFINITION.uuid))
+        self.assertIsNone(self.journal.find('web-1'))
+        aside = self.entry.with_name(f'{self.entry.name}.unreadable')
+        self.assertEqual(content, aside.read_text())
+        self.assertEqual([aside.name], os.listdir(self.directory))
+
+    def test_unreadable_entry_does_not_hide_others(self) -> None:
+        self.useFixture(fixtures.FakeLogger())
+        (self.directory / '0.json').write_text('{')
+        (self.directory / 'z.json').write_text('{')
+        self.journal.remember(DEFINITION)
+        self.assertEqual(DEFINITION, self.journal.find('web-1'))
+
+    def test_directory_that_can_not_be_made(self) -> None:
+        self.entry.touch()
+        error = self.assertRaises(
+            exception.DirectoryUnusable, Journal, str(self.entry / 'below')
+        )
+        self.assertIn('[snapshot] state_directory', str(error))
+
+
+class ExclusiveTest(JournalCase):
+    def holder(self) -> subprocess.Popen[bytes]:
+        """Another process, which is a snapshot of the domain."""
+        process = subprocess.Popen(
+            [
+                *(sys.executable, '-c', HOLDER),
+                *(str(self.directory), DEFINITION.uuid),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(process.__exit__, None, None, None)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.assertEqual(b'held\n', process.stdout.readline())
+        return process
+
+    def take(self) -> None:
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            pass
+
+    def test_other_process(self) -> None:
+        process = self.holder()
+        error = self.assertRaises(exception.DomainBusy, self.take)
+        self.assertIn('web-1', str(error))
+        # Another domain is not in the way.
+        with self.journal.exclusive('other', 'web-2'):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.take()
+
+    def test_other_thread(self) -> None:
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.take()
+            except BaseException as error:
+                raised.append(error)
+
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(30)
+        self.assertIsInstance(raised.pop(), exception.DomainBusy)
+        self.take()
+
+    def test_released_after_an_error(self) -> None:
+        with (
+            testtools.ExpectedException(KeyError),
+            self.journal.exclusive(DEFINITION.uuid, 'web-1'),
+        ):
+            raise KeyError
+        self.take()
+
+    def test_error_inside_is_not_taken_for_a_busy_domain(self) -> None:
+        with (
+            testtools.ExpectedException(exception.DomainBusy, '.*web-2.*'),
+            self.journal.exclusive(DEFINITION.uuid, 'web-1'),
+        ):
+            raise exception.DomainBusy(domain='web-2')

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from typing import ClassVar
+
+import ddt
+import testtools
+
+from nova_snapshot_driver import conf
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import plan
+from nova_snapshot_driver.domain import Disk
+from nova_snapshot_driver.domain import Domain
+from nova_snapshot_driver.domain import HostDevice
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.instance import QuiescePolicy
+from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.plan import PowerState
+from tests.unit import tables
+
+RUNNING = PowerState.RUNNING
+PAUSED = PowerState.PAUSED
+SHUT_OFF = PowerState.SHUT_OFF
+SUSPENDED = PowerState.SUSPENDED
+
+DISK = Disk('vda', 'file', 'qcow2', '/disk')
+DOMAIN = Domain(
+    name='web-1',
+    uuid='8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4',
+    hypervisor='kvm',
+    disks=(DISK, Disk('vdb', 'network', 'raw', None)),
+    agent_channel=True,
+    agent_connected=True,
+)
+DEVICE = HostDevice('hostdev0', '<hostdev/>')
+
+
+def with_root(**fields: Any) -> Domain:
+    """A domain whose root disk is like that."""
+    disk = dataclasses.replace(DISK, **fields)
+    return dataclasses.replace(DOMAIN, disks=(disk,))
+
+
+class PlanCase(testtools.TestCase):
+    def plan(
+        self,
+        *overrides: tuple[str, str, object],
+        instance: Instance | None = None,
+        domain: Domain = DOMAIN,
+        state: PowerState = RUNNING,
+    ) -> plan.Plan:
+        return plan.make_plan(
+            conf.load([], overrides),
+            instance or Instance('web-1'),
+            domain,
+            state,
+        )
+
+
+@ddt.ddt
+class PathTest(PlanCase):
+    # What is forced, the workaround, the state -> the path, why
+    WAYS = (
+        ('auto', False, RUNNING, Path.MIRROR, 'the guest is running'),
+        ('auto', False, PAUSED, Path.MIRROR, 'the guest is paused'),
+        ('auto', False, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('auto', False, SUSPENDED, Path.COLD, 'the guest is suspended'),
+        ('auto', True, RUNNING, Path.COLD, 'disable_libvirt_livesnapshot'),
+        ('auto', True, PAUSED, Path.COLD, 'disable_libvirt_livesnapshot'),
+        ('auto', True, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('cold', False, RUNNING, Path.COLD, 'forced'),
+        ('cold', False, PAUSED, Path.COLD, 'forced'),
+        ('cold', False, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('mirror', False, RUNNING, Path.MIRROR, 'forced'),
+        ('mirror', True, RUNNING, Path.MIRROR, 'forced'),
+        ('mirror', False, PAUSED, Path.MIRROR, 'forced'),
+    )
+
+    @tables.rows(
+        {
+            f'{forced}_{state.value}_{"workaround" if never_live else ""}': (
+                (forced, never_live, state, path, reason)
+            )
+            for forced, never_live, state, path, reason in WAYS
+        }
+    )
+    def test_path(
+        self,
+        forced: str,
+        never_live: bool,
+        state: PowerState,
+        path: Path,
+        reason: str,
+    ) -> None:
+        made = self.plan(
+            ('snapshot', 'path', forced),
+            ('workarounds', 'disable_libvirt_livesnapshot', never_live),
+            state=state,
+        )
+        self.assertIs(path, made.path)
+        self.assertIn(reason, made.path_reason)
+        self.assertIs(state, made.power_state)
+
+    @tables.rows({state.value: (state,) for state in (SHUT_OFF, SUSPENDED)})
+    def test_mirror_needs_an_active_guest(self, state: PowerState) -> None:
+        error = self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            ('snapshot', 'path', 'mirror'),
+            state=state,
+        )
+        self.assertIn(f'the guest is {state.value}', str(error))
+
+    def test_paused_guest_releases_no_device(self) -> None:
+        domain = dataclasses.replace(DOMAIN, host_devices=(DEVICE,))
+        cold = ('snapshot', 'path', 'cold')
+        error = self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            cold,
+            domain=domain,
+            state=PAUSED,
+        )
+        self.assertIn('Resume it first', str(error))
+        # Neither a guest that runs nor a live copy is in the way of one.
+        self.assertIs(Path.COLD, self.plan(cold, domain=domain).path)
+        self.assertIs(Path.MIRROR, self.plan(domain=domain, state=PAUSED).path)
+
+
+@ddt.ddt
+class RootDiskTest(PlanCase):
+    def test_first_disk(self) -> None:
+        made = self.plan()
+        self.assertEqual(DISK, made.disk)
+        self.assertEqual(Layer('/disk', 'qcow2'), made.source)
+
+    @tables.rows(
+        {
+            'other_hypervisor': (
+                dataclasses.replace(DOMAIN, hypervisor='xen'),
+                'its hypervisor is xen',
+            ),
+            'no_disk': (
+                dataclasses.replace(DOMAIN, disks=()),
+                'it has no disk',
+            ),
+            'network': (
+                with_root(source='network', path=None),
+                'on network storage',
+            ),
+            'volume': (
+                with_root(source='volume', path=None),
+                'on volume storage',
+            ),
+            'encrypted': (with_root(encrypted=True), 'is encrypted'),
+        }
+    )
+    def test_refused(self, domain: Domain, reason: str) -> None:
+        error = self.assertRaises(
+            exception.NotSupported, self.plan, domain=domain
+        )
+        self.assertIn('web-1', str(error))
+        self.assertIn(reason, str(error))
+
+    def test_emulated_guest(self) -> None:
+        domain = dataclasses.replace(DOMAIN, hypervisor='qemu')
+        self.assertEqual(DISK, self.plan(domain=domain).disk)
+
+
+@ddt.ddt
+class FormatTest(PlanCase):
+    # The option, the kind and the format of the source -> the image
+    FORMATS = (
+        (None, 'file', 'qcow2', 'qcow2', 'as the source'),
+        (None, 'file', 'raw', 'raw', 'as the source'),
+        (None, 'file', 'vmdk', 'vmdk', 'as the source'),
+        (None, 'file', 'vdi', 'vdi', 'as the source'),
+        (None, 'file', 'qed', 'qcow2', 'the source is qed'),
+        (None, 'block', 'raw', 'raw', 'a block device'),
+        (None, 'block', 'qcow2', 'raw', 'a block device'),
+        ('raw', 'file', 'qcow2', 'raw', 'snapshot_image_format'),
+        ('qcow2', 'block', 'raw', 'qcow2', 'snapshot_image_format'),
+    )
+
+    @tables.rows({f'{row[0]}_{row[1]}_{row[2]}': row for row in FORMATS})
+    def test_format(
+        self,
+        option: str | None,
+        source: str,
+        source_format: str,
+        image_format: str,
+        reason: str,
+    ) -> None:
+        made = self.plan(
+            ('libvirt', 'snapshot_image_format', option),
+            domain=with_root(source=source, format=source_format),
+        )
+        self.assertEqual(image_format, made.image_format)
+        self.assertIn(reason, made.format_reason)
+
+    @tables.rows(
+        {
+            'qcow2': ('qcow2', True, True),
+            'raw': ('raw', True, False),
+            'not_wanted': ('qcow2', False, False),
+        }
+    )
+    def test_compress(
+        self, image_format: str, wanted: bool, compress: bool
+    ) -> None:
+        made = self.plan(
+            ('libvirt', 'snapshot_image_format', image_format),
+            ('libvirt', 'snapshot_compression', wanted),
+        )
+        self.assertIs(compress, made.compress)
+
+
+@ddt.ddt
+class QuiesceTest(PlanCase):
+    MUTE = dataclasses.replace(DOMAIN, agent_connected=False)
+    BARE = dataclasses.replace(MUTE, agent_channel=False)
+
+    # The domain, its state, the hint of the instance -> what is in the way
+    OBSTACLES: ClassVar = {
+        'no_channel': (BARE, RUNNING, None, 'no channel'),
+        'no_agent': (MUTE, RUNNING, None, 'no agent is running'),
+        'hint': (DOMAIN, RUNNING, False, 'hw_qemu_guest_agent'),
+        'paused': (DOMAIN, PAUSED, None, 'paused'),
+        'suspended': (DOMAIN, SUSPENDED, None, 'suspended'),
+    }
+
+    @tables.rows(
+        {
+            'auto': ('auto', None, False),
+            'require': ('require', None, True),
+            'instance': ('never', QuiescePolicy.REQUIRE, True),
+        }
+    )
+    def test_frozen(
+        self, option: str, wish: QuiescePolicy | None, required: bool
+    ) -> None:
+        for hint in (None, True):
+            made = self.plan(
+                ('snapshot', 'quiesce', option),
+                instance=Instance('web-1', quiesce=wish, guest_agent=hint),
+            )
+            self.assertTrue(made.freeze)
+            self.assertIs(required, made.quiesce_required)
+            self.assertEqual('by the guest agent', made.quiesce_reason)
+
+    @tables.rows(OBSTACLES)
+    def test_not_frozen(
+        self,
+        domain: Domain,
+        state: PowerState,
+        hint: bool | None,
+        reason: str,
+    ) -> None:
+        made = self.plan(
+            instance=Instance('web-1', guest_agent=hint),
+            domain=domain,
+            state=state,
+        )
+        self.assertFalse(made.freeze)
+        self.assertIn(reason, made.quiesce_reason)
+
+    @tables.rows(OBSTACLES)
+    def test_required_and_impossible(
+        self,
+        domain: Domain,
+        state: PowerState,
+        hint: bool | None,
+        reason: str,
+    ) -> None:
+        error = self.assertRaises(
+            exception.QuiesceFailed,
+            self.plan,
+            ('snapshot', 'quiesce', 'require'),
+            instance=Instance('web-1', guest_agent=hint),
+            domain=domain,
+            state=state,
+        )
+        self.assertIn(reason, str(error))
+
+    def test_hint_alone_makes_no_agent(self) -> None:
+        made = self.plan(
+            instance=Instance('web-1', guest_agent=True), domain=self.MUTE
+        )
+        self.assertFalse(made.freeze)
+
+    def test_disk_at_rest_is_quiesced_enough(self) -> None:
+        made = self.plan(('snapshot', 'quiesce', 'require'), state=SHUT_OFF)
+        self.assertFalse(made.freeze)
+        self.assertIn('at rest', made.quiesce_reason)
+
+    @tables.rows(
+        {
+            'option': ('never', None),
+            'instance': ('require', QuiescePolicy.NEVER),
+        }
+    )
+    def test_never(self, option: str, wish: QuiescePolicy | None) -> None:
+        made = self.plan(
+            ('snapshot', 'quiesce', option),
+            instance=Instance('web-1', quiesce=wish),
+            domain=self.BARE,
+        )
+        self.assertFalse(made.freeze)
+        self.assertFalse(made.quiesce_required)
+        self.assertEqual('not wanted', made.quiesce_reason)
+
+
+class StrTest(PlanCase):
+    def test_says_everything_with_its_reason(self) -> None:
+        made = self.plan(('libvirt', 'snapshot_compression', True))
+        self.assertEqual(
+            'mirror (the guest is running), qcow2, compressed (as the '
+            'source), quiesced (by the guest agent)',
+            str(made),
+        )

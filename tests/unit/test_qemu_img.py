@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pathlib
+import subprocess
+
+import fixtures
+import testtools
+from oslo_concurrency import processutils
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import qemu_img
+from nova_snapshot_driver.domain import Layer
+from tests.unit.fake_qemu_img import FakeQemuImg
+
+
+class QemuImgCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake = FakeQemuImg()
+        self.useFixture(
+            fixtures.MockPatchObject(
+                processutils, 'execute', self.fake.execute
+            )
+        )
+
+
+class CreateOverlayTest(QemuImgCase):
+    def setUp(self) -> None:
+        super().setUp()
+        root = self.useFixture(fixtures.TempDir()).path
+        self.path = pathlib.Path(root) / 'delta'
+
+    def create(self, backing: Layer | None) -> list[str]:
+        qemu_img.create_overlay(str(self.path), 1 << 30, backing)
+        self.assertTrue(self.path.exists())
+        return list(self.fake.calls[-1])
+
+    def test_on_a_backing_file(self) -> None:
+        arguments = ' '.join(self.create(Layer('/base', 'raw')))
+        self.assertIn('-u -b /base -F raw', arguments)
+        self.assertTrue(arguments.endswith(f'{self.path} {1 << 30}'))
+
+    def test_on_nothing(self) -> None:
+        self.assertNotIn('-b', self.create(None))
+
+
+class BackingChainTest(QemuImgCase):
+    def chain(self, image: Layer) -> list[Layer]:
+        return qemu_img.backing_chain('web-1', image)
+
+    def test_none(self) -> None:
+        self.assertEqual([], self.chain(Layer('/disk', 'qcow2')))
+
+    def test_three(self) -> None:
+        self.fake.backing['/disk'] = ('/middle', 'qcow2')
+        self.fake.backing['/middle'] = ('/base', 'raw')
+        self.assertEqual(
+            [Layer('/middle', 'qcow2'), Layer('/base', 'raw')],
+            self.chain(Layer('/disk', 'qcow2')),
+        )
+
+    def test_raw_image_is_never_looked_into(self) -> None:
+        """A guest that writes a qcow2 header into it gets nothing."""
+        self.fake.backing['/disk'] = ('/etc/shadow', 'raw')
+        self.assertEqual([], self.chain(Layer('/disk', 'raw')))
+        self.assertEqual([], self.fake.calls)
+
+    def test_format_is_always_given(self) -> None:
+        self.fake.backing['/disk'] = ('/base', 'qcow2')
+        self.chain(Layer('/disk', 'qcow2'))
+        formats = [
+            call[call.index('-f') + 1 : call.index('-f') + 3]
+            for call in self.fake.calls
+        ]
+        self.assertEqual([('qcow2', '/disk'), ('qcow2', '/base')], formats)
+
+    def test_unrecorded_format(self) -> None:
+        self.fake.backing['/disk'] = ('/middle', 'qcow2')
+        self.fake.backing['/middle'] = ('/base', None)
+        error = self.assertRaises(
+            exception.UnsafeBackingFile, self.chain, Layer('/disk', 'qcow2')
+        )
+        self.assertIn('/middle', str(error))
+        self.assertIn('qemu-img rebase', str(error))
+
+
+class ContentBytesTest(QemuImgCase):
+    def test_required(self) -> None:
+        self.fake.required = 12345
+        self.assertEqual(
+            12345, qemu_img.content_bytes(Layer('/disk', 'qcow2'))
+        )
+
+    def test_image_in_use(self) -> None:
+        qemu_img.content_bytes(Layer('/disk', 'qcow2'))
+        self.assertIn('-U', self.fake.calls[-1])
+
+
+class FailureTest(QemuImgCase):
+    def fail(self, error: Exception) -> exception.SnapshotError:  # type: ignore[override]
+        self.fake.error = error
+        raised = self.assertRaises(
+            exception.CommandFailed,
+            qemu_img.content_bytes,
+            Layer('/disk', 'qcow2'),
+        )
+        assert isinstance(raised, exception.SnapshotError)
+        return raised
+
+    def test_exit_status(self) -> None:
+        error = self.fail(
+            processutils.ProcessExecutionError(
+                stderr='Could not open /disk\n', exit_code=1
+            )
+        )
+        self.assertEqual(
+            'qemu-img measure failed with exit status 1: Could not open /disk',
+            str(error),
+        )
+
+    def test_no_end(self) -> None:
+        error = self.fail(subprocess.TimeoutExpired('qemu-img', 120))
+        self.assertIn('no end within 120 s', str(error))

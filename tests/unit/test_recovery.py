@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot has died; the next one begins."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import fixtures
+import libvirt
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import recovery
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.journal import Journal
+from tests.unit import documents
+from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.host import TIMEOUT
+from tests.unit.host import FakeHost
+
+
+class RecoveryCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.FakeLogger())
+        self.host = self.useFixture(FakeHost())
+        self.machine = self.host.machine
+        self.before = self.host.before()
+        self.journal = Journal(self.host.directories.state)
+        self.guest = self.host.guest()
+
+    def die(self) -> None:
+        """What a snapshot leaves behind that is killed in its copy."""
+        self.journal.remember(self.guest.definition())
+        self.guest.undefine()
+        space = (
+            pathlib.Path(self.host.directories.snapshots)
+            / f'{documents.UUID}-x1y2z3'
+        )
+        space.mkdir(parents=True)
+        (space / 'delta').touch()
+        flags = (
+            libvirt.VIR_DOMAIN_BLOCK_REBASE_COPY
+            | libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT
+        )
+        FakeDomain(self.machine).blockRebase(
+            'vda', str(space / 'delta'), 0, flags
+        )
+
+    def heal(self, guest: Guest | None = None) -> None:
+        recovery.heal(
+            guest or self.guest,
+            self.journal,
+            self.host.directories.snapshots,
+            TIMEOUT,
+        )
+
+    def find(self, domain: str) -> Guest:
+        return recovery.find_guest(
+            Host(self.host.connection), self.journal, domain
+        )
+
+    def is_healed(self) -> None:
+        self.assertEqual([], self.host.differences(self.before))
+
+
+class HealTest(RecoveryCase):
+    def test_nothing_to_do(self) -> None:
+        self.heal()
+        self.is_healed()
+
+    def test_died_in_its_copy(self) -> None:
+        self.die()
+        self.heal()
+        self.is_healed()
+
+    def test_died_after_its_copy(self) -> None:
+        self.die()
+        FakeDomain(self.machine).blockJobAbort('vda', 0)
+        self.heal()
+        self.is_healed()
+
+    def test_died_before_it_had_done_anything(self) -> None:
+        self.journal.remember(self.guest.definition())
+        self.heal()
+        self.is_healed()
+
+    def test_domain_that_was_defined_otherwise_meanwhile(self) -> None:
+        """What Nova has defined since then is newer than the journal."""
+        self.die()
+        newer = documents.inactive(documents.file_disk('/new'))
+        self.host.connection.defineXML(newer)
+        self.heal()
+        self.assertEqual(newer, self.machine.config)
+        self.assertIsNone(self.journal.recall(documents.UUID))
+
+    def test_refused_once(self) -> None:
+        """What can't be healed now is healed by the next snapshot."""
+        for call in ('blockJobAbort', 'isPersistent', 'setAutostart'):
+            self.die()
+            self.machine.refusals[call] = 1
+            self.assertRaises(exception.HypervisorError, self.heal)
+            self.heal()
+            self.is_healed()
+
+    def test_shut_off(self) -> None:
+        self.machine.stop()
+        self.machine.autostart = False
+        before = self.host.before()
+        self.heal()
+        self.assertEqual([], self.host.differences(before))
+
+    def test_other_domains_are_left_alone(self) -> None:
+        others = pathlib.Path(self.host.directories.snapshots) / 'other-x'
+        others.mkdir(parents=True)
+        self.heal()
+        self.assertTrue(others.exists())
+
+
+class ForeignJobTest(RecoveryCase):
+    def refused(self) -> exception.ForeignBlockJob:
+        job = dict(self.machine.jobs)
+        error = self.assertRaises(exception.ForeignBlockJob, self.heal)
+        self.assertEqual(job, self.machine.jobs)
+        self.assertIsInstance(error, exception.ForeignBlockJob)
+        assert isinstance(error, exception.ForeignBlockJob)
+        return error
+
+    def test_copy_to_elsewhere(self) -> None:
+        FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
+        self.assertIn('copy to /backup/vda', str(self.refused()))
+
+    def test_directory_that_only_begins_like_ours(self) -> None:
+        FakeDomain(self.machine).begin_copy(
+            'vda', f'{self.host.directories.snapshots}-of-others/vda'
+        )
+        self.refused()
+
+    def test_way_out_of_our_directory(self) -> None:
+        FakeDomain(self.machine).begin_copy(
+            'vda', f'{self.host.directories.snapshots}/../vda'
+        )
+        self.refused()
+
+    def test_job_without_a_mirror(self) -> None:
+        FakeDomain(self.machine).begin_copy('vda', None)
+        self.assertIn('pull', str(self.refused()))
+
+    def test_snapshot_is_refused_and_nothing_else_happens(self) -> None:
+        self.machine.polls_until_ready = 99
+        FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
+        before = self.host.differences(self.before)
+        self.assertRaises(exception.ForeignBlockJob, self.host.snapshot)
+        self.assertEqual(before, self.host.differences(self.before))
+        self.assertNotIn(self.host.image, self.host.glance.images)
+
+    def test_other_disk(self) -> None:
+        FakeDomain(self.machine).begin_copy('vdb', '/backup/vdb')
+        self.heal()
+        self.assertEqual(['vdb'], list(self.machine.jobs))
+
+    def test_our_directory_by_another_name(self) -> None:
+        self.die()
+        link = self.host.root / 'link'
+        link.symlink_to(self.host.directories.snapshots)
+        recovery.heal(self.guest, self.journal, str(link), TIMEOUT)
+        self.assertEqual({}, self.machine.jobs)
+
+
+class FindTest(RecoveryCase):
+    """The guest stopped while its domain was transient."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.after = self.before.__class__(
+            **{**vars(self.before), 'state': 'shut off'}
+        )
+
+    def lose(self) -> None:
+        self.die()
+        self.machine.stop()
+
+    def test_lost_domain_is_defined_again(self) -> None:
+        for name in (documents.NAME, documents.UUID):
+            self.machine.start()
+            self.lose()
+            guest = self.find(name)
+            self.assertEqual(documents.UUID, guest.uuid)
+            self.heal(guest)
+            self.assertEqual([], self.host.differences(self.after))
+
+    def test_refused_once(self) -> None:
+        self.lose()
+        self.machine.refusals['setAutostart'] = 1
+        self.assertRaises(exception.HypervisorError, self.find, documents.NAME)
+        self.heal(self.find(documents.NAME))
+        self.assertEqual([], self.host.differences(self.after))
+
+    def test_unknown(self) -> None:
+        self.lose()
+        self.assertRaises(exception.DomainNotFound, self.find, 'web-9')
+
+    def test_not_while_another_snapshot_has_it(self) -> None:
+        self.lose()
+        with (
+            testtools.ExpectedException(exception.DomainBusy),
+            self.journal.exclusive(documents.UUID, documents.NAME),
+        ):
+            # Another file descriptor of this process stands for another
+            # process.
+            self.find(documents.NAME)
+        self.assertIn(
+            f'{documents.UUID}.json', os.listdir(self.host.directories.state)
+        )
+
+    def test_snapshot_after_a_death(self) -> None:
+        """One call heals the domain and takes its snapshot."""
+        self.lose()
+        snapshot = self.host.snapshot()
+        self.assertEqual('cold', snapshot.method)
+        self.assertEqual([], self.host.differences(self.after))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import undo
+from tests.unit.host import NoWaiting
+
+
+class SurelyTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(NoWaiting())
+        self.attempts = 0
+
+    def refuse(self, times: int, error: Exception) -> None:
+        self.attempts += 1
+        if self.attempts <= times:
+            raise error
+
+    def surely(self, times: int, error: Exception) -> None:
+        undo.surely(
+            'web-1', 'define', lambda: self.refuse(times, error), 'Look.'
+        )
+
+    def test_at_once(self) -> None:
+        self.surely(0, KeyError())
+        self.assertEqual(1, self.attempts)
+
+    def test_last_attempt(self) -> None:
+        refusal = exception.SnapshotError(reason='busy')
+        self.surely(undo.ATTEMPTS - 1, refusal)
+        self.assertEqual(undo.ATTEMPTS, self.attempts)
+
+    def test_given_up(self) -> None:
+        refusal = exception.SnapshotError(reason='busy')
+        error = self.assertRaises(
+            exception.NotGivenBack, self.surely, undo.ATTEMPTS, refusal
+        )
+        self.assertEqual(undo.ATTEMPTS, self.attempts)
+        self.assertEqual(
+            'Domain web-1 could not be given back as it was found: define '
+            'failed: busy. Look.',
+            str(error),
+        )
+
+    def test_bug_is_not_tried_again(self) -> None:
+        self.assertRaises(KeyError, self.surely, 1, KeyError())
+        self.assertEqual(1, self.attempts)
