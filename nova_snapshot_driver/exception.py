@@ -61,6 +61,11 @@ class HypervisorError(SnapshotError):
     template = 'Domain {domain}: {operation} failed: {reason}'
 
 
+class TooOld(SnapshotError):
+    code = 'too-old'
+    template = 'Version {found} is too old; {least} is needed.'
+
+
 class HypervisorTimeout(SnapshotError):
     code = 'hypervisor-timeout'
     template = (

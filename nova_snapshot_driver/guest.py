@@ -99,15 +99,15 @@ class Host:
         finally:
             connection.close()
 
-    @property
     def libvirt_version(self) -> int:
         """As libvirt counts: 9.1.2 is 9001002."""
-        return int(self._connection.getLibVersion())
+        with _calling('-', 'read the version of libvirt'):
+            return int(self._connection.getLibVersion())
 
-    @property
     def qemu_version(self) -> int:
         """As libvirt counts: 7.2.22 is 7002022."""
-        return int(self._connection.getVersion())
+        with _calling('-', 'read the version of QEMU'):
+            return int(self._connection.getVersion())
 
     def guest(self, name: str) -> Guest:
         """The guest of a domain.
@@ -240,7 +240,7 @@ class Guest:
     def undefine(self) -> None:
         """Make it transient; its NVRAM and the state of its vTPM stay."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        if self._host.libvirt_version >= KEEP_TPM_VERSION:
+        if self._host.libvirt_version() >= KEEP_TPM_VERSION:
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
         with self._calling('undefine'):
             self._handle.undefineFlags(flags)

@@ -116,8 +116,13 @@ def _findings(
         except exception.ConnectionFailed as error:
             yield Finding('libvirt', 'bad', str(error))
             return
-        yield _version('libvirt', host.libvirt_version, MIN_LIBVIRT_VERSION)
-        yield _version('QEMU', host.qemu_version, MIN_QEMU_VERSION)
+        yield _look(
+            'libvirt',
+            lambda: _recent(host.libvirt_version(), MIN_LIBVIRT_VERSION),
+        )
+        yield _look(
+            'QEMU', lambda: _recent(host.qemu_version(), MIN_QEMU_VERSION)
+        )
         for domain in arguments.domains:
             yield from _domain(conf, host, domain)
 
@@ -210,14 +215,10 @@ def _glance(
     return _look('Glance', lambda: probe.upload(context))
 
 
-def _version(subject: str, found: int, least: int) -> Finding:
+def _recent(found: int, least: int) -> str:
     if found < least:
-        return Finding(
-            subject,
-            'bad',
-            f'{_dotted(found)} is too old; {_dotted(least)} is needed.',
-        )
-    return Finding(subject, 'ok', _dotted(found))
+        raise exception.TooOld(found=_dotted(found), least=_dotted(least))
+    return _dotted(found)
 
 
 def _dotted(version: int) -> str:

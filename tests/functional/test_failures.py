@@ -42,7 +42,9 @@ class FailureTest(base.SnapshotTest):
         fault = faults.Fault(
             faults.Step(0, call, occurrence), faults.Kind.MEANWHILE
         )
-        with faults.Interposer(self.connection, fault, happens) as interposer:
+        with faults.Interposer(
+            connection or self.connection, fault, happens
+        ) as interposer:
             yield interposer.connection
 
     def test_unknown_domain(self) -> None:
