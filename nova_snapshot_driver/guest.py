@@ -23,6 +23,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import undo
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.plan import PowerState
 
@@ -289,14 +290,19 @@ class Guest:
             | libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT
             | libvirt.VIR_DOMAIN_BLOCK_REBASE_SHALLOW
         )
-        with contextlib.ExitStack() as undo:
-            copy = undo.enter_context(
-                BlockCopy.watched(self, self._handle, disk, timeout)
-            )
-            undo.callback(copy.give_up)
-            with self._calling('start the copy of the disk'):
-                self._handle.blockRebase(disk.target, target, 0, flags)
-            yield copy
+        with BlockCopy.watched(self, self._handle, disk, timeout) as copy:
+            try:
+                with self._calling('start the copy of the disk'):
+                    self._handle.blockRebase(disk.target, target, 0, flags)
+                yield copy
+            finally:
+                undo.surely(
+                    self.name,
+                    'end the copy of the disk',
+                    copy.give_up,
+                    'End it with "virsh blockjob '
+                    f'{self.name} {disk.target} --abort".',
+                )
 
     # The guest agent
 
@@ -449,11 +455,21 @@ class BlockCopy:
                 copy._heard,
                 None,
             )
+
+        def stop_listening() -> None:
+            with _calling(guest.name, 'stop to listen to block jobs'):
+                connection.domainEventDeregisterAny(listener)
+
         try:
             yield copy
         finally:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.domainEventDeregisterAny(listener)
+            # A listener that stays is in the way of the next one.
+            undo.surely(
+                guest.name,
+                'stop to listen to block jobs',
+                stop_listening,
+                'Restart the service or the command that took the snapshot.',
+            )
 
     def _heard(
         self,

@@ -12,6 +12,11 @@ from tests import faults
 from tests.functional import base
 
 
+#: A listener whose registration is lost can't be taken back, and is in the
+#: way of the next. In life the connection is lost with it, and the listener.
+_NOT_LOST = 'domainEventRegisterAny'
+
+
 class EveryStep(base.SnapshotTest):
     """The table of one path.
 
@@ -36,9 +41,13 @@ class EveryStep(base.SnapshotTest):
                 self.driver(connection, self.path)
             ),
         )
-        table = list(
-            faults.every_fault(faults.without_polls(steps, keep=1), [kind])
-        )
+        table = [
+            fault
+            for fault in faults.every_fault(
+                faults.without_polls(steps, keep=1), [kind]
+            )
+            if (fault.step.call, kind) != (_NOT_LOST, faults.Kind.LOST)
+        ]
         failed = 0
         for fault in table:
             with self.subTest(str(fault)):

@@ -17,6 +17,7 @@ from typing import Any
 
 import requests
 import requests_mock
+from requests.structures import CaseInsensitiveDict
 
 ENDPOINT = 'http://glance.example.com:9292'
 
@@ -106,7 +107,7 @@ class FakeGlance:
     def mocked(self, mocker: requests_mock.Mocker) -> None:
         """Answer the requests that are made through ``requests``."""
 
-        def respond(request: Any, context: Any) -> Any:
+        def respond(request: Any, context: Any) -> str:
             body = request.body or b''
             if not isinstance(body, str | bytes):
                 body = b''.join(body)
@@ -115,7 +116,13 @@ class FakeGlance:
             try:
                 answer = self.answer(
                     Request(
-                        request.method, request.path, request.headers, body
+                        request.method,
+                        request.path,
+                        CaseInsensitiveDict(
+                            (name, _text(value))
+                            for name, value in request.headers.items()
+                        ),
+                        body,
                     )
                 )
             except Broken as error:
@@ -123,13 +130,15 @@ class FakeGlance:
                     'Connection aborted.'
                 ) from error
             context.status_code = answer.status
+            if answer.document is None:
+                return ''
             context.headers['Content-Type'] = 'application/json'
-            return answer.document
+            return json.dumps(answer.document)
 
         mocker.register_uri(
             requests_mock.ANY,
             requests_mock.ANY,
-            json=respond,
+            text=respond,
         )
 
     def answer(self, request: Request) -> Answer:
@@ -200,6 +209,10 @@ def unavailable() -> Answer:
 
 def broken() -> Answer:
     raise Broken
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _error(message: str) -> dict[str, Any]:

@@ -86,8 +86,8 @@ class HostTest(testtools.TestCase):
         self.assertIn('end of file', str(error))
 
     def test_versions(self) -> None:
-        self.assertEqual(9_000_000, self.host.libvirt_version)
-        self.assertEqual(7_002_022, self.host.qemu_version)
+        self.assertEqual(9_000_000, self.host.libvirt_version())
+        self.assertEqual(7_002_022, self.host.qemu_version())
 
     def test_open(self) -> None:
         self.useFixture(

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import pathlib
+from importlib import metadata
+from unittest import mock
+
+import ddt
+import fixtures
+import testtools
+from oslo_config import cfg
+from oslo_config import generator
+
+from nova_snapshot_driver import conf
+from tests.unit import tables
+
+#: Group, name, type and default of what is Nova's, as Nova 34 has it.
+OF_NOVA = (
+    ('DEFAULT', 'state_path', cfg.StrOpt, '/var/lib/nova'),
+    ('DEFAULT', 'instances_path', cfg.StrOpt, '$state_path/instances'),
+    (
+        'DEFAULT',
+        'non_inheritable_image_properties',
+        cfg.ListOpt,
+        ['cache_in_nova', 'bittorrent'],
+    ),
+    ('libvirt', 'connection_uri', cfg.StrOpt, ''),
+    (
+        'libvirt',
+        'snapshots_directory',
+        cfg.StrOpt,
+        '$instances_path/snapshots',
+    ),
+    ('libvirt', 'snapshot_image_format', cfg.StrOpt, None),
+    ('libvirt', 'snapshot_compression', cfg.BoolOpt, False),
+    ('glance', 'num_retries', cfg.IntOpt, 3),
+    ('workarounds', 'disable_libvirt_livesnapshot', cfg.BoolOpt, False),
+)
+
+NOVA_CONF = """\
+[DEFAULT]
+state_path = /srv/nova
+transport_url = rabbit://nova:s3cret@mq
+
+[libvirt]
+virt_type = kvm
+snapshot_image_format = qcow2
+
+[snapshot]
+path = cold
+quiesce_timeout = 3
+"""
+
+
+@ddt.ddt
+class DefaultsTest(testtools.TestCase):
+    @tables.rows(
+        {
+            'path': ('auto',),
+            'quiesce': ('auto',),
+            'state_directory': ('/var/lib/nova/snapshot-driver',),
+            'quiesce_timeout': (10,),
+            'guest_timeout': (300,),
+            'mirror_timeout': (7200,),
+            'extract_timeout': (7200,),
+            'upload_timeout': (86400,),
+        }
+    )
+    def test_ours(self, default: object) -> None:
+        name = self.id().rpartition('_ours_')[2].partition('_')[2]
+        self.assertEqual(default, conf.load([]).snapshot[name])
+
+    def test_every_option_of_ours_is_in_the_table_above(self) -> None:
+        self.assertEqual(8, len(conf.snapshot_opts))
+
+    @tables.rows({row[1]: row for row in OF_NOVA})
+    def test_of_nova(
+        self, group: str, name: str, kind: type[cfg.Opt], default: object
+    ) -> None:
+        option = next(o for o in conf.nova_opts[group] if o.name == name)
+        self.assertIs(kind, type(option))
+        self.assertEqual(default, option.default)
+
+    def test_directories(self) -> None:
+        loaded = conf.load([])
+        self.assertEqual(
+            '/var/lib/nova/instances/snapshots',
+            loaded.libvirt.snapshots_directory,
+        )
+
+
+class LoadTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        root = self.useFixture(fixtures.TempDir()).path
+        self.file = pathlib.Path(root) / 'nova.conf'
+        self.file.write_text(NOVA_CONF)
+
+    def test_file_of_nova(self) -> None:
+        loaded = conf.load([str(self.file)])
+        self.assertEqual(
+            '/srv/nova/snapshot-driver', loaded.snapshot.state_directory
+        )
+        self.assertEqual('qcow2', loaded.libvirt.snapshot_image_format)
+        self.assertEqual('cold', loaded.snapshot.path)
+        self.assertEqual(3, loaded.snapshot.quiesce_timeout)
+
+    def test_overrides_go_before_the_file(self) -> None:
+        loaded = conf.load([str(self.file)], [('snapshot', 'path', 'mirror')])
+        self.assertEqual('mirror', loaded.snapshot.path)
+
+    def test_overrides_are_those_of_one_configuration(self) -> None:
+        conf.load([], [('snapshot', 'path', 'mirror')])
+        self.assertEqual('auto', conf.load([]).snapshot.path)
+
+    def test_places_where_openstack_keeps_it(self) -> None:
+        with mock.patch.object(
+            cfg, 'find_config_files', return_value=[str(self.file)]
+        ) as find:
+            self.assertEqual('cold', conf.load().snapshot.path)
+        self.assertEqual(mock.call(project='nova'), find.call_args)
+
+    def test_missing_file(self) -> None:
+        self.assertRaises(
+            cfg.ConfigFilesNotFoundError, conf.load, ['/missing/nova.conf']
+        )
+
+    def test_value_that_is_not_valid(self) -> None:
+        self.file.write_text('[snapshot]\nquiesce_timeout = 0\n')
+        loaded = conf.load([str(self.file)])
+        self.assertRaises(
+            cfg.ConfigFileValueError,
+            getattr,
+            loaded.snapshot,
+            'quiesce_timeout',
+        )
+
+    def test_override_that_is_not_valid(self) -> None:
+        self.assertRaises(
+            ValueError, conf.load, [], [('snapshot', 'path', 'sideways')]
+        )
+
+    def test_arguments_of_the_process_are_not_read(self) -> None:
+        with mock.patch('sys.argv', ['nova-snapshot', '--no-such-option']):
+            conf.load([])
+
+
+class BesideNovaTest(testtools.TestCase):
+    def test_ours_alone_are_registered(self) -> None:
+        nova = cfg.ConfigOpts()
+        conf.register_opts(nova)
+        nova([])
+        self.assertEqual('auto', nova.snapshot.path)
+        self.assertNotIn('libvirt', nova)
+
+    def test_twice(self) -> None:
+        nova = cfg.ConfigOpts()
+        conf.register_opts(nova)
+        conf.register_opts(nova)
+
+
+class SampleTest(testtools.TestCase):
+    def test_sample_has_our_options_alone(self) -> None:
+        (entry_point,) = metadata.entry_points(
+            group='oslo.config.opts', name='nova_snapshot_driver'
+        )
+        ((group, options),) = entry_point.load()()
+        self.assertEqual('snapshot', str(group))
+        self.assertEqual(
+            [option.name for option in conf.snapshot_opts],
+            [option.name for option in options],
+        )
+
+    def test_sample_is_written(self) -> None:
+        generated = cfg.ConfigOpts()
+        generator.register_cli_opts(generated)
+        generated(['--namespace', 'nova_snapshot_driver'])
+        sample = io.StringIO()
+        generator.generate(generated, sample)
+        text = sample.getvalue()
+        self.assertEqual(
+            ['[DEFAULT]', '[snapshot]'],
+            [line for line in text.splitlines() if line.startswith('[')],
+        )
+        for option in conf.snapshot_opts:
+            self.assertIn(f'#{option.name} = ', text)
