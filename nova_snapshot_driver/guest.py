@@ -458,7 +458,12 @@ class BlockCopy:
 
         def stop_listening() -> None:
             with _calling(guest.name, 'stop to listen to block jobs'):
-                connection.domainEventDeregisterAny(listener)
+                try:
+                    connection.domainEventDeregisterAny(listener)
+                except libvirt.libvirtError as error:
+                    # So says libvirt where it was heard the first time.
+                    if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                        raise
 
         try:
             yield copy
