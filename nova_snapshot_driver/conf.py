@@ -94,9 +94,9 @@ The longest time, in seconds, that the upload may take, all attempts together.
 ]
 
 #: Nova's own, as far as they steer a snapshot: name, type and default are
-#: those of Nova 34.
-nova_opts: dict[str, list[cfg.Opt]] = {
-    'DEFAULT': [
+#: those of Nova 34. The group None is [DEFAULT].
+nova_opts: dict[str | None, list[cfg.Opt]] = {
+    None: [
         cfg.StrOpt(
             'state_path',
             default='/var/lib/nova',

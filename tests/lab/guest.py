@@ -347,11 +347,14 @@ class WitnessGuest:
         # What is there was left by a process that was killed.
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
-        layers = write_disk(self.options.shape, self.image, self.directory)
-        fills = self.image.fills
-        if self.options.shape is not Shape.CHAIN3:
-            del fills['middle']
-        assert layers[0] == self.disk
+        if self.options.snapshot:
+            shutil.copyfile(self.options.snapshot, self.disk.path)
+            fills = {}
+        else:
+            write_disk(self.options.shape, self.image, self.directory)
+            fills = self.image.fills
+            if self.options.shape is not Shape.CHAIN3:
+                del fills['middle']
         if self.options.second_disk:
             second = self.second_disk
             run(

@@ -3,6 +3,7 @@
 
 import dataclasses
 import enum
+from pathlib import Path
 
 
 class Shape(enum.StrEnum):
@@ -41,5 +42,7 @@ class GuestOptions:
     agent: bool = True
     #: whether there is a second disk that gets each record after the log
     second_disk: bool = False
+    #: a qcow2 image of a witness that the guest boots instead of a new disk
+    snapshot: Path | None = None
     #: whether libvirt keeps the definition while the guest is shut off
     persistent: bool = True

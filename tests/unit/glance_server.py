@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Glance that is reached through a socket."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable
+
+import fixtures
+
+from tests.unit.fake_glance import Broken
+from tests.unit.fake_glance import FakeGlance
+from tests.unit.fake_glance import Request
+
+
+class GlanceServer(fixtures.Fixture):
+    """Serves a :class:`FakeGlance`.
+
+    :ivar at_upload: called with the number of bytes so far, for each piece
+        of an upload; breaks the connection if it raises ``Broken``
+    """
+
+    def _setUp(self) -> None:
+        self.glance = FakeGlance()
+        self.at_upload: Callable[[int], object] = lambda _size: None
+        fixture = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+
+            def _serve(self) -> None:
+                fixture.serve(self)
+
+            do_GET = do_PUT = do_PATCH = do_POST = do_DELETE = _serve
+
+            def log_message(self, *_message: object) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        self.endpoint = f'http://127.0.0.1:{server.server_address[1]}'
+
+    def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        try:
+            answer = self.glance.answer(
+                Request(
+                    handler.command,
+                    handler.path,
+                    {k.lower(): v for k, v in handler.headers.items()},
+                    self._body(handler),
+                )
+            )
+        except Broken:
+            handler.close_connection = True
+            return
+        body = b''
+        handler.send_response(answer.status)
+        if answer.document is not None:
+            handler.send_header('Content-Type', 'application/json')
+            body = json.dumps(answer.document).encode()
+        if answer.status != 204:
+            handler.send_header('Content-Length', str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    def _body(self, handler: http.server.BaseHTTPRequestHandler) -> bytes:
+        if handler.headers.get('Transfer-Encoding') != 'chunked':
+            length = int(handler.headers.get('Content-Length', 0))
+            return handler.rfile.read(length)
+        body = b''
+        while size := int(handler.rfile.readline(), 16):
+            body += handler.rfile.read(size)
+            handler.rfile.readline()
+            self.at_upload(len(body))
+        handler.rfile.readline()
+        return body

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import stat
+
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.transfer import convert
+from tests.unit.transfer.commands import Commands
+
+#: Says what it was called with, one argument a line, in its target.
+QEMU_IMG = """\
+for last; do :; done
+printf '%s\\n' "$@" >"$last"
+"""
+
+
+class ConvertTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.commands = self.useFixture(Commands())
+        self.target = self.commands.root / 'image'
+        previous = os.umask(0)
+        self.addCleanup(os.umask, previous)
+        self.progress: list[tuple[int, int]] = []
+
+    def convert(self, compress: bool = False) -> list[str]:
+        result = convert.run(
+            {
+                'source': {'path': '/delta', 'format': 'qcow2'},
+                'target': {'path': str(self.target), 'format': 'raw'},
+                'compress': compress,
+            },
+            lambda done, total: self.progress.append((done, total)),
+        )
+        self.assertEqual({}, result)
+        return self.target.read_text().split('\n')[:-1]
+
+    def test_formats_are_given(self) -> None:
+        self.commands.add('qemu-img', QEMU_IMG)
+        arguments = ' '.join(self.convert())
+        self.assertTrue(arguments.startswith('convert '))
+        self.assertTrue(
+            arguments.endswith(f' -f qcow2 -O raw /delta {self.target}')
+        )
+
+    def test_compressed(self) -> None:
+        """Blocks in any order can't be compressed."""
+        self.commands.add('qemu-img', QEMU_IMG)
+        self.assertIn('-W', self.convert())
+        arguments = self.convert(compress=True)
+        self.assertIn('-c', arguments)
+        self.assertNotIn('-W', arguments)
+
+    def test_image_is_for_its_owner_alone(self) -> None:
+        self.commands.add('qemu-img', QEMU_IMG)
+        self.convert()
+        mode = stat.S_IMODE(self.target.stat().st_mode)
+        self.assertEqual(0o600, mode)
+
+    def test_progress(self) -> None:
+        self.commands.add(
+            'qemu-img',
+            r"printf '    (0.00/100%%)\r    (12.34/100%%)\r'"
+            '\n'
+            r"printf '    (100.00/100%%)\r\n'"
+            f'\n{QEMU_IMG}',
+        )
+        self.convert()
+        self.assertEqual(
+            [(0, 10000), (1234, 10000), (10000, 10000)], self.progress
+        )
+
+    def test_failure(self) -> None:
+        self.commands.add(
+            'qemu-img', 'echo "No space left on device" >&2\nexit 3'
+        )
+        error = self.assertRaises(exception.CommandFailed, self.convert)
+        self.assertEqual(
+            {
+                'command': 'qemu-img convert',
+                'status': 3,
+                'reason': 'No space left on device',
+            },
+            error.fields,
+        )
+
+    def test_much_to_complain_about(self) -> None:
+        """Nobody reads it before the end, and yet nothing blocks."""
+        self.commands.add(
+            'qemu-img',
+            'i=0; while [ $i -lt 4000 ]; do\n'
+            'echo "a line that is long enough to fill the pipe" >&2\n'
+            'i=$((i + 1)); done; exit 1',
+        )
+        error = self.assertRaises(exception.CommandFailed, self.convert)
+        self.assertGreater(len(error.fields['reason']), 1 << 16)
+
+    def test_not_installed(self) -> None:
+        error = self.assertRaises(exception.CommandMissing, self.convert)
+        self.assertIn('qemu-utils', str(error))

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data plane, as the process that it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.transfer import process
+from tests.unit.glance_server import GlanceServer
+from tests.unit.transfer.commands import Commands
+
+#: What would be a failure of the test, and not of what it tests, in seconds.
+PATIENCE = 30
+
+#: Says who it is, and never ends by itself.
+ENDLESS = 'echo $$ >{}\nexec /bin/sleep 1000'
+
+#: A service that begins an extraction.
+SERVICE = """\
+import sys
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.transfer import process
+image = Layer(sys.argv[1], 'raw')
+process.extract(image, image, False, 1000, silent, Cancellation())
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended, be it buried or not."""
+    try:
+        status = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(')')[2].split()[0] not in ('Z', 'X')
+
+
+class ProcessCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.commands = self.useFixture(Commands())
+        self.root = self.commands.root
+
+    def extract(
+        self,
+        timeout: int = PATIENCE,
+        progress: Progress = silent,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        process.extract(
+            Layer(str(self.root / 'delta'), 'qcow2'),
+            Layer(str(self.root / 'image'), 'raw'),
+            False,
+            timeout,
+            progress,
+            cancellation or Cancellation(),
+        )
+
+    def wait_for_pid(self) -> int:
+        """Which process the endless one is."""
+        return int(self.wait_for(self.root / 'pid'))
+
+    def wait_for(self, file: pathlib.Path) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if file.exists() and (text := file.read_text()):
+                return text
+            time.sleep(0.01)
+        raise AssertionError(f'{file} never came')
+
+    def wait_until_ended(self, pid: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while is_running(pid):
+            self.assertLess(time.monotonic(), deadline, 'it runs on')
+            time.sleep(0.01)
+
+    def add_endless(self) -> None:
+        self.commands.add('qemu-img', ENDLESS.format(self.root / 'pid'))
+
+
+class ExtractTest(ProcessCase):
+    def test_result_and_progress(self) -> None:
+        self.commands.add(
+            'qemu-img',
+            f"printf '  (50.00/100%%)\\r  (100.00/100%%)\\r'\n"
+            f'echo data >{self.root}/image',
+        )
+        told = []
+        self.extract(progress=lambda *step: told.append(step))
+        self.assertEqual('data\n', (self.root / 'image').read_text())
+        self.assertEqual(('extract', 10000, 10000), told[-1])
+
+    def test_error_comes_over(self) -> None:
+        self.commands.add('qemu-img', 'echo "Is it locked?" >&2; exit 1')
+        error = self.assertRaises(exception.CommandFailed, self.extract)
+        self.assertIn('Is it locked?', str(error))
+
+    def test_command_is_missing(self) -> None:
+        error = self.assertRaises(exception.CommandMissing, self.extract)
+        self.assertIn('qemu-utils', str(error))
+
+
+class EndTest(ProcessCase):
+    """However it ends, nothing is left of it."""
+
+    def test_killed(self) -> None:
+        self.commands.add('qemu-img', 'kill -9 $PPID; exec /bin/sleep 1000')
+        error = self.assertRaises(exception.TransferDied, self.extract)
+        self.assertIn('exit status -9', str(error))
+
+    def test_cancelled(self) -> None:
+        self.add_endless()
+        cancellation = Cancellation()
+        pids = []
+
+        def cancel() -> None:
+            pids.append(self.wait_for_pid())
+            cancellation.request('SIGINT')
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        self.assertRaises(
+            exception.Cancelled, self.extract, cancellation=cancellation
+        )
+        thread.join()
+        # Not only the process itself, but what it has started.
+        self.wait_until_ended(pids.pop())
+
+    def test_timeout(self) -> None:
+        self.add_endless()
+        error = self.assertRaises(
+            exception.TransferTimeout, self.extract, timeout=0
+        )
+        self.assertEqual('extract_timeout', error.fields['option'])
+
+    def test_parent_dies(self) -> None:
+        self.add_endless()
+        service = subprocess.Popen(
+            [sys.executable, '-c', SERVICE, str(self.root / 'image')]
+        )
+        self.addCleanup(service.wait)
+        self.addCleanup(service.kill)
+        pid = self.wait_for_pid()
+        service.send_signal(signal.SIGKILL)
+        self.wait_until_ended(pid)
+
+    def test_stranger_on_its_output(self) -> None:
+        """A library that prints something must not make anybody wait."""
+        self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
+        script = self.commands.add('python', 'echo a warning; exit 3')
+        self.useFixture(
+            fixtures.MockPatchObject(sys, 'executable', str(script))
+        )
+        self.assertRaises(exception.TransferDied, self.extract, timeout=2)
+
+    def test_output_is_closed_before_the_end(self) -> None:
+        script = self.commands.add(
+            'python', 'exec >/dev/null; exec /bin/sleep 1000'
+        )
+        self.useFixture(
+            fixtures.MockPatchObject(sys, 'executable', str(script))
+        )
+        self.assertRaises(exception.TransferDied, self.extract)
+
+    def test_dead_on_arrival(self) -> None:
+        script = self.commands.add('python', 'echo no module >&2; exit 1')
+        self.useFixture(
+            fixtures.MockPatchObject(sys, 'executable', str(script))
+        )
+        error = self.assertRaises(exception.TransferDied, self.extract)
+        self.assertIn('no module', str(error))
+        self.assertIn('exit status 1', str(error))
+
+
+class UploadTest(ProcessCase):
+    TOKEN = 'gAAAAABn0token'
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.image = self.root / 'image'
+        self.image.write_bytes(b'image')
+
+    def upload(self, endpoint: str, image: str = 'an-image') -> str:
+        return process.upload(
+            str(self.image),
+            image,
+            GlanceAccess(endpoint, token=self.TOKEN, timeout=PATIENCE),
+            0,
+            PATIENCE,
+            silent,
+            Cancellation(),
+        )
+
+    def test_proven_and_nobody_has_seen_the_token(self) -> None:
+        server = self.useFixture(GlanceServer())
+        image = server.glance.add(disk_format='raw', container_format='bare')
+        seen: list[bytes] = []
+
+        def look(_size: int) -> None:
+            for children in pathlib.Path('/proc/self/task').glob('*/children'):
+                for pid in children.read_text().split():
+                    for secret in ('cmdline', 'environ'):
+                        file = pathlib.Path('/proc', pid, secret)
+                        seen.append(file.read_bytes())
+
+        server.at_upload = look
+        digest = self.upload(server.endpoint, image)
+        self.assertEqual(hashlib.sha512(b'image').hexdigest(), digest)
+        self.assertIn(b'nova_snapshot_driver.transfer', b''.join(seen))
+        self.assertNotIn(self.TOKEN.encode(), b''.join(seen))
+        (sent,) = [r for r in server.glance.requests if r.method == 'PUT']
+        self.assertEqual(self.TOKEN, sent.headers['x-auth-token'])
+
+    def test_nobody_is_there(self) -> None:
+        error = self.assertRaises(
+            exception.UploadFailed, self.upload, 'http://127.0.0.1:1'
+        )
+        self.assertEqual(1, error.fields['attempts'])
+        self.assertNotIn(self.TOKEN, str(error))
+
+    def test_bug(self) -> None:
+        self.image.unlink()
+        error = self.assertRaises(
+            exception.TransferDied, self.upload, 'http://127.0.0.1:1'
+        )
+        self.assertIn('FileNotFoundError', str(error))
+
+
+class GroupTest(testtools.TestCase):
+    def test_running(self) -> None:
+        """What the tests build on."""
+        self.assertTrue(is_running(os.getpid()))
+        child = subprocess.Popen([sys.executable, '-c', ''])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self.assertFalse(is_running(child.pid))
+        child.wait()
+        self.assertFalse(is_running(child.pid))

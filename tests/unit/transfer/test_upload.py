@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.transfer import upload
+from tests.unit.fake_glance import Answer
+from tests.unit.fake_glance import Broken
+from tests.unit.fake_glance import broken
+from tests.unit.fake_glance import unavailable
+from tests.unit.glance_server import GlanceServer
+from tests.unit.host import NoWaiting
+
+#: Several pieces of what the client sends at once.
+CONTENT = bytes(range(256)) * 2048
+
+
+class UploadCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(NoWaiting())
+        self.server = self.useFixture(GlanceServer())
+        self.glance = self.server.glance
+        self.image = self.glance.add(
+            disk_format='raw', container_format='bare'
+        )
+        root = self.useFixture(fixtures.TempDir()).path
+        self.path = pathlib.Path(root) / 'image'
+        self.path.write_bytes(CONTENT)
+        self.progress: list[tuple[int, int]] = []
+
+    def upload(self, retries: int = 3) -> dict[str, Any]:
+        access = GlanceAccess(self.server.endpoint, timeout=30)
+        return upload.run(
+            {
+                'path': str(self.path),
+                'image': self.image,
+                'access': json.loads(json.dumps(access.to_dict())),
+                'retries': retries,
+            },
+            lambda done, total: self.progress.append((done, total)),
+        )
+
+    def uploads(self) -> int:
+        return sum(r.method == 'PUT' for r in self.glance.requests)
+
+
+class UploadTest(UploadCase):
+    def test_proven(self) -> None:
+        result = self.upload()
+        self.assertEqual(
+            {'sha512': hashlib.sha512(CONTENT).hexdigest()}, result
+        )
+        self.assertEqual(CONTENT, self.glance.content[self.image])
+
+    def test_size_is_said_beforehand(self) -> None:
+        self.upload()
+        (sent,) = [r for r in self.glance.requests if r.method == 'PUT']
+        self.assertEqual(
+            str(len(CONTENT)), sent.headers['x-openstack-image-size']
+        )
+
+    def test_progress(self) -> None:
+        self.upload()
+        self.assertEqual((len(CONTENT), len(CONTENT)), self.progress[-1])
+        self.assertEqual(sorted(self.progress), self.progress)
+        self.assertGreater(len(self.progress), 2)
+
+    def test_empty_file(self) -> None:
+        self.path.write_bytes(b'')
+        self.assertEqual(
+            {'sha512': hashlib.sha512().hexdigest()}, self.upload()
+        )
+
+    def test_connection_breaks_in_the_middle(self) -> None:
+        """Glance can't resume: the next attempt begins at byte 0."""
+        breaks = iter([True, True])
+
+        def at_upload(size: int) -> None:
+            if size > len(CONTENT) / 2 and next(breaks, False):
+                raise Broken
+
+        self.server.at_upload = at_upload
+        result = self.upload(retries=2)
+        self.assertEqual(CONTENT, self.glance.content[self.image])
+        self.assertEqual(
+            {'sha512': hashlib.sha512(CONTENT).hexdigest()}, result
+        )
+
+    def test_glance_is_away_for_a_moment(self) -> None:
+        self.glance.troubles = {1: unavailable, 2: unavailable}
+        self.upload(retries=2)
+        self.assertEqual(3, self.uploads())
+
+    def test_given_up(self) -> None:
+        self.glance.troubles = dict.fromkeys(range(1, 9), unavailable)
+        error = self.assertRaises(
+            exception.UploadFailed, self.upload, retries=2
+        )
+        self.assertEqual(3, self.uploads())
+        self.assertEqual(3, error.fields['attempts'])
+        self.assertIn('num_retries', str(error))
+
+    def test_no_retries(self) -> None:
+        self.glance.troubles = {1: unavailable}
+        self.assertRaises(exception.UploadFailed, self.upload, retries=0)
+        self.assertEqual(1, self.uploads())
+
+    def test_quota_is_not_tried_again(self) -> None:
+        self.glance.troubles = {
+            1: lambda: Answer(413, {'error': {'message': 'over quota'}})
+        }
+        error = self.assertRaises(exception.GlanceError, self.upload)
+        self.assertNotIsInstance(error, exception.GlanceUnavailable)
+        self.assertIn('over quota', str(error))
+        self.assertEqual(1, self.uploads())
+
+    def test_image_was_deleted(self) -> None:
+        del self.glance.images[self.image]
+        self.assertRaises(exception.ImageNotFound, self.upload)
+        self.assertEqual(1, self.uploads())
+
+    def test_file_is_missing(self) -> None:
+        self.path.unlink()
+        self.assertRaises(FileNotFoundError, self.upload)
+
+
+class ProofTest(UploadCase):
+    """Glance has taken it all. But is it what was sent?"""
+
+    def spoil(self, **fields: object) -> None:
+        """Have Glance say something else of the image when it is asked."""
+
+        def answer() -> Answer:
+            return Answer(200, {**self.glance.images[self.image], **fields})
+
+        self.glance.troubles[2] = answer
+
+    def unproven(self, **fields: object) -> exception.ImageUnproven:
+        self.spoil(**fields)
+        error = self.assertRaises(exception.ImageUnproven, self.upload)
+        assert isinstance(error, exception.ImageUnproven)
+        (name,) = fields
+        self.assertEqual(name, error.fields['field'])
+        self.assertEqual(fields[name], error.fields['stored'])
+        # It would be no better the next time.
+        self.assertEqual(1, self.uploads())
+        return error
+
+    def test_other_hash(self) -> None:
+        self.unproven(os_hash_value=hashlib.sha512(b'other').hexdigest())
+
+    def test_no_hash(self) -> None:
+        self.unproven(os_hash_value=None)
+
+    def test_other_size(self) -> None:
+        self.unproven(size=len(CONTENT) - 1)
+
+    def test_not_active(self) -> None:
+        self.unproven(status='importing')
+
+    def test_other_algorithm(self) -> None:
+        self.glance.algorithm = 'sha256'
+        # What is returned is the same whatever Glance hashes with.
+        self.assertEqual(
+            {'sha512': hashlib.sha512(CONTENT).hexdigest()}, self.upload()
+        )
+
+    def test_other_algorithm_and_other_hash(self) -> None:
+        self.glance.algorithm = 'sha256'
+        self.unproven(os_hash_value=hashlib.sha512(CONTENT).hexdigest())
+
+    def test_glance_is_away_for_a_moment_when_it_is_asked(self) -> None:
+        """A day of upload is not thrown away for one answer."""
+        self.glance.troubles = {2: unavailable, 3: broken}
+        self.upload()
+        self.assertEqual(1, self.uploads())
