@@ -11,7 +11,6 @@ from nova_snapshot_driver.instance import Instance
 from tests import faults
 from tests.functional import base
 
-
 #: A listener whose registration is lost can't be taken back, and is in the
 #: way of the next. In life the connection is lost with it, and the listener.
 _NOT_LOST = 'domainEventRegisterAny'

@@ -229,8 +229,11 @@ class WitnessGuest:
 
     @property
     def ticks(self) -> Ticks:
-        """Its ticks, read since the first use of this property."""
-        if self._ticks is None:
+        """Its ticks, read since the first use of this property.
+
+        They can be closed, and are read anew at the next use.
+        """
+        if self._ticks is None or self._ticks.closed:
             self._ticks = Ticks(self._sockets.tick)
         return self._ticks
 

@@ -58,6 +58,10 @@ class Ticks:
         self._thread.join()
 
     @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    @property
     def last(self) -> int:
         """The number of the last record, 0 before the first tick."""
         ticks = self._ticks

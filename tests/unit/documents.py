@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 NAME = 'instance-0000002a'
@@ -17,11 +18,6 @@ METADATA = f"""\
     <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">
       <nova:package version="34.0.0"/>
       <nova:name>web-1</nova:name>
-      <nova:creationTime>2026-11-20 09:00:00</nova:creationTime>
-      <nova:flavor name="m1.small" id="2">
-        <nova:memory>2048</nova:memory>
-        <nova:disk>20</nova:disk>
-      </nova:flavor>
       <nova:owner>
         <nova:user uuid="{USER}">alice</nova:user>
         <nova:project uuid="{PROJECT}">shop</nova:project>
@@ -164,10 +160,7 @@ def inactive(
 
 def without_secrets(xml: str) -> str:
     """The document as those get it who may not see secrets."""
-    root = ElementTree.fromstring(xml)
-    for graphics in root.iterfind('devices/graphics'):
-        graphics.attrib.pop('passwd', None)
-    return ElementTree.tostring(root, encoding='unicode')
+    return re.sub(r""" passwd=(['"]).*?\1""", '', xml)
 
 
 def backing_store(chain: list[tuple[str, str]]) -> ElementTree.Element:

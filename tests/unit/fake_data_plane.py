@@ -27,6 +27,7 @@ class FakeDataPlane:
     :ivar view: what was extracted last
     :ivar target: what it was extracted to
     :ivar compress: and how
+    :ivar cancellation: by which it is told to stop
     """
 
     def __init__(self, glance: FakeGlance) -> None:
@@ -36,6 +37,7 @@ class FakeDataPlane:
         self.view: Layer | None = None
         self.target: Layer | None = None
         self.compress: bool | None = None
+        self.cancellation: Cancellation | None = None
 
     def extract(
         self,
@@ -47,6 +49,7 @@ class FakeDataPlane:
         cancellation: Cancellation,
     ) -> None:
         self.view, self.target, self.compress = view, target, compress
+        self.cancellation = cancellation
         file = pathlib.Path(target.path)
         file.write_bytes(CONTENT[:10])
         self.at_extract()

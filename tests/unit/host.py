@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import types
 from typing import Any
@@ -92,6 +93,7 @@ class FakeHost(fixtures.Fixture):
 
     def _setUp(self) -> None:
         self.useFixture(NoWaiting())
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         self.connection = FakeConnection()
         self.machine = self.connection.add(documents.inactive(self._devices))
         self.machine.chains['vda'] = CHAIN

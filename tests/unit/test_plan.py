@@ -13,12 +13,13 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import plan
 from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Domain
-from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.domain import parse
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import PowerState
+from tests.unit import documents
 from tests.unit import tables
 
 RUNNING = PowerState.RUNNING
@@ -35,7 +36,7 @@ DOMAIN = Domain(
     agent_channel=True,
     agent_connected=True,
 )
-DEVICE = HostDevice('hostdev0', '<hostdev/>')
+(DEVICE,) = parse(documents.inactive(documents.PCI_DEVICE)).host_devices
 
 
 def with_root(**fields: Any) -> Domain:

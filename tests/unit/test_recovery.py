@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import pathlib
 
-import fixtures
 import libvirt
 import testtools
 
@@ -24,7 +23,6 @@ from tests.unit.host import FakeHost
 class RecoveryCase(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.useFixture(fixtures.FakeLogger())
         self.host = self.useFixture(FakeHost())
         self.machine = self.host.machine
         self.before = self.host.before()

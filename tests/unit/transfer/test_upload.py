@@ -20,7 +20,7 @@ from tests.unit.glance_server import GlanceServer
 from tests.unit.host import NoWaiting
 
 #: Several pieces of what the client sends at once.
-CONTENT = bytes(range(256)) * 2048
+CONTENT = bytes(range(256)) * 10240
 
 
 class UploadCase(testtools.TestCase):

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snapshot`` as a person runs it, and as a person interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+from oslotest import base as oslotest_base
+
+from tests import laws
+from tests.functional import base
+from tests.lab.apart import apart
+from tests.lab.bounded import wait_until
+from tests.lab.disks import Layer
+from tests.lab.evidence import examine
+from tests.lab.glance import Glance
+from tests.lab.guest import WitnessGuest
+from tests.lab.hypervisor import Hypervisor
+from tests.lab.options import GuestOptions
+
+#: Seconds
+TIMEOUT = 120
+
+PROGRAM = Path(sys.executable).with_name('nova-snapshot')
+
+
+def _before(hypervisor: Hypervisor, name: str) -> laws.Before:
+    return laws.Before.of(hypervisor.connection, name)
+
+
+def _broken_laws(
+    hypervisor: Hypervisor,
+    before: laws.Before,
+    directories: laws.Directories,
+) -> list[str]:
+    return laws.differences(hypervisor.connection, before, directories)
+
+
+class CommandTest(oslotest_base.BaseTestCase):
+    guest: ClassVar[WitnessGuest]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        # The command opens it, and so this process must not.
+        hypervisor = Hypervisor(base.scratch_directory() / 'cmd')
+        cls.guest = WitnessGuest(hypervisor, GuestOptions('command'))
+        cls.addClassCleanup(apart, cls.guest.discard)
+        apart(cls.guest.boot)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = Path(tempfile.mkdtemp(dir=base.scratch_directory()))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.output = self.directory / 'output'
+        self.output.mkdir()
+        self.image = self.output / 'image'
+        self.directories = laws.Directories(
+            str(self.directory / 'snapshots'),
+            str(self.directory / 'state'),
+            str(self.output),
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start the command with a nova.conf that names our directories."""
+        configuration = self.directory / 'nova.conf'
+        configuration.write_text(
+            f'[DEFAULT]\nstate_path = {self.directory}\n'
+            '[libvirt]\n'
+            f'connection_uri = {self.guest.hypervisor.uri}\n'
+            f'snapshots_directory = {self.directories.snapshots}\n'
+            f'[snapshot]\nstate_directory = {self.directories.state}\n'
+        )
+        command, *rest = arguments
+        process = subprocess.Popen(
+            [PROGRAM, command, '--config-file', configuration, *rest],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith('OS_')
+            },
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        return process
+
+    def run_command(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Exit status, output and errors."""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=TIMEOUT)
+        return process.returncode, output, errors
+
+    def before(self) -> laws.Before:
+        return apart(_before, self.guest.hypervisor, self.guest.name)
+
+    def assert_laws_hold(self, before: laws.Before) -> None:
+        self.assertEqual(
+            [],
+            apart(
+                _broken_laws,
+                self.guest.hypervisor,
+                before,
+                self.directories,
+            ),
+        )
+        with self.guest.ticks as ticks:
+            ticks.wait(5, 30)
+
+    def test_create_file(self) -> None:
+        before = self.before()
+        status, output, errors = self.run_command(
+            'create', self.guest.name, '--output', self.image
+        )
+        self.assertEqual(0, status, errors)
+        self.assertIn('mirror (the guest is running)', output)
+        # No terminal, no colours, no bar.
+        self.assertNotIn('\x1b', output + errors)
+        self.assert_laws_hold(before)
+        examine(Layer(self.image, 'qcow2'), self.guest.fills)
+
+    def test_create_in_glance(self) -> None:
+        with Glance(base.scratch_directory() / 'glance-cmd') as glance:
+            status, output, errors = self.run_command(
+                *('create', self.guest.name, '--format', 'json'),
+                *('--name', 'Schnappschuß', '--glance-url', glance.url),
+            )
+            self.assertEqual(0, status, errors)
+            result = json.loads(output)
+            [stored] = glance.store_files()
+            self.assertEqual(result['image'], stored.name)
+            self.assertEqual(result['size'], stored.stat().st_size)
+        self.assertEqual('Schnappschuß', result['name'])
+        self.assertTrue(result['quiesced'])
+
+    def test_unknown_domain(self) -> None:
+        with Glance(base.scratch_directory() / 'glance-none') as glance:
+            status, output, errors = self.run_command(
+                *('create', 'nobody', '--format', 'json'),
+                *('--glance-url', glance.url),
+            )
+            self.assertEqual([], glance.store_files())
+        self.assertEqual(1, status)
+        error = json.loads(output)['error']
+        self.assertEqual('domain-not-found', error['code'])
+        self.assertEqual({'domain': 'nobody'}, error['fields'])
+        self.assertIn('nobody', errors)
+
+    def test_no_cloud(self) -> None:
+        status, _output, errors = self.run_command('create', self.guest.name)
+        self.assertEqual(1, status)
+        self.assertIn('--glance-url', errors)
+
+    def test_check(self) -> None:
+        with Glance(base.scratch_directory() / 'glance-check') as glance:
+            status, output, errors = self.run_command(
+                *('check', self.guest.name, '--format', 'json'),
+                *('--glance-url', glance.url),
+            )
+            self.assertEqual([], glance.store_files())
+        self.assertEqual(0, status, errors)
+        findings: list[dict[str, Any]] = json.loads(output)
+        self.assertEqual({'ok'}, {found['verdict'] for found in findings})
+        self.assertIn(
+            f'Domain {self.guest.name}: agent',
+            {found['subject'] for found in findings},
+        )
+
+    def test_check_finds_what_is_wrong(self) -> None:
+        status, output, _errors = self.run_command(
+            *('check', 'nobody', '--format', 'json'),
+            *('--glance-url', 'http://127.0.0.1:9'),
+        )
+        self.assertEqual(1, status)
+        bad = {
+            found['subject']
+            for found in json.loads(output)
+            if found['verdict'] == 'bad'
+        }
+        self.assertEqual({'Glance', 'Domain nobody'}, bad)
+
+    # Interrupted
+
+    def test_interrupted(self) -> None:
+        """At moments all over its way, by Ctrl-C and by SIGTERM."""
+        before = self.before()
+        statuses = []
+        for path in ('mirror', 'cold'):
+            for number, wait in enumerate((0.7, 1.1, 1.5, 1.9, 2.5)):
+                process = self.start(
+                    *('create', self.guest.name, '--path', path),
+                    *('--output', self.image),
+                )
+                time.sleep(wait)
+                process.send_signal(
+                    signal.SIGINT if number % 2 else signal.SIGTERM
+                )
+                _output, errors = process.communicate(timeout=TIMEOUT)
+                statuses.append(process.returncode)
+                with self.subTest(path=path, wait=wait, errors=errors):
+                    # A signal that comes before the command has begun to
+                    # listen ends it on the spot.
+                    self.assertIn(
+                        process.returncode,
+                        (0, 130, -signal.SIGINT, -signal.SIGTERM),
+                    )
+                    self.assertIs(process.returncode == 0, self.image.exists())
+                    self.assert_laws_hold(before)
+                self.image.unlink(missing_ok=True)
+        self.assertIn(130, statuses)
+
+    def test_killed_while_the_domain_is_transient(self) -> None:
+        """The next snapshot gives back what the dead one could not."""
+        before = self.before()
+        self._kill_while_transient()
+        self.assertNotEqual(
+            [],
+            apart(
+                _broken_laws,
+                self.guest.hypervisor,
+                before,
+                self.directories,
+            ),
+        )
+        status, _output, errors = self.run_command(
+            'create', self.guest.name, '--output', self.image
+        )
+        self.assertEqual(0, status, errors)
+        self.assert_laws_hold(before)
+
+    def test_killed_and_the_guest_stopped(self) -> None:
+        """libvirt has lost the domain, and the driver has not."""
+        before = self.before()
+        self._kill_while_transient()
+        apart(self.guest.destroy)
+        status, _output, errors = self.run_command(
+            'create', self.guest.name, '--output', self.image
+        )
+        self.assertEqual(0, status, errors)
+        apart(self.guest.boot)
+        self.assert_laws_hold(before)
+
+    def _kill_while_transient(self) -> None:
+        process = self.start('create', self.guest.name, '--output', self.image)
+        state = Path(self.directories.state)
+        wait_until(
+            lambda: bool(list(state.glob('*.json'))),
+            'the domain to become transient',
+            TIMEOUT,
+            interval=0.01,
+        )
+        # The copy has begun, and is looked at every 0.5 s.
+        time.sleep(0.25)
+        process.kill()
+        process.wait(TIMEOUT)

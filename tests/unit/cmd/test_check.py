@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import types
+
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from tests.unit import documents
+from tests.unit.cmd.command import CommandLine
+from tests.unit.cmd.command import Result
+from tests.unit.fake_glance import unavailable
+from tests.unit.fake_libvirt import Agent
+from tests.unit.fake_libvirt import FakeDomain
+
+
+class CheckCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.command = self.useFixture(CommandLine())
+        self.host = self.command.host
+        self.host.glance.images.clear()
+
+    def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
+        """The exit status, and verdict and detail by subject."""
+        result = self.command.to_glance(
+            'check', '--format', 'json', *arguments
+        )
+        findings = {
+            found['subject']: [found['verdict'], found['detail']]
+            for found in result.json
+        }
+        self.assertEqual(len(result.json), len(findings))
+        return result.status, findings
+
+    def is_bad(self, subject: str, detail: str, *arguments: str) -> None:
+        status, findings = self.check(*arguments)
+        self.assertEqual(1, status)
+        self.assertEqual('bad', findings[subject][0])
+        self.assertIn(detail, findings[subject][1])
+
+
+class HostTest(CheckCase):
+    def test_all_is_well(self) -> None:
+        before = self.host.before()
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        self.assertEqual(
+            [
+                'State directory',
+                'Snapshots directory',
+                'Data plane',
+                'Glance',
+                'libvirt',
+                'QEMU',
+            ],
+            list(findings),
+        )
+        self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
+        self.assertEqual('9.0.0', findings['libvirt'][1])
+        self.assertEqual('7.2.22', findings['QEMU'][1])
+        # What it has made to try things with is gone.
+        self.assertEqual([], self.host.differences(before))
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_in_words(self) -> None:
+        result: Result = self.command.to_glance('check')
+        self.assertEqual(0, result.status)
+        self.assertIn('Data plane', result.output)
+        self.assertIn('9.0.0', result.output)
+
+    def test_old_libvirt(self) -> None:
+        self.host.connection.version = 7_010_000
+        self.is_bad('libvirt', '7.10.0')
+
+    def test_old_qemu(self) -> None:
+        self.host.connection.qemu_version = 6_001_001
+        self.is_bad('QEMU', '6.1.1')
+
+    def test_no_libvirt(self) -> None:
+        self.command.no_libvirt = True
+        self.is_bad('libvirt', 'Is the daemon running')
+
+    def test_data_plane(self) -> None:
+        def fail() -> None:
+            raise exception.CommandMissing(
+                command='qemu-img', package='qemu-utils'
+            )
+
+        self.host.data_plane.at_extract = fail
+        self.is_bad('Data plane', 'qemu-utils')
+
+    def test_glance_is_away(self) -> None:
+        self.host.glance.troubles = dict.fromkeys(range(1, 99), unavailable)
+        self.is_bad('Glance', 'Service unavailable')
+
+    def test_probe_is_deleted_where_it_does_not_arrive(self) -> None:
+        def fail() -> None:
+            raise exception.UploadFailed(
+                image='x', attempts=1, reason='over quota'
+            )
+
+        self.host.data_plane.at_upload = fail
+        self.is_bad('Glance', 'over quota')
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_no_cloud(self) -> None:
+        result = self.command.run('check', '--format', 'json')
+        self.assertEqual(0, result.status)
+        (glance,) = [f for f in result.json if f['subject'] == 'Glance']
+        self.assertEqual('note', glance['verdict'])
+        self.assertIn('OS_CLOUD', glance['detail'])
+
+
+class DirectoriesTest(CheckCase):
+    def test_snapshots_directory(self) -> None:
+        (self.host.root / 'snapshots').write_text('in the way')
+        self.is_bad('Snapshots directory', 'snapshots_directory')
+        _status, findings = self.check()
+        self.assertEqual('note', findings['Data plane'][0])
+
+    def test_state_directory(self) -> None:
+        (self.host.root / 'state').write_text('in the way')
+        self.is_bad('State directory', 'state_directory')
+
+    def test_state_directory_of_somebody_else(self) -> None:
+        os.mkdir(self.host.root / 'state')
+        self.useFixture(fixtures.MockPatch('os.access', return_value=False))
+        self.is_bad('State directory', 'cannot be written')
+
+
+class DomainTest(CheckCase):
+    SUBJECT = f'Domain {documents.NAME}'
+
+    def test_all_is_well(self) -> None:
+        before = self.host.before()
+        status, findings = self.check(documents.NAME)
+        self.assertEqual(0, status)
+        self.assertEqual(
+            [self.SUBJECT, f'{self.SUBJECT}: agent', f'{self.SUBJECT}: space'],
+            [subject for subject in findings if subject.startswith('Domain')],
+        )
+        self.assertIn('mirror', findings[self.SUBJECT][1])
+        self.assertIn('up to 5 MiB', findings[f'{self.SUBJECT}: space'][1])
+        self.assertEqual([], self.host.differences(before))
+
+    def test_unknown(self) -> None:
+        self.is_bad('Domain web-9', 'There is no domain', 'web-9')
+
+    def test_one_bad_domain_does_not_hide_another(self) -> None:
+        status, findings = self.check('web-9', documents.NAME)
+        self.assertEqual(1, status)
+        self.assertEqual('ok', findings[self.SUBJECT][0])
+
+    def test_mute_agent(self) -> None:
+        self.host.machine.agent = Agent.HANGS
+        status, findings = self.check(documents.NAME)
+        self.assertEqual(0, status)
+        verdict, detail = findings[f'{self.SUBJECT}: agent']
+        self.assertEqual('note', verdict)
+        self.assertIn("within '10' seconds", detail)
+
+    def test_mute_agent_that_is_required(self) -> None:
+        self.host.machine.agent = Agent.HANGS
+        self.command.config.write_text('[snapshot]\nquiesce = require\n')
+        self.is_bad(f'{self.SUBJECT}: agent', 'in the guest', documents.NAME)
+
+    def test_block_job(self) -> None:
+        FakeDomain(self.host.machine).begin_copy('vda', '/backup')
+        self.is_bad(f'{self.SUBJECT}: block job', 'copy', documents.NAME)
+
+    def test_shut_off(self) -> None:
+        self.host.machine.stop()
+        status, findings = self.check(documents.NAME)
+        self.assertEqual(0, status)
+        self.assertIn('cold', findings[self.SUBJECT][1])
+
+    def test_space(self) -> None:
+        full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
+        self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
+        self.is_bad(f'{self.SUBJECT}: space', '6 MiB', documents.NAME)

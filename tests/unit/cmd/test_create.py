@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import re
+
+import fixtures
+import testtools
+
+from tests.unit import documents
+from tests.unit.cmd.command import CommandLine
+from tests.unit.fake_data_plane import CONTENT
+from tests.unit.fake_glance import unavailable
+
+SHA512 = hashlib.sha512(CONTENT).hexdigest()
+
+
+class CreateCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.command = self.useFixture(CommandLine())
+        self.host = self.command.host
+        self.glance = self.host.glance
+        # Only what the command itself has made is to be there.
+        self.glance.images.clear()
+
+    def create(self, *arguments: str) -> dict[str, object]:
+        """Create an image; returns its record in Glance."""
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json', *arguments
+        )
+        self.assertEqual(0, result.status, result.errors)
+        return self.glance.images[result.json['image']]
+
+
+class RecordTest(CreateCase):
+    def test_default_name(self) -> None:
+        image = self.create()
+        self.assertRegex(
+            str(image['name']),
+            rf'^{documents.NAME}-\d{{4}}-\d\d-\d\d-\d{{6}}$',
+        )
+
+    def test_name(self) -> None:
+        self.assertEqual('nightly', self.create('--name', 'nightly')['name'])
+
+    def test_domain_by_uuid(self) -> None:
+        result = self.command.to_glance('create', documents.UUID)
+        self.assertEqual(0, result.status)
+
+    def test_what_nova_writes(self) -> None:
+        image = self.create()
+        self.assertEqual('active', image['status'])
+        self.assertEqual('snapshot', image['image_type'])
+        self.assertEqual(documents.UUID, image['instance_uuid'])
+        self.assertEqual(documents.USER, image['user_id'])
+        self.assertEqual(documents.PROJECT, image['owner_id'])
+        self.assertEqual(documents.BASE_IMAGE, image['base_image_ref'])
+        self.assertEqual('private', image['visibility'])
+        self.assertEqual('available', image['image_state'])
+
+    def test_disk_of_two_gib(self) -> None:
+        self.assertEqual(2, self.create()['min_disk'])
+        self.assertEqual(0, self.create()['min_ram'])
+
+    def test_disk_that_is_a_little_larger(self) -> None:
+        self.useFixture(
+            fixtures.MockPatch(
+                'tests.unit.fake_libvirt.FakeDomain.blockInfo',
+                return_value=[(2 << 30) + 1, 0, 0],
+            )
+        )
+        self.assertEqual(3, self.create()['min_disk'])
+
+    def test_domain_without_nova(self) -> None:
+        config = self.host.machine.config
+        assert config is not None
+        self.host.machine.stop()
+        self.host.machine.config = re.sub(
+            '<metadata>.*</metadata>', '', config, flags=re.DOTALL
+        )
+        self.host.machine.start()
+        image = self.create()
+        for name in ('base_image_ref', 'user_id', 'owner_id'):
+            self.assertNotIn(name, image)
+
+
+class BaseImageTest(CreateCase):
+    def add_base(self, **fields: object) -> None:
+        image = self.glance.add(**{'name': 'debian-12', **fields})
+        record = self.glance.images.pop(image)
+        self.glance.images[documents.BASE_IMAGE] = {
+            **record,
+            'id': documents.BASE_IMAGE,
+        }
+
+    def test_inherited(self) -> None:
+        self.add_base(
+            status='active',
+            hw_disk_bus='scsi',
+            os_type='linux',
+            visibility='public',
+            tags=['gold'],
+            checksum='c0ffee',
+            img_signature='signed',
+            cache_in_nova='true',
+            kernel_id='a-kernel',
+            container_format='ovf',
+        )
+        image = self.create('--name', 'nightly')
+        self.assertEqual('scsi', image['hw_disk_bus'])
+        self.assertEqual('linux', image['os_type'])
+        self.assertEqual('a-kernel', image['kernel_id'])
+        self.assertEqual('ovf', image['container_format'])
+        self.assertEqual('nightly', image['name'])
+        self.assertEqual('private', image['visibility'])
+        self.assertEqual([], image['tags'])
+        self.assertIsNone(image['checksum'])
+        for name in ('img_signature', 'cache_in_nova'):
+            self.assertNotIn(name, image)
+
+    def test_option_of_nova(self) -> None:
+        self.command.config.write_text(
+            '[DEFAULT]\nnon_inheritable_image_properties = os_distro\n'
+        )
+        self.add_base(os_distro='debian', os_version='12')
+        image = self.create()
+        self.assertNotIn('os_distro', image)
+        self.assertEqual('12', image['os_version'])
+
+    def test_hidden_base_image(self) -> None:
+        """Its owner has hidden it, and not what is made from it."""
+        self.add_base(os_hidden=True)
+        self.assertFalse(self.create()['os_hidden'])
+
+    def test_needs_of_the_base_image(self) -> None:
+        self.add_base(min_disk=40, min_ram=512)
+        image = self.create()
+        self.assertEqual((40, 512), (image['min_disk'], image['min_ram']))
+
+    def test_gone(self) -> None:
+        self.assertEqual(documents.BASE_IMAGE, self.create()['base_image_ref'])
+
+    def test_not_to_be_read(self) -> None:
+        self.glance.troubles[1] = unavailable
+        result = self.command.to_glance('create', documents.NAME)
+        self.assertEqual(1, result.status)
+        self.assertEqual({}, self.glance.images)
+
+
+class ResultTest(CreateCase):
+    def test_json(self) -> None:
+        result = self.command.to_glance(
+            *('create', documents.NAME, '--name', 'n', '--format', 'json')
+        ).json
+        (image,) = self.glance.images
+        self.assertEqual(image, result['image'])
+        self.assertEqual('n', result['name'])
+        self.assertEqual(documents.NAME, result['domain'])
+        self.assertEqual(documents.UUID, result['uuid'])
+        self.assertEqual('mirror', result['method'])
+        self.assertIs(True, result['quiesced'])
+        self.assertEqual(len(CONTENT), result['size'])
+        self.assertEqual(SHA512, result['sha512'])
+        self.assertEqual(
+            ['capture', 'extract', 'give_back', 'upload'],
+            list(result['seconds']),
+        )
+
+    def test_in_words(self) -> None:
+        output = self.command.to_glance('create', documents.NAME).output
+        (image,) = self.glance.images
+        for words in (
+            image,
+            documents.NAME,
+            'mirror (the guest is running)',
+            'yes (by the guest agent)',
+            f'{len(CONTENT)} bytes',
+            SHA512[:40],
+        ):
+            self.assertIn(words, output)
+
+    def test_failure_leaves_no_image(self) -> None:
+        self.host.machine.job_dies_at = 1
+        result = self.command.to_glance('create', documents.NAME)
+        self.assertEqual(1, result.status)
+        self.assertEqual({}, self.glance.images)
+
+    def test_unknown_domain_leaves_no_image(self) -> None:
+        result = self.command.to_glance('create', 'web-9')
+        self.assertEqual(1, result.status)
+        self.assertEqual([], self.glance.requests)
+
+    def test_no_cloud(self) -> None:
+        result = self.command.run('create', documents.NAME, '--format', 'json')
+        self.assertEqual(1, result.status)
+        self.assertEqual('no-cloud', result.json['error']['code'])
+        self.assertIn('--output', result.errors)
+
+
+class OutputTest(CreateCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.host.root / 'web-1.qcow2'
+
+    def test_json(self) -> None:
+        result = self.command.run(
+            *('create', documents.NAME, '--output', str(self.path)),
+            *('--format', 'json'),
+        )
+        self.assertEqual(CONTENT, self.path.read_bytes())
+        self.assertEqual(str(self.path), result.json['file'])
+        self.assertIsNone(result.json['sha512'])
+        self.assertNotIn('image', result.json)
+        self.assertEqual([], self.glance.requests)
+
+    def test_in_words(self) -> None:
+        result = self.command.run(
+            'create', documents.NAME, '--output', str(self.path)
+        )
+        self.assertIn(self.path.name, result.output)
+        self.assertNotIn('SHA-512', result.output)
+
+    def test_existing_file(self) -> None:
+        self.path.write_text('precious')
+        result = self.command.run(
+            'create', documents.NAME, '--output', str(self.path)
+        )
+        self.assertEqual(1, result.status)
+        self.assertEqual('precious', self.path.read_text())
+
+
+class SecretsTest(CreateCase):
+    def test_secrets_of_the_domain_are_nowhere(self) -> None:
+        result = self.command.to_glance('create', documents.NAME, '--verbose')
+        everything = result.output + result.errors + self.host.log.output
+        self.assertIn('Snapshot taken', everything)
+        self.assertNotIn('s3cret', everything)
