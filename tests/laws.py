@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -206,6 +207,7 @@ def _host_devices(domain: Any) -> tuple[str, ...]:
     )
 
 
+@functools.lru_cache(maxsize=64)
 def _canonical(xml: str) -> str:
     return ElementTree.canonicalize(xml, strip_text=True)
 

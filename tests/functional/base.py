@@ -50,21 +50,8 @@ def hypervisor() -> Hypervisor:
     return Hypervisor(scratch_directory() / 'hv')
 
 
-class SnapshotTest(base.BaseTestCase):
-    """Tests that share one running guest, and give it back as it was.
-
-    :cvar options: what the guest is like
-    """
-
-    options: ClassVar[GuestOptions]
-    guest: ClassVar[WitnessGuest]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.guest = WitnessGuest(hypervisor(), cls.options)
-        cls.addClassCleanup(cls.guest.discard)
-        cls.guest.boot()
+class HostTest(base.BaseTestCase):
+    """Tests on a real libvirt, with directories of their own."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -113,6 +100,23 @@ class SnapshotTest(base.BaseTestCase):
         return SnapshotDriver(
             configuration, Host(connection or self.connection)
         )
+
+
+class SnapshotTest(HostTest):
+    """Tests that share one running guest, and give it back as it was.
+
+    :cvar options: what the guest is like
+    """
+
+    options: ClassVar[GuestOptions]
+    guest: ClassVar[WitnessGuest]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.guest = WitnessGuest(hypervisor(), cls.options)
+        cls.addClassCleanup(cls.guest.discard)
+        cls.guest.boot()
 
     def snapshot(
         self, driver: SnapshotDriver, **more: Any

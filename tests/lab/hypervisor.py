@@ -35,10 +35,13 @@ security_driver = "none"
 namespaces = []
 """
 
-# Without it QEMU runs as libvirt-qemu, which may not read this directory.
+# Without it QEMU runs as libvirt-qemu and the TPM as tss, which may not read
+# this directory.
 _CONFIGURATION_OF_ROOT = """\
 user = "root"
 group = "root"
+swtpm_user = "root"
+swtpm_group = "root"
 """
 
 _UNDEFINE = (

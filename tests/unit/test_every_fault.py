@@ -71,8 +71,6 @@ WAYS = LIVE | COLD
 #: Those that differ from another one in a few steps alone.
 MORE_WAYS = {
     'mirror_mute_agent': Way(agent=Agent.HANGS),
-    'mirror_paused': Way(state=libvirt.VIR_DOMAIN_PAUSED),
-    'cold_required': Way('cold', 'require'),
     'cold_devices': Way('cold', devices=DEVICES + TWO_DEVICES),
 }
 
