@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
-snapshot_group = cfg.OptGroup('snapshot', title='Snapshots of instances')
-
 snapshot_opts = [
     cfg.StrOpt(
         'path',
@@ -168,8 +166,7 @@ The seconds of silence after which a request to Glance has failed.
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the options of the driver."""
-    conf.register_group(snapshot_group)
-    conf.register_opts(snapshot_opts, group=snapshot_group)
+    conf.register_opts(snapshot_opts, group=_snapshot_group())
 
 
 def register_nova_opts(conf: cfg.ConfigOpts) -> None:
@@ -197,9 +194,22 @@ def load(
     conf(args=[], project='nova', default_config_files=list(config_files))
     for group, option, value in overrides:
         conf.set_override(option, value, group=group)
+    _read_everything(conf)
     return conf
+
+
+def _read_everything(conf: cfg.ConfigOpts) -> None:
+    """See that all values are valid, before the first is needed."""
+    for group, opts in {'snapshot': snapshot_opts, **nova_opts}.items():
+        for opt in opts:
+            getattr(conf if group is None else conf[group], opt.dest)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
     """The driver's options, for oslo-config-generator."""
-    return [(snapshot_group, copy.deepcopy(snapshot_opts))]
+    return [(_snapshot_group(), copy.deepcopy(snapshot_opts))]
+
+
+def _snapshot_group() -> cfg.OptGroup:
+    """Not shared: a group holds the values of the configuration it is in."""
+    return cfg.OptGroup('snapshot', title='Snapshots of instances')

@@ -6,6 +6,7 @@ Source: https://libvirt.org/formatdomain.html
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from xml.etree import ElementTree
 
@@ -56,11 +57,14 @@ class Disk:
 class HostDevice:
     """A device of the host that is passed through to the guest.
 
+    :ivar alias: what libvirt calls it, until it is attached anew
     :ivar xml: the device as ``virDomainAttachDeviceFlags`` takes it
+    :ivar identity: what stays the same when it is attached anew
     """
 
     alias: str
     xml: str
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +185,15 @@ def _is_passed_through(device: ElementTree.Element) -> bool:
 
 
 def _host_device(device: ElementTree.Element) -> HostDevice:
+    lasting = copy.deepcopy(device)
+    # Where the guest sees it, and what libvirt calls it, is given anew.
+    for name in ('address', 'alias'):
+        for element in lasting.findall(name):
+            lasting.remove(element)
     return HostDevice(
         alias=_attribute(device, 'alias', 'name') or '',
         xml=ElementTree.tostring(device, encoding='unicode'),
+        identity=ElementTree.canonicalize(
+            ElementTree.tostring(lasting, encoding='unicode'), strip_text=True
+        ),
     )

@@ -151,10 +151,8 @@ class SnapshotDriver:
         with target.discarded_on_failure(), self._guest_of(instance) as guest:
             target.check()
             plan = self._plan(instance, guest)
-            with (
-                self._workspace(guest, plan, target) as workspace,
-                self._quiesce(guest, plan) as quiesce,
-            ):
+            quiesce = self._quiesce(guest, plan)
+            with self._workspace(guest, plan, target) as workspace:
                 update_task_state(task_state=IMAGE_PENDING_UPLOAD)
                 means = Means(
                     self._conf,

@@ -35,6 +35,10 @@ POLL_INTERVAL = 0.5
 #: How long a managed save may take to end once it is aborted, in seconds.
 ABORT_TIMEOUT = 60
 
+#: How long a device is waited for that the guest did not release in time, or
+#: may be about to, in seconds.
+LATE_RELEASE = 10
+
 #: Since this version undefine can keep the state of a vTPM.
 KEEP_TPM_VERSION = 8_009_000
 
@@ -250,6 +254,10 @@ class Guest:
         """Make it persistent again, whether it still runs or not."""
         self._host.define(definition)
 
+    def set_autostart(self, autostart: bool) -> None:
+        with self._calling('set the autostart'):
+            self._handle.setAutostart(autostart)
+
     # Block jobs
 
     def block_job(self, disk: domain.Disk) -> str | None:
@@ -390,18 +398,28 @@ class Guest:
                 domain=self.name, device=device.alias, seconds=timeout
             ) from None
 
-    def attach(self, device: domain.HostDevice) -> None:
-        """Give a device back that was detached."""
-        if self._has_device(device):
-            return
-        with self._calling(f'attach the device {device.alias}'):
-            self._handle.attachDeviceFlags(
-                device.xml, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    def attach(self, device: domain.HostDevice, timeout: int) -> None:
+        """Give a device back that was asked for, whether it came or not.
+
+        :param timeout: the seconds in which the guest may still let it go: a
+            request to do so can't be taken back
+        """
+        with contextlib.suppress(exception.HypervisorTimeout):
+            self._wait_until(
+                lambda: not self._has_device(device),
+                f'detaching the device {device.alias}',
+                min(timeout, LATE_RELEASE),
+                Cancellation(),
             )
+            with self._calling(f'attach the device {device.alias}'):
+                self._handle.attachDeviceFlags(
+                    device.xml, libvirt.VIR_DOMAIN_AFFECT_LIVE
+                )
 
     def _has_device(self, device: domain.HostDevice) -> bool:
-        with self._calling('read the XML'):
-            return f"<alias name='{device.alias}'/>" in self._handle.XMLDesc()
+        return device.identity in (
+            present.identity for present in self.describe().host_devices
+        )
 
     def _wait_until(
         self,
@@ -502,9 +520,9 @@ class BlockCopy:
                 job = self._handle.blockJobInfo(self._disk.target)
             disk = self._guest.describe().disk(self._disk.target)
         except (exception.DomainNotFound, exception.HypervisorError):
-            if self._is_active():
-                raise
-            self._fail()
+            if self._has_stopped():
+                self._fail('the guest has stopped')
+            raise
         if not job or disk is None or disk.mirror is None:
             self._fail()
         return CopyProgress(job['cur'], job['end'], disk.mirror.ready)
@@ -517,6 +535,8 @@ class BlockCopy:
         try:
             self._abort()
         except (exception.DomainNotFound, exception.HypervisorError):
+            if self._has_stopped():
+                self._fail('the guest has stopped')
             if self._is_gone():
                 self._fail()
             raise
@@ -545,23 +565,19 @@ class BlockCopy:
             )
 
     def _is_gone(self) -> bool:
-        if self._ended.is_set() or not self._is_active():
+        if self._ended.is_set() or self._has_stopped():
             return True
         return self._guest.block_job(self._disk) is None
 
-    def _is_active(self) -> bool:
+    def _has_stopped(self) -> bool:
         try:
-            return bool(self._handle.isActive())
-        except libvirt.libvirtError:
-            return False
+            return not self._guest.is_active()
+        except exception.DomainNotFound:
+            return True
 
-    def _fail(self) -> NoReturn:
+    def _fail(self, reason: str = 'the block job failed') -> NoReturn:
         raise exception.MirrorFailed(
-            domain=self._guest.name,
-            disk=self._disk.target,
-            reason='the block job failed'
-            if self._is_active()
-            else 'the guest has stopped',
+            domain=self._guest.name, disk=self._disk.target, reason=reason
         )
 
 

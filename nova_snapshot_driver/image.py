@@ -10,6 +10,7 @@ from typing import Any
 from typing import Protocol
 
 import glanceclient
+import requests
 import tenacity
 from glanceclient import exc
 
@@ -79,6 +80,16 @@ class Glance:
             insecure=access.insecure,
             timeout=access.timeout,
         )
+        # The client's errors say the status of a few answers alone.
+        self._status: int | None = None
+        self._client.http_client.session.hooks['response'].append(
+            self._remember_status
+        )
+
+    def _remember_status(
+        self, response: requests.Response, *_: Any, **__: Any
+    ) -> None:
+        self._status = response.status_code
 
     def create(self, **properties: Any) -> Image:
         with self._calling('create an image'):
@@ -122,10 +133,11 @@ class Glance:
     def _calling(
         self, operation: str, image: str | None = None
     ) -> Iterator[None]:
+        self._status = None
         try:
             yield
         except (exc.ClientException, exc.BaseException, OSError) as error:
-            raise _translated(error)(
+            raise _translation(self._status)(
                 endpoint=self.endpoint,
                 operation=operation,
                 image=image,
@@ -133,13 +145,16 @@ class Glance:
             ) from error
 
 
-def _translated(error: Exception) -> type[exception.GlanceError]:
-    match error:
-        case exc.HTTPException(code=404):
+def _translation(status: int | None) -> type[exception.GlanceError]:
+    """
+    :param status: of the answer; None if there was none
+    """
+    match status:
+        case 404:
             return exception.ImageNotFound
-        case exc.HTTPException(code=409 | 500 | 502 | 503):
+        case None | 408 | 409 | 429:
             return exception.GlanceUnavailable
-        case exc.CommunicationError() | exc.InvalidEndpoint() | OSError():
+        case _ if status >= 500:
             return exception.GlanceUnavailable
         case _:
             return exception.GlanceError

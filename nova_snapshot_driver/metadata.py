@@ -40,6 +40,7 @@ _BASE_FIELDS = frozenset(
         'locations',
         'min_disk',
         'min_ram',
+        'os_hidden',
         'owner',
         'protected',
         'schema',

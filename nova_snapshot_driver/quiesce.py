@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 from oslo_log import log as logging
 
@@ -19,12 +18,14 @@ from nova_snapshot_driver.plan import PowerState
 LOG = logging.getLogger(__name__)
 
 
+STOPPED = (PowerState.SHUT_OFF, PowerState.SUSPENDED)
+
+
 class Quiesce:
     """The stillness of a guest's file systems in one snapshot.
 
     A freeze that reports a failure may take effect all the same, even after
-    its bound: whoever asks for one owes a thaw. A context of this class is
-    not left before that is paid.
+    its bound: whoever asks for one owes a thaw.
 
     :ivar done: the file systems were frozen at the instant of the snapshot
     :ivar reason: why they were, or were not
@@ -41,17 +42,6 @@ class Quiesce:
         self._owes_thaw = False
         self.done = False
         self.reason = plan.quiesce_reason
-
-    def __enter__(self) -> Quiesce:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._thaw()
 
     @property
     def possible(self) -> bool:
@@ -84,10 +74,7 @@ class Quiesce:
             self._freeze()
             yield
         finally:
-            if self.done:
-                self._thaw()
-            else:
-                self._try_to_thaw()
+            self._thaw()
 
     def _freeze(self) -> None:
         self._owes_thaw = True
@@ -119,7 +106,7 @@ class Quiesce:
             with self._guest.agent_timeout(self._timeout):
                 self._guest.thaw()
         except exception.HypervisorError as error:
-            LOG.warning('%s', error)
+            LOG.info('%s; it is tried again', error)
             return False
         except exception.DomainNotFound:
             pass
@@ -137,7 +124,7 @@ class Quiesce:
                 raise exception.NotGivenBack(
                     domain=self._guest.name,
                     undo='thaw',
-                    reason='the guest agent does not answer.',
+                    reason='the guest agent does not answer',
                     remedy='Thaw it with "virsh domfsthaw '
                     f'{self._guest.name}" or reset it.',
                 )
@@ -146,7 +133,7 @@ class Quiesce:
     def _has_stopped(self) -> bool:
         """Whether the guest has stopped, and its frozen state with it."""
         try:
-            return self._guest.power_state() is PowerState.SHUT_OFF
+            return self._guest.power_state() in STOPPED
         except exception.DomainNotFound:
             return True
         except exception.SnapshotError:

@@ -9,6 +9,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import workspace
+from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.guest import Host
 from nova_snapshot_driver.journal import Journal
@@ -51,11 +52,18 @@ def heal(guest: Guest, journal: Journal, directory: str, timeout: int) -> None:
     _end_abandoned_copy(guest, directory, timeout)
     definition = journal.recall(guest.uuid)
     if definition is not None:
-        if not guest.persistent():
-            LOG.warning('Domain %s is defined again', guest.name)
-            guest.define(definition)
+        _define_again(guest, definition)
         journal.forget(guest.uuid)
     workspace.remove_abandoned(directory, guest.uuid)
+
+
+def _define_again(guest: Guest, definition: Definition) -> None:
+    if guest.persistent():
+        # The operator's own, or ours, cut short before its last step.
+        guest.set_autostart(definition.autostart)
+    else:
+        LOG.warning('Domain %s is defined again', guest.name)
+        guest.define(definition)
 
 
 def _end_abandoned_copy(guest: Guest, directory: str, timeout: int) -> None:

@@ -35,5 +35,8 @@ def surely(
     except exception.SnapshotError as error:
         LOG.critical('Domain %s: %s failed: %s', domain, operation, error)
         raise exception.NotGivenBack(
-            domain=domain, undo=operation, reason=str(error), remedy=remedy
+            domain=domain,
+            undo=operation,
+            reason=str(error).rstrip('.'),
+            remedy=remedy,
         ) from error

@@ -47,16 +47,15 @@ def _detached(
     guest: Guest, device: HostDevice, means: Means
 ) -> Iterator[None]:
     """The guest does not have a device of the host inside."""
+    timeout = means.conf.snapshot.guest_timeout
     try:
-        guest.detach(
-            device, means.conf.snapshot.guest_timeout, means.cancellation
-        )
+        guest.detach(device, timeout, means.cancellation)
         yield
     finally:
         undo.surely(
             guest.name,
             f'attach {device.alias}',
-            lambda: guest.attach(device),
+            lambda: guest.attach(device, timeout),
             'Attach the device with "virsh attach-device", or stop the guest '
             'and start it again.',
         )
@@ -78,5 +77,6 @@ def _saved(
             'start from the managed save',
             lambda: guest.bring_back(power_state),
             'Nothing of its memory is lost: start it with "virsh start '
-            f'{guest.name}".',
+            f'{guest.name}", and thaw it with "virsh domfsthaw '
+            f'{guest.name}" if it was quiesced.',
         )

@@ -41,10 +41,8 @@ class Cloud:
         try:
             endpoint = self._region.get_session_endpoint('image')
             token = self._session.get_token()
-        except (
-            ksa_exceptions.ClientException,
-            sdk_exceptions.SDKException,
-        ) as error:
+        # keystoneauth raises a bare Exception where a password is missing.
+        except Exception as error:
             raise exception.CloudUnavailable(reason=str(error)) from error
         if endpoint is None:
             raise exception.CloudUnavailable(

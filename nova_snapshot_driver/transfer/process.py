@@ -18,11 +18,15 @@ from collections.abc import Iterator
 from typing import IO
 from typing import Any
 
+from oslo_log import log as logging
+
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
+
+LOG = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.5
 
@@ -106,7 +110,7 @@ def _run(
                 case None:
                     raise exception.TransferDied(
                         job=job['kind'],
-                        status=f'exit status {process.wait(POLL_INTERVAL)}',
+                        status=_status(process),
                         reason=_tail(errors),
                     )
 
@@ -146,6 +150,8 @@ def _started(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]
             reader.join()
 
 
@@ -153,8 +159,18 @@ def _read(
     output: IO[bytes], messages: queue.Queue[dict[str, Any] | None]
 ) -> None:
     for line in output:
-        messages.put(json.loads(line))
+        try:
+            messages.put(json.loads(line))
+        except ValueError:
+            LOG.warning('The data plane says: %r', line)
     messages.put(None)
+
+
+def _status(process: subprocess.Popen[bytes]) -> str:
+    try:
+        return f'exit status {process.wait(POLL_INTERVAL)}'
+    except subprocess.TimeoutExpired:
+        return 'it has closed its output'
 
 
 def _tail(errors: IO[bytes], size: int = 2000) -> str:

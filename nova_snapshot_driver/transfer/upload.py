@@ -43,11 +43,11 @@ def run(
     )
     try:
         digest = attempts(_attempt, glance, image, path, progress)
+        attempts(prove, glance, image, path, digest)
     except exception.GlanceUnavailable as error:
         raise exception.UploadFailed(
             image=image, attempts=job['retries'] + 1, reason=str(error)
         ) from error
-    prove(glance, image, path, digest)
     return {ALGORITHM: digest}
 
 

@@ -400,6 +400,8 @@ class FakeDomain:
                 )
         else:
             machine.tpm = False
+        if flags & libvirt.VIR_DOMAIN_UNDEFINE_NVRAM:
+            machine.nvram = False
         machine.config = None
         machine.autostart = False
         return 0

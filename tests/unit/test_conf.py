@@ -4,7 +4,6 @@ from __future__ import annotations
 import io
 import pathlib
 from importlib import metadata
-from unittest import mock
 
 import ddt
 import fixtures
@@ -120,11 +119,17 @@ class LoadTest(testtools.TestCase):
         self.assertEqual('auto', conf.load([]).snapshot.path)
 
     def test_places_where_openstack_keeps_it(self) -> None:
-        with mock.patch.object(
-            cfg, 'find_config_files', return_value=[str(self.file)]
-        ) as find:
-            self.assertEqual('cold', conf.load().snapshot.path)
-        self.assertEqual(mock.call(project='nova'), find.call_args)
+        asked = []
+
+        def find(**where: str) -> list[str]:
+            asked.append(where)
+            return [str(self.file)]
+
+        self.useFixture(
+            fixtures.MockPatchObject(cfg, 'find_config_files', find)
+        )
+        self.assertEqual('cold', conf.load().snapshot.path)
+        self.assertEqual({'project': 'nova'}, asked[0])
 
     def test_missing_file(self) -> None:
         self.assertRaises(
@@ -144,8 +149,9 @@ class LoadTest(testtools.TestCase):
         )
 
     def test_arguments_of_the_process_are_not_read(self) -> None:
-        with mock.patch('sys.argv', ['nova-snapshot', '--no-such-option']):
-            conf.load([])
+        arguments = ['nova-snapshot', '--no-such-option']
+        self.useFixture(fixtures.MockPatch('sys.argv', arguments))
+        self.assertEqual('auto', conf.load([]).snapshot.path)
 
 
 class BesideNovaTest(testtools.TestCase):

@@ -26,8 +26,6 @@ from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import DEVICES
 from tests.unit.host import FakeHost
 
-VDB = Disk('vdb', 'file', 'qcow2', None)
-
 #: What would be a failure of the test, and not of what it tests, in seconds.
 PATIENCE = 30
 
@@ -341,13 +339,16 @@ class BlockCopyTest(GuestCase):
             copy.finish()
         self.is_over()
 
-    def test_events_of_other_disks(self) -> None:
-        with self.copying() as copy:
+    def test_event_of_another_disk_is_not_the_end(self) -> None:
+        self.machine.job_end = None
+        with (
+            testtools.ExpectedException(exception.HypervisorTimeout),
+            self.copying(timeout=0) as copy,
+        ):
             self.host.connection.tell(
-                self.machine, 'vdb', libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED
+                self.machine, 'vdb', libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED
             )
             copy.finish()
-        self.is_over()
 
     def test_given_up(self) -> None:
         with testtools.ExpectedException(KeyError), self.copying():

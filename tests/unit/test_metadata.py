@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
+
 import testtools
 
 from nova_snapshot_driver import conf
@@ -28,6 +30,8 @@ class OfSnapshotTest(testtools.TestCase):
         plan = make_plan(
             conf.load([]), instance, guest.describe(), guest.power_state()
         )
+        if reason:
+            plan = dataclasses.replace(plan, path_reason=reason)
         quiesce = Quiesce(guest, plan, 10, 10)
         if reason:
             quiesce.reason = reason
@@ -63,7 +67,8 @@ class OfSnapshotTest(testtools.TestCase):
 
     def test_every_value_fits_into_a_column_of_nova(self) -> None:
         properties = self.properties(reason='é' * 300)
-        self.assertEqual('é' * 255, properties['snapshot_quiesced_reason'])
+        for of in ('method', 'quiesced'):
+            self.assertEqual('é' * 255, properties[f'snapshot_{of}_reason'])
 
     def test_not_quiesced(self) -> None:
         properties = self.properties(reason='no agent is running')
