@@ -32,39 +32,41 @@ snapshot_opts = [
             ('require', 'fail the snapshot where it is not possible'),
             ('never', 'leave the guest alone'),
         ],
-        help="""
-Whether the file systems of a running guest are frozen, by the QEMU guest
-agent, for the instant of the snapshot. What an image or a command asks for
-goes before this option.
-""",
+        help=(
+            'Whether the file systems of a running guest are frozen, by '
+            'the QEMU guest agent, for the instant of the snapshot. What '
+            'an image or a command asks for goes before this option.'
+        ),
     ),
     cfg.StrOpt(
         'state_directory',
         default='$state_path/snapshot-driver',
-        help="""
-Where the driver keeps what it must not forget while it changes a domain: the
-definition of a domain that is transient during a live snapshot, with its
-secrets, and the locks. It must outlive a restart of the host.
-""",
+        help=(
+            'Where the driver keeps what it must not forget while it '
+            'changes a domain: the definition of a domain that is '
+            'transient during a live snapshot, with its secrets, and the '
+            'locks. It must outlive a restart of the host.'
+        ),
     ),
     cfg.IntOpt(
         'quiesce_timeout',
         default=10,
         min=1,
-        help="""
-The longest time, in seconds, that the guest agent may take for one answer: to
-say that it is there, to freeze and to thaw. Windows guests thaw by themselves
-after 10 seconds.
-""",
+        help=(
+            'The longest time, in seconds, that the guest agent may take '
+            'for one answer: to say that it is there, to freeze and to '
+            'thaw. Windows guests thaw by themselves after 10 seconds.'
+        ),
     ),
     cfg.IntOpt(
         'guest_timeout',
         default=300,
         min=1,
-        help="""
-The longest time, in seconds, that a guest may take to be suspended, to release
-a device of the host, or to end a block job.
-""",
+        help=(
+            'The longest time, in seconds, that a guest may take to be '
+            'suspended, to release a device of the host, or to end a '
+            'block job.'
+        ),
     ),
     cfg.IntOpt(
         'mirror_timeout',
@@ -76,18 +78,20 @@ a device of the host, or to end a block job.
         'extract_timeout',
         default=7200,
         min=1,
-        help="""
-The longest time, in seconds, that the conversion into the format of the image
-may take. A guest that is suspended waits for it.
-""",
+        help=(
+            'The longest time, in seconds, that the conversion into the '
+            'format of the image may take. A guest that is suspended '
+            'waits for it.'
+        ),
     ),
     cfg.IntOpt(
         'upload_timeout',
         default=86400,
         min=1,
-        help="""
-The longest time, in seconds, that the upload may take, all attempts together.
-""",
+        help=(
+            'The longest time, in seconds, that the upload may take, all '
+            'attempts together.'
+        ),
     ),
 ]
 
@@ -108,9 +112,10 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
         cfg.ListOpt(
             'non_inheritable_image_properties',
             default=['cache_in_nova', 'bittorrent'],
-            help="""
-Properties of an image that the image of a snapshot does not inherit.
-""",
+            help=(
+                'Properties of an image that the image of a snapshot does not '
+                'inherit.'
+            ),
         ),
     ],
     'libvirt': [
@@ -127,10 +132,10 @@ Properties of an image that the image of a snapshot does not inherit.
         cfg.StrOpt(
             'snapshot_image_format',
             choices=['raw', 'qcow2', 'vmdk', 'vdi'],
-            help="""
-The format of the image. By default that of the source, and raw for a block
-device.
-""",
+            help=(
+                'The format of the image. By default that of the source, and '
+                'raw for a block device.'
+            ),
         ),
         cfg.BoolOpt(
             'snapshot_compression',
@@ -149,9 +154,10 @@ device.
             'timeout',
             default=600,
             min=1,
-            help="""
-The seconds of silence after which a request to Glance has failed.
-""",
+            help=(
+                'The seconds of silence after which a request to Glance has '
+                'failed.'
+            ),
         ),
     ],
     'workarounds': [

@@ -80,7 +80,10 @@ class HostDeviceTest(base.SnapshotTest):
     def test_not_released(self) -> None:
         """A guest whose kernel stands still answers no request to unplug."""
         with mock.patch.object(
-            libvirt.virDomain, 'detachDeviceAlias', return_value=0
+            libvirt.virDomain,
+            'detachDeviceAlias',
+            autospec=True,
+            return_value=0,
         ):
             self.snapshot_fails(
                 exception.DeviceNotReleased,
