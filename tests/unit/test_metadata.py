@@ -36,7 +36,7 @@ class OfSnapshotTest(testtools.TestCase):
         if reason:
             quiesce.reason = reason
         else:
-            with quiesce, quiesce.frozen():
+            with quiesce.frozen():
                 pass
         return metadata.of_snapshot(instance, plan, quiesce)
 
