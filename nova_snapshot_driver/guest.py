@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 #: How often a state that has no event is looked at, in seconds.
 POLL_INTERVAL = 0.5
 
+#: How long the event of a block job that is gone is waited for, in seconds.
+LATE_EVENT = 5
+
 #: How long a managed save may take to end once it is aborted, in seconds.
 ABORT_TIMEOUT = 60
 
@@ -361,14 +364,19 @@ class Guest:
             saving.result()
 
     def bring_back(self, power_state: PowerState) -> None:
-        """Have it running or paused, from its managed save if it has one."""
+        """Have it running or paused again, after a managed save or instead.
+
+        A guest that has stopped by itself meanwhile stays so.
+        """
         paused = power_state is PowerState.PAUSED
         flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        with self._calling('start'):
-            if not self._handle.isActive():
-                self._handle.createWithFlags(flags)
-            elif not paused and self.power_state() is PowerState.PAUSED:
-                self._handle.resume()
+        match self.power_state():
+            case PowerState.SUSPENDED:
+                with self._calling('start'):
+                    self._handle.createWithFlags(flags)
+            case PowerState.PAUSED if not paused:
+                with self._calling('resume'):
+                    self._handle.resume()
 
     # Devices of the host
 
@@ -556,13 +564,19 @@ class BlockCopy:
             self._handle.blockJobAbort(
                 self._disk.target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
             )
-        if not self._ended.wait(self._timeout):
-            raise exception.HypervisorTimeout(
-                domain=self._guest.name,
-                operation='ending the copy of the disk',
-                seconds=self._timeout,
-                option='guest_timeout',
-            )
+        deadline = time.monotonic() + self._timeout
+        while not self._ended.wait(POLL_INTERVAL):
+            if self._is_gone():
+                # Without its event nothing is known of its end.
+                self._ended.wait(LATE_EVENT)
+                return
+            if time.monotonic() > deadline:
+                raise exception.HypervisorTimeout(
+                    domain=self._guest.name,
+                    operation='ending the copy of the disk',
+                    seconds=self._timeout,
+                    option='guest_timeout',
+                )
 
     def _is_gone(self) -> bool:
         if self._ended.is_set() or self._has_stopped():

@@ -13,7 +13,6 @@ import dataclasses
 import glob
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 
 from oslo_concurrency import lockutils
@@ -62,26 +61,24 @@ class Journal:
                 )
             except lockutils.AcquireLockFailedException:
                 raise exception.DomainBusy(domain=domain) from None
+            except OSError as error:
+                raise self._unusable(error) from error
             yield
 
     def remember(self, definition: Definition) -> None:
         """Have a definition on disk, synced, before the domain loses it."""
         entry = {'version': VERSION, **dataclasses.asdict(definition)}
+        draft = self._draft(definition.uuid)
         try:
-            with (
-                tempfile.NamedTemporaryFile(
-                    'w', encoding='utf-8', dir=self._directory, delete=False
-                ) as draft,
-                contextlib.ExitStack() as undo,
-            ):
-                undo.callback(os.unlink, draft.name)
-                json.dump(entry, draft, indent=2)
-                draft.flush()
-                os.fsync(draft.fileno())
-                os.replace(draft.name, self._path(definition.uuid))
-                undo.pop_all()
+            with open(draft, 'w', encoding='utf-8', opener=_private) as file:
+                json.dump(entry, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self._path(definition.uuid))
             self._sync_directory()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
             raise self._unusable(error) from error
 
     def recall(self, uuid: str) -> Definition | None:
@@ -99,8 +96,9 @@ class Journal:
         return None
 
     def forget(self, uuid: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(uuid))
+        for path in (self._path(uuid), self._draft(uuid)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def _read(self, path: str) -> Definition | None:
         try:
@@ -129,6 +127,9 @@ class Journal:
             option='[snapshot] state_directory',
         )
 
+    def _draft(self, uuid: str) -> str:
+        return f'{self._path(uuid)}.draft'
+
     def _path(self, uuid: str) -> str:
         return os.path.join(self._directory, f'{uuid}.json')
 
@@ -138,3 +139,7 @@ class Journal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

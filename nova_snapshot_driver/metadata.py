@@ -15,6 +15,9 @@ from nova_snapshot_driver.quiesce import Quiesce
 #: server is booted from it.
 LONGEST_VALUE = 255
 
+#: Containers that Glance takes for a disk of the same format alone.
+AMAZON_FORMATS = ('aki', 'ami', 'ari')
+
 #: Properties that belong to one image and to no image made from it
 #: (``nova.compute.utils``).
 NEVER_INHERITED = frozenset(
@@ -64,7 +67,9 @@ def of_snapshot(
     """
     upstream = {
         'disk_format': plan.image_format,
-        'container_format': instance.container_format,
+        'container_format': 'bare'
+        if instance.container_format in AMAZON_FORMATS
+        else instance.container_format,
         'image_location': 'snapshot',
         'image_state': 'available',
         'owner_id': instance.project_id,

@@ -30,13 +30,16 @@ def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
         if definition is None:
             raise
     with journal.exclusive(definition.uuid, definition.name):
-        LOG.warning(
-            'Domain %s stopped while a snapshot that died had it transient; '
-            'it is defined again',
-            definition.name,
-        )
-        host.define(definition)
-        journal.forget(definition.uuid)
+        # Another process may have come first.
+        definition = journal.recall(definition.uuid)
+        if definition is not None:
+            LOG.warning(
+                'Domain %s stopped while a snapshot that died had it '
+                'transient; it is defined again',
+                definition.name,
+            )
+            host.define(definition)
+            journal.forget(definition.uuid)
     return host.guest(domain)
 
 

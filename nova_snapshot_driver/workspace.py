@@ -11,7 +11,11 @@ import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
 
+from oslo_log import log as logging
+
 from nova_snapshot_driver import exception
+
+LOG = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -48,7 +52,7 @@ class Workspace:
             os.chmod(path, 0o701)
             yield cls(path)
         finally:
-            shutil.rmtree(path)
+            _remove(path)
 
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -57,7 +61,13 @@ class Workspace:
 def remove_abandoned(root: str, uuid: str) -> None:
     """Remove what dead snapshots of a domain left behind."""
     for path in glob.glob(os.path.join(glob.escape(root), f'{uuid}-*')):
-        shutil.rmtree(path)
+        _remove(path)
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.exists(path):
+        LOG.error('%s could not be removed and takes space', path)
 
 
 def free_bytes(directory: str) -> int:

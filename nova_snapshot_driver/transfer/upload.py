@@ -61,7 +61,13 @@ def _attempt(
     with open(path, 'rb') as file:
         size = os.fstat(file.fileno()).st_size
         content = _Hashed(file, size, progress)
-        glance.upload(image, content, size)
+        try:
+            glance.upload(image, content, size)
+        except exception.GlanceUnavailable:
+            # It may be the answer alone that was lost.
+            if glance.get(image).status != 'active':
+                raise
+            return _digest(path, ALGORITHM)
         return content.digest.hexdigest()
 
 
@@ -74,8 +80,7 @@ def prove(glance: Glance, image: str, path: str, digest: str) -> None:
     stored = glance.get(image)
     algorithm = stored.os_hash_algo or ALGORITHM
     if algorithm != ALGORITHM:
-        with open(path, 'rb') as file:
-            digest = hashlib.file_digest(file, algorithm).hexdigest()
+        digest = _digest(path, algorithm)
     sent = {
         'status': 'active',
         'size': os.path.getsize(path),
@@ -89,6 +94,11 @@ def prove(glance: Glance, image: str, path: str, digest: str) -> None:
                 stored=getattr(stored, field),
                 sent=value,
             )
+
+
+def _digest(path: str, algorithm: str) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 class _Hashed:

@@ -10,6 +10,7 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.transfer import upload
 from tests.unit.fake_glance import Answer
@@ -96,9 +97,25 @@ class UploadTest(UploadCase):
         )
 
     def test_glance_is_away_for_a_moment(self) -> None:
-        self.glance.troubles = {1: unavailable, 2: unavailable}
+        self.glance.troubles = {1: unavailable, 3: unavailable}
         self.upload(retries=2)
         self.assertEqual(3, self.uploads())
+
+    def test_answer_is_lost(self) -> None:
+        """The image is complete, and only nobody has said so."""
+        real = Glance.upload
+
+        def lose_answer(*arguments: Any) -> None:
+            real(*arguments)
+            raise exception.GlanceUnavailable(
+                endpoint='-', operation='upload', reason='lost'
+            )
+
+        self.useFixture(
+            fixtures.MockPatchObject(Glance, 'upload', lose_answer)
+        )
+        self.upload()
+        self.assertEqual(1, self.uploads())
 
     def test_given_up(self) -> None:
         self.glance.troubles = dict.fromkeys(range(1, 9), unavailable)
