@@ -8,9 +8,23 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 from xml.etree import ElementTree
 
 AGENT_CHANNEL = 'org.qemu.guest_agent.0'
+
+#: The namespace of what Nova writes into the metadata.
+NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
+
+
+class PowerState(enum.Enum):
+    """The states in which a guest can be snapshotted."""
+
+    RUNNING = 'running'
+    PAUSED = 'paused'
+    SHUT_OFF = 'shut off'
+    #: Shut off, with its memory in a managed save.
+    SUSPENDED = 'suspended'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +140,6 @@ def parse(xml: str) -> Domain:
         user_id=_attribute(root, f'{nova}owner/{{{NOVA}}}user', 'uuid'),
         base_image=_attribute(root, f"{nova}root[@type='image']", 'uuid'),
     )
-
-
-NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
 
 
 def _attribute(root: ElementTree.Element, path: str, name: str) -> str | None:

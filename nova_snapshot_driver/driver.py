@@ -24,7 +24,7 @@ from nova_snapshot_driver.capture import cold
 from nova_snapshot_driver.capture import mirror
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Journal

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One libvirt domain, and the connection it is reached by.
+"""One libvirt domain.
 
-This is the only module that knows libvirt. Its methods raise
-``exception.HypervisorError`` for what libvirt refuses, and
+Its methods raise ``exception.HypervisorError`` for what libvirt refuses, and
 ``exception.DomainNotFound`` for a domain that is not there.
 """
 
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
-from typing import NoReturn
 
 import libvirt
 from oslo_log import log as logging
@@ -24,16 +22,13 @@ from oslo_log import log as logging
 from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
+from nova_snapshot_driver.block_copy import POLL_INTERVAL
+from nova_snapshot_driver.block_copy import BlockCopy
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.plan import PowerState
+from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.libvirt_errors import translated
 
 LOG = logging.getLogger(__name__)
-
-#: How often a state that has no event is looked at, in seconds.
-POLL_INTERVAL = 0.5
-
-#: How long the event of a block job that is gone is waited for, in seconds.
-LATE_EVENT = 5
 
 #: How long a managed save may take to end once it is aborted, in seconds.
 ABORT_TIMEOUT = 60
@@ -62,90 +57,6 @@ _BLOCK_JOB_NAMES = {
 }
 
 
-@contextlib.contextmanager
-def _calling(name: str, operation: str) -> Iterator[None]:
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            raise exception.DomainNotFound(domain=name) from error
-        raise exception.HypervisorError(
-            domain=name,
-            operation=operation,
-            reason=error.get_error_message() or str(error),
-        ) from error
-
-
-class Host:
-    """The hypervisor of this host.
-
-    :param connection: a ``virConnect`` whose process runs libvirt's event
-        loop, which the end of a block job is read from
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, uri: str) -> Iterator[Host]:
-        """A connection of our own, with its event loop.
-
-        :param uri: libvirt's URI; empty is ``qemu:///system``
-        :raises ConnectionFailed: nobody answers there
-        """
-        uri = uri or 'qemu:///system'
-        _run_event_loop()
-        try:
-            connection = libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            raise exception.ConnectionFailed(
-                uri=uri, reason=error.get_error_message() or str(error)
-            ) from error
-        try:
-            yield cls(connection)
-        finally:
-            connection.close()
-
-    def libvirt_version(self) -> int:
-        """As libvirt counts: 9.1.2 is 9001002."""
-        with _calling('-', 'read the version of libvirt'):
-            return int(self._connection.getLibVersion())
-
-    def qemu_version(self) -> int:
-        """As libvirt counts: 7.2.22 is 7002022."""
-        with _calling('-', 'read the version of QEMU'):
-            return int(self._connection.getVersion())
-
-    def guest(self, name: str) -> Guest:
-        """The guest of a domain.
-
-        :param name: the domain's name or its UUID
-        :raises DomainNotFound: there is none
-        """
-        with _calling(name, 'look up'):
-            try:
-                found = self._connection.lookupByName(name)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                    raise
-                try:
-                    found = self._connection.lookupByUUIDString(name)
-                except libvirt.libvirtError as other:
-                    # Not even the shape of a UUID: what was meant is a name.
-                    if other.get_error_code() == libvirt.VIR_ERR_INVALID_ARG:
-                        raise error from other
-                    raise
-            return Guest(self, found)
-
-    def define(self, definition: Definition) -> None:
-        """Make a domain persistent, or define it anew."""
-        with _calling(definition.name, 'define'):
-            defined = self._connection.defineXML(definition.xml)
-            if definition.autostart:
-                defined.setAutostart(True)
-
-
 @dataclasses.dataclass(frozen=True)
 class Definition:
     """What makes a domain persistent.
@@ -159,20 +70,18 @@ class Definition:
     autostart: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class CopyProgress:
-    """How far the copy of a disk is, in bytes."""
-
-    done: int
-    total: int
-    ready: bool
+def define(connection: Any, definition: Definition) -> None:
+    """Make a domain persistent, or define it anew."""
+    with translated(definition.name, 'define'):
+        defined = connection.defineXML(definition.xml)
+        if definition.autostart:
+            defined.setAutostart(True)
 
 
 class Guest:
     """A domain, as something that can be snapshotted."""
 
-    def __init__(self, host: Host, handle: Any) -> None:
-        self._host = host
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.name: str = handle.name()
         self.uuid: str = handle.UUIDString()
@@ -180,7 +89,7 @@ class Guest:
     def _calling(
         self, operation: str
     ) -> contextlib.AbstractContextManager[None]:
-        return _calling(self.name, operation)
+        return translated(self.name, operation)
 
     # What it is
 
@@ -248,14 +157,14 @@ class Guest:
     def undefine(self) -> None:
         """Make it transient; its NVRAM and the state of its vTPM stay."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        if self._host.libvirt_version() >= KEEP_TPM_VERSION:
-            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
         with self._calling('undefine'):
+            if self._handle.connect().getLibVersion() >= KEEP_TPM_VERSION:
+                flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
             self._handle.undefineFlags(flags)
 
     def define(self, definition: Definition) -> None:
         """Make it persistent again, whether it still runs or not."""
-        self._host.define(definition)
+        define(self._handle.connect(), definition)
 
     def set_autostart(self, autostart: bool) -> None:
         with self._calling('set the autostart'):
@@ -449,152 +358,6 @@ class Guest:
             cancellation.sleep(POLL_INTERVAL)
 
 
-class BlockCopy:
-    """A block job that copies a disk, and what became of it.
-
-    The job's end is read from its event. That the job is gone says nothing:
-    one that failed for want of space is gone too.
-    """
-
-    def __init__(
-        self, guest: Guest, handle: Any, disk: domain.Disk, timeout: int
-    ) -> None:
-        self._guest = guest
-        self._handle = handle
-        self._disk = disk
-        self._timeout = timeout
-        self._ended = threading.Event()
-        self._status: int | None = None
-
-    @classmethod
-    @contextlib.contextmanager
-    def watched(
-        cls, guest: Guest, handle: Any, disk: domain.Disk, timeout: int
-    ) -> Iterator[BlockCopy]:
-        """A job that is about to be started, with an ear on its events."""
-        copy = cls(guest, handle, disk, timeout)
-        connection = handle.connect()
-        with _calling(guest.name, 'listen to block jobs'):
-            listener = connection.domainEventRegisterAny(
-                handle,
-                libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-                copy._heard,
-                None,
-            )
-
-        def stop_listening() -> None:
-            with _calling(guest.name, 'stop to listen to block jobs'):
-                try:
-                    connection.domainEventDeregisterAny(listener)
-                except libvirt.libvirtError as error:
-                    # So says libvirt where it was heard the first time.
-                    if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
-                        raise
-
-        try:
-            yield copy
-        finally:
-            # A listener that stays is in the way of the next one.
-            undo.surely(
-                guest.name,
-                'stop to listen to block jobs',
-                stop_listening,
-                'Restart the service or the command that took the snapshot.',
-            )
-
-    def _heard(
-        self,
-        _connection: Any,
-        _handle: Any,
-        target: str,
-        _type: int,
-        status: int,
-        _opaque: Any,
-    ) -> None:
-        if (
-            target == self._disk.target
-            and status != libvirt.VIR_DOMAIN_BLOCK_JOB_READY
-        ):
-            self._status = status
-            self._ended.set()
-
-    def progress(self) -> CopyProgress:
-        """How far it is.
-
-        :raises MirrorFailed: it has ended by itself
-        """
-        try:
-            with _calling(self._guest.name, 'read the block job'):
-                job = self._handle.blockJobInfo(self._disk.target)
-            disk = self._guest.describe().disk(self._disk.target)
-        except (exception.DomainNotFound, exception.HypervisorError):
-            if self._has_stopped():
-                self._fail('the guest has stopped')
-            raise
-        if not job or disk is None or disk.mirror is None:
-            self._fail()
-        return CopyProgress(job['cur'], job['end'], disk.mirror.ready)
-
-    def finish(self) -> None:
-        """End a copy that is ready: what was copied by now is the view.
-
-        :raises MirrorFailed: the job did not end well
-        """
-        try:
-            self._abort()
-        except (exception.DomainNotFound, exception.HypervisorError):
-            if self._has_stopped():
-                self._fail('the guest has stopped')
-            if self._is_gone():
-                self._fail()
-            raise
-        if self._status not in (
-            libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED,
-            libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED,
-        ):
-            self._fail()
-
-    def give_up(self) -> None:
-        """See that no job is left, however far it came."""
-        if not self._is_gone():
-            self._abort()
-
-    def _abort(self) -> None:
-        with _calling(self._guest.name, 'end the copy of the disk'):
-            self._handle.blockJobAbort(
-                self._disk.target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
-            )
-        deadline = time.monotonic() + self._timeout
-        while not self._ended.wait(POLL_INTERVAL):
-            if self._is_gone():
-                # Without its event nothing is known of its end.
-                self._ended.wait(LATE_EVENT)
-                return
-            if time.monotonic() > deadline:
-                raise exception.HypervisorTimeout(
-                    domain=self._guest.name,
-                    operation='ending the copy of the disk',
-                    seconds=self._timeout,
-                    option='guest_timeout',
-                )
-
-    def _is_gone(self) -> bool:
-        if self._ended.is_set() or self._has_stopped():
-            return True
-        return self._guest.block_job(self._disk) is None
-
-    def _has_stopped(self) -> bool:
-        try:
-            return not self._guest.is_active()
-        except exception.DomainNotFound:
-            return True
-
-    def _fail(self, reason: str = 'the block job failed') -> NoReturn:
-        raise exception.MirrorFailed(
-            domain=self._guest.name, disk=self._disk.target, reason=reason
-        )
-
-
 def _in_background(call: Callable[[], object]) -> futures.Future[object]:
     """Start a call that libvirt may not return from in time."""
     future: futures.Future[object] = futures.Future()
@@ -607,27 +370,3 @@ def _in_background(call: Callable[[], object]) -> futures.Future[object]:
 
     threading.Thread(target=work, daemon=True).start()
     return future
-
-
-_event_loop_lock = threading.Lock()
-_event_loop_runs = False
-
-
-def _run_event_loop() -> None:
-    """Run libvirt's event loop in a thread, once for the whole process."""
-    global _event_loop_runs
-    with _event_loop_lock:
-        if _event_loop_runs:
-            return
-        libvirt.virEventRegisterDefaultImpl()
-        # libvirt prints every error to stderr, unless it is told where to.
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        threading.Thread(
-            target=_event_loop, name='libvirt-events', daemon=True
-        ).start()
-        _event_loop_runs = True
-
-
-def _event_loop() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()

@@ -17,20 +17,11 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 
 IMAGE_FORMATS = ('raw', 'qcow2', 'vmdk', 'vdi')
-
-
-class PowerState(enum.Enum):
-    """The states in which a guest can be snapshotted."""
-
-    RUNNING = 'running'
-    PAUSED = 'paused'
-    SHUT_OFF = 'shut off'
-    #: Shut off, with its memory in a managed save.
-    SUSPENDED = 'suspended'
 
 
 class Path(enum.Enum):

@@ -21,6 +21,9 @@ LIMITS = processutils.ProcessLimits(cpu_time=30, address_space=1 << 30)
 
 TIMEOUT = 120
 
+#: The tools of the host, whatever the environment of the service says.
+PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
 
 def create_overlay(path: str, size: int, backing: Layer | None) -> None:
     """Make an empty qcow2 image.
@@ -102,6 +105,3 @@ def _run(command: str, *arguments: str) -> str:
             command=name, status='-', reason=f'no end within {TIMEOUT} s'
         ) from error
     return str(output)
-
-
-PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'

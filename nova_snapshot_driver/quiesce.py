@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.guest import POLL_INTERVAL
+from nova_snapshot_driver.block_copy import POLL_INTERVAL
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
-from nova_snapshot_driver.plan import PowerState
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Journal
 
 LOG = logging.getLogger(__name__)

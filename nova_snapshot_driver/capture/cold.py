@@ -11,9 +11,9 @@ from nova_snapshot_driver import undo
 from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
-from nova_snapshot_driver.plan import PowerState
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import undo
 from nova_snapshot_driver import workspace
+from nova_snapshot_driver.block_copy import POLL_INTERVAL
+from nova_snapshot_driver.block_copy import BlockCopy
+from nova_snapshot_driver.block_copy import CopyProgress
 from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Layer
-from nova_snapshot_driver.guest import POLL_INTERVAL
-from nova_snapshot_driver.guest import BlockCopy
-from nova_snapshot_driver.guest import CopyProgress
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.plan import Plan

@@ -20,7 +20,7 @@ from nova_snapshot_driver.cmd import output
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.driver import temporary_bytes
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Journal

@@ -19,7 +19,7 @@ from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy

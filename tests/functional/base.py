@@ -18,7 +18,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
 from tests import laws
 from tests.lab.directory import lab_directory

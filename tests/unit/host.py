@@ -20,7 +20,7 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.progress import Progress
@@ -73,7 +73,7 @@ class NoWaiting(fixtures.Fixture):
 
     def _setUp(self) -> None:
         clock = Clock()
-        for name in ('guest', 'quiesce', 'capture.mirror'):
+        for name in ('block_copy', 'guest', 'quiesce', 'capture.mirror'):
             module = f'nova_snapshot_driver.{name}'
             self.useFixture(
                 fixtures.MockPatch(f'{module}.POLL_INTERVAL', 0.0005)

@@ -13,7 +13,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import IMAGE_PENDING_UPLOAD
 from nova_snapshot_driver.driver import IMAGE_UPLOADING
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Journal
 from tests.unit import documents

@@ -10,14 +10,15 @@ import fixtures
 import libvirt
 import testtools
 
+from nova_snapshot_driver import block_copy
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import guest as guest_module
+from nova_snapshot_driver import host as host_module
+from nova_snapshot_driver.block_copy import BlockCopy
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Disk
-from nova_snapshot_driver.guest import BlockCopy
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
-from nova_snapshot_driver.plan import PowerState
+from nova_snapshot_driver.host import Host
 from tests.faults import libvirt_error
 from tests.unit import documents
 from tests.unit import tables
@@ -89,7 +90,7 @@ class HostTest(testtools.TestCase):
 
     def test_open(self) -> None:
         self.useFixture(
-            fixtures.MockPatchObject(guest_module, '_run_event_loop')
+            fixtures.MockPatchObject(host_module, '_run_event_loop')
         )
         opened = self.useFixture(
             fixtures.MockPatch('libvirt.open', return_value=self.connection)
@@ -102,7 +103,7 @@ class HostTest(testtools.TestCase):
 
     def test_open_fails(self) -> None:
         self.useFixture(
-            fixtures.MockPatchObject(guest_module, '_run_event_loop')
+            fixtures.MockPatchObject(host_module, '_run_event_loop')
         )
         refused = libvirt_error(
             libvirt.VIR_ERR_SYSTEM_ERROR,
@@ -225,9 +226,6 @@ class BlockCopyTest(GuestCase):
         self.target = self.host.root / 'delta'
         self.target.touch()
         self.guest.undefine()
-        self.useFixture(
-            fixtures.MockPatchObject(guest_module, 'LATE_EVENT', 0)
-        )
 
     @contextlib.contextmanager
     def copying(self, timeout: int = 5):  # type: ignore[no-untyped-def]
@@ -334,6 +332,7 @@ class BlockCopyTest(GuestCase):
     def test_event_never_comes(self) -> None:
         """What is not known to have ended well has not."""
         self.machine.job_end = None
+        self.useFixture(fixtures.MockPatchObject(block_copy, 'LATE_EVENT', 0))
         with (
             testtools.ExpectedException(exception.MirrorFailed),
             self.copying() as copy,
@@ -343,6 +342,7 @@ class BlockCopyTest(GuestCase):
 
     def test_event_of_another_disk_is_not_the_end(self) -> None:
         self.machine.job_end = None
+        self.useFixture(fixtures.MockPatchObject(block_copy, 'LATE_EVENT', 0))
         with (
             testtools.ExpectedException(exception.MirrorFailed),
             self.copying() as copy,

@@ -14,11 +14,11 @@ from nova_snapshot_driver import plan
 from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.domain import parse
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import Path
-from nova_snapshot_driver.plan import PowerState
 from tests.unit import documents
 from tests.unit import tables
 

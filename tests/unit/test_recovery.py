@@ -12,7 +12,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import recovery
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Journal
 from tests.unit import documents
 from tests.unit.fake_libvirt import FakeDomain

@@ -15,7 +15,7 @@ import fixtures
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
-from nova_snapshot_driver.guest import Host
+from nova_snapshot_driver.host import Host
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.host import DEVICES
 from tests.unit.host import FakeHost

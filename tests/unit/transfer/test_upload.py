@@ -97,7 +97,7 @@ class UploadTest(UploadCase):
         )
 
     def test_glance_is_away_for_a_moment(self) -> None:
-        self.glance.troubles = {1: unavailable, 3: unavailable}
+        self.glance.troubles = {1: unavailable, 4: unavailable}
         self.upload(retries=2)
         self.assertEqual(3, self.uploads())
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hypervisor of a host: the connection that its guests are reached by."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.guest import Definition
+from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.guest import define
+from nova_snapshot_driver.libvirt_errors import translated
+
+
+class Host:
+    """The hypervisor of this host.
+
+    :param connection: a ``virConnect`` whose process runs libvirt's event
+        loop, which the end of a block job is read from
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, uri: str) -> Iterator[Host]:
+        """A connection of our own, with its event loop.
+
+        :param uri: libvirt's URI; empty is ``qemu:///system``
+        :raises ConnectionFailed: nobody answers there
+        """
+        uri = uri or 'qemu:///system'
+        _run_event_loop()
+        try:
+            connection = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise exception.ConnectionFailed(
+                uri=uri, reason=error.get_error_message() or str(error)
+            ) from error
+        try:
+            yield cls(connection)
+        finally:
+            connection.close()
+
+    def libvirt_version(self) -> int:
+        """As libvirt counts: 9.1.2 is 9001002."""
+        with translated('-', 'read the version of libvirt'):
+            return int(self._connection.getLibVersion())
+
+    def qemu_version(self) -> int:
+        """As libvirt counts: 7.2.22 is 7002022."""
+        with translated('-', 'read the version of QEMU'):
+            return int(self._connection.getVersion())
+
+    def guest(self, name: str) -> Guest:
+        """The guest of a domain.
+
+        :param name: the domain's name or its UUID
+        :raises DomainNotFound: there is none
+        """
+        with translated(name, 'look up'):
+            try:
+                found = self._connection.lookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                try:
+                    found = self._connection.lookupByUUIDString(name)
+                except libvirt.libvirtError as other:
+                    # Not even the shape of a UUID: what was meant is a name.
+                    if other.get_error_code() == libvirt.VIR_ERR_INVALID_ARG:
+                        raise error from other
+                    raise
+            return Guest(found)
+
+    def define(self, definition: Definition) -> None:
+        """Make a domain persistent, or define it anew."""
+        define(self._connection, definition)
+
+
+_event_loop_lock = threading.Lock()
+_event_loop_runs = False
+
+
+def _run_event_loop() -> None:
+    """Run libvirt's event loop in a thread, once for the whole process."""
+    global _event_loop_runs
+    with _event_loop_lock:
+        if _event_loop_runs:
+            return
+        libvirt.virEventRegisterDefaultImpl()
+        # libvirt prints every error to stderr, unless it is told where to.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        threading.Thread(
+            target=_event_loop, name='libvirt-events', daemon=True
+        ).start()
+        _event_loop_runs = True
+
+
+def _event_loop() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
