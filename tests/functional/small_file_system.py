@@ -8,9 +8,7 @@ from pathlib import Path
 
 import fixtures
 
-from tests.lab.bounded import run
-
-_TIMEOUT = 30
+from tests.functional.root import as_root
 
 
 class SmallFileSystem(fixtures.Fixture):
@@ -27,11 +25,11 @@ class SmallFileSystem(fixtures.Fixture):
     def _setUp(self) -> None:
         self.mount_point.mkdir()
         owner = f'uid={os.geteuid()},mode=0755'
-        _as_root(
+        as_root(
             *('mount', '-t', 'tmpfs', '-o', f'size={self._size}m,{owner}'),
             *('tmpfs', self.mount_point),
         )
-        self.addCleanup(_as_root, 'umount', '-l', self.mount_point)
+        self.addCleanup(as_root, 'umount', '-l', self.mount_point)
 
     def fill(self) -> None:
         """Leave nothing free."""
@@ -49,8 +47,3 @@ class SmallFileSystem(fixtures.Fixture):
                 os.write(descriptor, block)
         except OSError:
             return
-
-
-def _as_root(*argv: str | Path) -> None:
-    sudo = [] if os.geteuid() == 0 else ['sudo', '-n']
-    run([*sudo, *argv], timeout=_TIMEOUT)

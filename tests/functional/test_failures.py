@@ -71,6 +71,8 @@ class FailureTest(base.SnapshotTest):
     # Space
 
     def test_too_little_space(self) -> None:
+        # The delta alone is larger.
+        self.guest.write_fill(32)
         self.useFixture(SmallFileSystem(self.snapshots, 16))
         error = self.snapshot_fails(exception.NoSpace, self.driver())
         self.assertGreater(error.fields['required'], 16)
