@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration of the documentation."""
 
-extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / '_ext'))
+
+extensions = ['openstackdocstheme', 'oslo_config.sphinxext', 'reference']
 
 project = 'nova-snapshot-driver'
 copyright = 'nova-snapshot-driver contributors'

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that are made from the code, and so can't fall behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+from nova_snapshot_driver import conf
+from nova_snapshot_driver import exception
+
+Cell = list[nodes.Node]
+
+
+class _TableDirective(Directive):
+    def table(
+        self,
+        titles: Iterable[str],
+        widths: list[int],
+        rows: Iterable[list[Cell]],
+    ) -> nodes.table:
+        group = nodes.tgroup(cols=len(widths))
+        group += [nodes.colspec(colwidth=width) for width in widths]
+        group += nodes.thead('', _row([_text(title)] for title in titles))
+        group += nodes.tbody('', *(_row(row) for row in rows))
+        return nodes.table('', group, classes=['colwidths-given'])
+
+
+class SnapshotErrors(_TableDirective):
+    """Every error: its code, its message, and what to do.
+
+    The first two are from ``exception.py``. The last is the body, a field
+    list by code, which has to name every code there is and no other.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        remedies = self._remedies()
+        classes = _every_class()
+        unlike = remedies.keys() ^ classes.keys()
+        if unlike:
+            raise self.error(
+                'Without a remedy, or without an error: '
+                + ', '.join(sorted(unlike))
+            )
+        return [
+            self.table(
+                ('Code', 'Message', 'What to do'),
+                [20, 40, 40],
+                (
+                    [
+                        [_text(code, nodes.literal)],
+                        [_message(classes[code].template)],
+                        remedies[code],
+                    ]
+                    for code in sorted(classes)
+                ),
+            )
+        ]
+
+    def _remedies(self) -> dict[str, Cell]:
+        parsed = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
+        return {
+            field[0].astext(): list(field[1].children)
+            for field in parsed.findall(nodes.field)
+        }
+
+
+class NovaOptions(_TableDirective):
+    """Nova's own options that the driver heeds."""
+
+    def run(self) -> list[nodes.Node]:
+        return [
+            self.table(
+                ('Option', 'Default', 'What it steers'),
+                [40, 25, 35],
+                (
+                    [
+                        [_text(_name(group, opt.name), nodes.literal)],
+                        [_text(_default(opt.default), nodes.literal)],
+                        [_text(' '.join((opt.help or '').split()))],
+                    ]
+                    for group, opts in conf.nova_opts.items()
+                    for opt in opts
+                ),
+            )
+        ]
+
+
+def _every_class() -> dict[str, type[exception.SnapshotError]]:
+    found = [exception.SnapshotError]
+    for error in found:
+        found += error.__subclasses__()
+    return {error.code: error for error in found}
+
+
+def _message(template: str) -> nodes.paragraph:
+    """A template, with the fields in it made visible."""
+    paragraph = nodes.paragraph()
+    for part in re.split(r'({\w+})', template):
+        if part.startswith('{'):
+            paragraph += nodes.emphasis(part, part.strip('{}'))
+        else:
+            paragraph += nodes.Text(part)
+    return paragraph
+
+
+def _name(group: str | None, option: str) -> str:
+    return f'[{group or "DEFAULT"}] {option}'
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None | '':
+            return '(none)'
+        case list():
+            return ', '.join(value)
+        case _:
+            return str(value)
+
+
+def _text(text: str, kind: type[nodes.Node] = nodes.inline) -> nodes.paragraph:
+    return nodes.paragraph('', '', kind(text, text))
+
+
+def _row(cells: Iterable[Cell]) -> nodes.row:
+    return nodes.row('', *(nodes.entry('', *cell) for cell in cells))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.add_directive('snapshot-errors', SnapshotErrors)
+    app.add_directive('nova-options', NovaOptions)
+    return {'parallel_read_safe': True, 'parallel_write_safe': True}
