@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -221,10 +220,10 @@ class SnapshotDriver:
         """A place for the temporary files, with the room that they need."""
         root = self._conf.libvirt.snapshots_directory
         with Workspace.open(root, guest.uuid) as workspace:
-            staging = os.path.dirname(target.staging(workspace))
             delta, image = temporary_bytes(guest, plan)
             require_space(
-                guest.name, [(workspace.path, delta), (staging, image)]
+                guest.name,
+                [(root, delta), (target.destination(root), image)],
             )
             yield workspace
 
@@ -254,10 +253,14 @@ def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:
 
     :raises UnsafeBackingFile: the chain of the source can't be read safely
     """
-    qemu_img.backing_chain(guest.name, plan.source)
-    live = plan.path is Path.MIRROR
-    delta = guest.allocated_bytes(plan.disk) if live else 0
-    return delta, qemu_img.content_bytes(plan.source)
+    chain = qemu_img.backing_chain(guest.name, plan.source)
+    content = qemu_img.content_bytes(plan.source)
+    if plan.path is not Path.MIRROR:
+        return 0, content
+    # Without a backing file the delta gets all of it, whatever holes and
+    # compressed clusters the source has.
+    delta = qemu_img.allocated_bytes(plan.source) if chain else content
+    return min(delta, content), content
 
 
 class _Stopwatch:

@@ -125,14 +125,6 @@ class Guest:
         with self._calling('read the persistence'):
             return bool(self._handle.isPersistent())
 
-    def allocated_bytes(self, disk: domain.Disk) -> int:
-        """How much of its storage the topmost image of a disk takes."""
-        with self._calling('read the size of the disk'):
-            _capacity, allocation, _physical = self._handle.blockInfo(
-                disk.target
-            )
-        return int(allocation)
-
     def capacity(self, disk: domain.Disk) -> int:
         """The size in bytes of a disk, as the guest sees it."""
         with self._calling('read the size of the disk'):

@@ -8,6 +8,7 @@ content of a raw image could choose it otherwise.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
@@ -55,6 +56,11 @@ def content_bytes(image: Layer) -> int:
     """How much a flat qcow2 image of the same content would take at most."""
     measured = _query('measure', '-O', 'qcow2', *_in_use(image))
     return int(measured['required'])
+
+
+def allocated_bytes(image: Layer) -> int:
+    """How much a file takes on its file system, without what it lies on."""
+    return os.stat(image.path).st_blocks * 512
 
 
 def _backing_of(domain: str, layer: Layer) -> Layer | None:

@@ -45,6 +45,12 @@ class Target(Protocol):
     def discarded_on_failure(self) -> contextlib.AbstractContextManager[None]:
         """Leave nothing of the image where the context ends in an error."""
 
+    def destination(self, root: str) -> str:
+        """The directory in which the extracted image takes space.
+
+        :param root: ``[libvirt] snapshots_directory``
+        """
+
     def staging(self, workspace: Workspace) -> str:
         """The path that the image is to be extracted to."""
 
@@ -84,6 +90,9 @@ class GlanceImage:
                 ) from cause
             LOG.info('Image %s of the failed snapshot is gone', self._image)
             raise
+
+    def destination(self, root: str) -> str:
+        return root
 
     def staging(self, workspace: Workspace) -> str:
         return workspace.file('image')
@@ -136,6 +145,9 @@ class OutputFile:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._draft)
+
+    def destination(self, root: str) -> str:
+        return os.path.dirname(self._path)
 
     def staging(self, workspace: Workspace) -> str:
         return self._draft

@@ -37,6 +37,8 @@ class Workspace:
         :param root: ``[libvirt] snapshots_directory``
         :raises DirectoryUnusable: it cannot be written
         """
+        # libvirt takes no other, and says so when it is too late.
+        root = os.path.abspath(root)
         try:
             os.makedirs(root, mode=0o711, exist_ok=True)
             path = tempfile.mkdtemp(prefix=f'{uuid}-', dir=root)

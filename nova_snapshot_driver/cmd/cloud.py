@@ -76,4 +76,4 @@ def of(
         ksa_exceptions.ClientException,
         sdk_exceptions.SDKException,
     ) as error:
-        raise exception.NoCloud(reason=str(error)) from error
+        raise exception.NoCloud(reason=str(error).rstrip('.')) from error

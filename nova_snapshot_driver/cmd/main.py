@@ -152,14 +152,14 @@ def _log_to_stderr(verbose: bool) -> None:
 
 @contextmanager
 def _signals_cancel(cancellation: Cancellation) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the command in order, and give all back."""
+    """A signal ends the command in order, and gives everything back."""
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         cancellation.request(signal.Signals(number).name)
 
     previous = {
         number: signal.signal(number, cancel)
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield

@@ -10,6 +10,7 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver.driver import IMAGE_PENDING_UPLOAD
 from nova_snapshot_driver.driver import IMAGE_UPLOADING
 from nova_snapshot_driver.driver import SnapshotDriver
@@ -132,8 +133,24 @@ class RefusedTest(DriverCase):
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.refused(exception.NoSpace)
-        # 3 MiB of the topmost image, 2 MiB of content, and the margin.
-        self.assertEqual(6, error.fields['required'])
+        # 2 MiB of content in the delta and in the image, and the margin.
+        self.assertEqual(5, error.fields['required'])
+
+    def test_delta_of_an_overlay_is_the_overlay(self) -> None:
+        disk = '/var/lib/nova/instances/8a6f3f5e/disk'
+        self.host.qemu_img.backing[disk] = ('/base', 'raw')
+        self.useFixture(
+            fixtures.MockPatchObject(
+                qemu_img, 'allocated_bytes', lambda _image: 1 << 20
+            )
+        )
+        full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
+        self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
+        error = self.refused(exception.NoSpace)
+        self.assertEqual(4, error.fields['required'])
+        self.assertEqual(
+            self.host.directories.snapshots, error.fields['directory']
+        )
 
     def test_delta_needs_no_space_where_there_is_none(self) -> None:
         self.host.set('snapshot', 'path', 'cold')

@@ -143,7 +143,7 @@ class DomainTest(CheckCase):
             [subject for subject in findings if subject.startswith('Domain')],
         )
         self.assertIn('mirror', findings[self.SUBJECT][1])
-        self.assertIn('up to 5 MiB', findings[f'{self.SUBJECT}: space'][1])
+        self.assertIn('up to 4 MiB', findings[f'{self.SUBJECT}: space'][1])
         self.assertEqual([], self.host.differences(before))
 
     def test_unknown(self) -> None:
@@ -180,4 +180,4 @@ class DomainTest(CheckCase):
     def test_space(self) -> None:
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
-        self.is_bad(f'{self.SUBJECT}: space', '6 MiB', documents.NAME)
+        self.is_bad(f'{self.SUBJECT}: space', '5 MiB', documents.NAME)
