@@ -26,6 +26,7 @@ from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
@@ -155,14 +156,16 @@ class SnapshotDriver:
                 update_task_state(task_state=IMAGE_PENDING_UPLOAD)
                 means = Means(
                     self._conf,
-                    self._journal,
                     workspace,
                     quiesce,
                     progress,
                     cancellation,
                 )
                 image = Layer(target.staging(workspace), plan.image_format)
-                with CAPTURES[plan.path](guest, plan, means) as view:
+                with (
+                    self._journal.kept(entry_of(guest, plan)),
+                    CAPTURES[plan.path](guest, plan, means) as view,
+                ):
                     watch.lap('capture')
                     self._extract(view, image, plan, means)
                     watch.lap('extract')
@@ -198,12 +201,7 @@ class SnapshotDriver:
         """The guest, healed, and no other snapshot of it meanwhile."""
         guest = self.guest(instance.domain)
         with self._journal.exclusive(guest.uuid, guest.name):
-            recovery.heal(
-                guest,
-                self._journal,
-                self._conf.libvirt.snapshots_directory,
-                self._conf.snapshot.guest_timeout,
-            )
+            recovery.heal(guest, self._journal, self._conf)
             yield guest
 
     def _plan(self, instance: Instance, guest: Guest) -> Plan:
@@ -246,6 +244,18 @@ class SnapshotDriver:
             means.progress,
             means.cancellation,
         )
+
+
+def entry_of(guest: Guest, plan: Plan) -> Entry:
+    """What the snapshot may take from the guest, for the journal."""
+    suspended = plan.path is Path.COLD and guest.is_active()
+    return Entry(
+        guest.definition(),
+        persistent=guest.persistent(),
+        power_state=plan.power_state if suspended else None,
+        devices=guest.describe().host_devices if suspended else (),
+        frozen=plan.freeze,
+    )
 
 
 def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:

@@ -270,14 +270,21 @@ class Guest:
         A guest that has stopped by itself meanwhile stays so.
         """
         paused = power_state is PowerState.PAUSED
-        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        match self.power_state():
-            case PowerState.SUSPENDED:
-                with self._calling('start'):
-                    self._handle.createWithFlags(flags)
-            case PowerState.PAUSED if not paused:
+        if self.power_state() is PowerState.SUSPENDED:
+            flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+            with self._calling('start'):
+                self._handle.createWithFlags(flags)
+        elif self.is_active():
+            self._remove_unfinished_save()
+            if self.power_state() is PowerState.PAUSED and not paused:
                 with self._calling('resume'):
                     self._handle.resume()
+
+    def _remove_unfinished_save(self) -> None:
+        """An active guest has no other, and could not be undefined."""
+        with self._calling('remove the unfinished managed save'):
+            if self._handle.hasManagedSaveImage():
+                self._handle.managedSaveRemove()
 
     # Devices of the host
 

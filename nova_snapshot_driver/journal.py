@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was done to the host, on disk before it is done.
 
-One file for each domain that is transient because of a snapshot, with what is
-needed to define it again. It holds the domain's secrets, and so has the mode
-0600.
+One file for each domain that is being snapshotted, with what is needed to give
+it back. It holds the domain's secrets, and so has the mode 0600.
 """
 
 from __future__ import annotations
@@ -19,11 +18,56 @@ from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import HostDevice
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Definition
 
 LOG = logging.getLogger(__name__)
 
 VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a snapshot may take from a domain.
+
+    :ivar definition: of the domain, as it was found
+    :ivar persistent: the domain is to have that definition
+    :ivar power_state: in which a guest is to be that is saved and stopped;
+        None where it is left running
+    :ivar devices: of the host, that are detached
+    :ivar frozen: the file systems are frozen
+    """
+
+    definition: Definition
+    persistent: bool = True
+    power_state: PowerState | None = None
+    devices: tuple[HostDevice, ...] = ()
+    frozen: bool = False
+
+    def to_json(self) -> str:
+        fields = dataclasses.asdict(self)
+        if self.power_state is not None:
+            fields['power_state'] = self.power_state.value
+        return json.dumps({'version': VERSION, **fields}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Entry:
+        """
+        :raises ValueError, TypeError, KeyError, AttributeError: it is no entry
+        """
+        fields = json.loads(text)
+        if fields.pop('version') != VERSION:
+            raise ValueError('it is of another version')
+        definition = Definition(**fields.pop('definition'))
+        state = fields.pop('power_state')
+        devices = fields.pop('devices')
+        return cls(
+            definition,
+            power_state=None if state is None else PowerState(state),
+            devices=tuple(HostDevice(**device) for device in devices),
+            **fields,
+        )
 
 
 class Journal:
@@ -65,34 +109,50 @@ class Journal:
                 raise self._unusable(error) from error
             yield
 
-    def remember(self, definition: Definition) -> None:
-        """Have a definition on disk, synced, before the domain loses it."""
-        entry = {'version': VERSION, **dataclasses.asdict(definition)}
-        draft = self._draft(definition.uuid)
+    @contextlib.contextmanager
+    def kept(self, entry: Entry) -> Iterator[None]:
+        """An entry that outlives a crash, and an undo that has failed."""
+        self.remember(entry)
+        try:
+            yield
+        except exception.NotGivenBack:
+            raise
+        except BaseException:
+            self.forget(entry.definition.uuid)
+            raise
+        self.forget(entry.definition.uuid)
+
+    def remember(self, entry: Entry) -> None:
+        """Have an entry on disk, synced, before the domain is touched."""
+        uuid = entry.definition.uuid
+        draft = self._draft(uuid)
         try:
             with open(draft, 'w', encoding='utf-8', opener=_private) as file:
-                json.dump(entry, file, indent=2)
+                file.write(entry.to_json())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(draft, self._path(definition.uuid))
+            os.replace(draft, self._path(uuid))
             self._sync_directory()
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
             raise self._unusable(error) from error
 
-    def recall(self, uuid: str) -> Definition | None:
-        """The definition that an abandoned snapshot left, if any."""
+    def recall(self, uuid: str) -> Entry | None:
+        """What an abandoned snapshot left of a domain, if anything."""
         return self._read(self._path(uuid))
 
-    def find(self, domain: str) -> Definition | None:
+    def find(self, domain: str) -> Entry | None:
         """The same, for a domain whose name or UUID is known."""
         for path in glob.glob(
             os.path.join(glob.escape(self._directory), '*.json')
         ):
-            definition = self._read(path)
-            if definition and domain in (definition.name, definition.uuid):
-                return definition
+            entry = self._read(path)
+            if entry and domain in (
+                entry.definition.name,
+                entry.definition.uuid,
+            ):
+                return entry
         return None
 
     def forget(self, uuid: str) -> None:
@@ -100,13 +160,10 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def _read(self, path: str) -> Definition | None:
+    def _read(self, path: str) -> Entry | None:
         try:
             with open(path, encoding='utf-8') as file:
-                entry = json.load(file)
-            if entry.pop('version') != VERSION:
-                raise ValueError('it is of another version')
-            return Definition(**entry)
+                return Entry.from_json(file.read())
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError, KeyError) as error:

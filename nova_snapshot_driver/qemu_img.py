@@ -12,13 +12,16 @@ import os
 import subprocess
 from typing import Any
 
+import tenacity
 from oslo_concurrency import processutils
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import Layer
 
-#: A crafted image must not eat the host (as ``nova.privsep.qemu``).
-LIMITS = processutils.ProcessLimits(cpu_time=30, address_space=1 << 30)
+#: A crafted image must not eat the host (as ``nova.privsep.qemu``). Of its
+#: address space qemu-img reserves much that it never uses: 1 GiB is too little
+#: now and then.
+LIMITS = processutils.ProcessLimits(cpu_time=30, address_space=4 << 30)
 
 TIMEOUT = 120
 
@@ -52,8 +55,18 @@ def backing_chain(domain: str, image: Layer) -> list[Layer]:
     return chain
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(exception.CommandFailed),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_fixed(1),
+    reraise=True,
+)
 def content_bytes(image: Layer) -> int:
-    """How much a flat qcow2 image of the same content would take at most."""
+    """How much a flat qcow2 image of the same content would take at most.
+
+    The metadata of an image that a guest writes to may not fit together at
+    the first look.
+    """
     measured = _query('measure', '-O', 'qcow2', *_in_use(image))
     return int(measured['required'])
 

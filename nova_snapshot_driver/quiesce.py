@@ -99,42 +99,52 @@ class Quiesce:
             'Domain %s is not quiesced: %s', self._guest.name, self.reason
         )
 
-    def _try_to_thaw(self) -> bool:
-        if not self._owes_thaw:
-            return True
-        try:
-            with self._guest.agent_timeout(self._timeout):
-                self._guest.thaw()
-        except exception.HypervisorError as error:
-            LOG.info('%s; it is tried again', error)
-            return False
-        except exception.DomainNotFound:
-            pass
-        self._owes_thaw = False
-        return True
+    def _try_to_thaw(self) -> None:
+        self._owes_thaw = not _is_thawed(self._guest, self._timeout)
 
     def _thaw(self) -> None:
-        """Thaw, and try again until the agent has done it.
+        if self._owes_thaw:
+            thaw(self._guest, self._timeout, self._thaw_timeout)
 
-        :raises NotGivenBack: it has not within the bound
-        """
-        deadline = time.monotonic() + self._thaw_timeout
-        while not self._try_to_thaw() and not self._has_stopped():
-            if time.monotonic() > deadline:
-                raise exception.NotGivenBack(
-                    domain=self._guest.name,
-                    undo='thaw',
-                    reason='the guest agent does not answer',
-                    remedy='Thaw it with "virsh domfsthaw '
-                    f'{self._guest.name}" or reset it.',
-                )
-            time.sleep(POLL_INTERVAL)
 
-    def _has_stopped(self) -> bool:
-        """Whether the guest has stopped, and its frozen state with it."""
-        try:
-            return self._guest.power_state() in STOPPED
-        except exception.DomainNotFound:
-            return True
-        except exception.SnapshotError:
-            return False
+def thaw(guest: Guest, timeout: int, patience: int) -> None:
+    """Thaw the file systems, and try again until the agent has done it.
+
+    A guest that has stopped has nothing to be thawed.
+
+    :param timeout: the seconds in which the agent must answer
+    :param patience: the seconds after which it is given up
+    :raises NotGivenBack: it has not been done by then
+    """
+    deadline = time.monotonic() + patience
+    while not _is_thawed(guest, timeout) and not _has_stopped(guest):
+        if time.monotonic() > deadline:
+            raise exception.NotGivenBack(
+                domain=guest.name,
+                undo='thaw',
+                reason='the guest agent does not answer',
+                remedy=f'Thaw it with "virsh domfsthaw {guest.name}" or '
+                'reset it.',
+            )
+        time.sleep(POLL_INTERVAL)
+
+
+def _is_thawed(guest: Guest, timeout: int) -> bool:
+    try:
+        with guest.agent_timeout(timeout):
+            guest.thaw()
+    except exception.HypervisorError as error:
+        LOG.info('%s; it is tried again', error)
+        return False
+    except exception.DomainNotFound:
+        pass
+    return True
+
+
+def _has_stopped(guest: Guest) -> bool:
+    try:
+        return guest.power_state() in STOPPED
+    except exception.DomainNotFound:
+        return True
+    except exception.SnapshotError:
+        return False

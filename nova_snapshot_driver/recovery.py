@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 
 LOG = logging.getLogger(__name__)
@@ -26,38 +29,61 @@ def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
     try:
         return host.guest(domain)
     except exception.DomainNotFound:
-        definition = journal.find(domain)
-        if definition is None:
+        entry = journal.find(domain)
+        if entry is None:
             raise
-    with journal.exclusive(definition.uuid, definition.name):
+    uuid = entry.definition.uuid
+    with journal.exclusive(uuid, entry.definition.name):
         # Another process may have come first.
-        definition = journal.recall(definition.uuid)
-        if definition is not None:
+        entry = journal.recall(uuid)
+        if entry is not None and entry.persistent:
             LOG.warning(
                 'Domain %s stopped while a snapshot that died had it '
                 'transient; it is defined again',
-                definition.name,
+                entry.definition.name,
             )
-            host.define(definition)
-            journal.forget(definition.uuid)
+            host.define(entry.definition)
+            journal.forget(uuid)
     return host.guest(domain)
 
 
-def heal(guest: Guest, journal: Journal, directory: str, timeout: int) -> None:
+def heal(guest: Guest, journal: Journal, conf: cfg.ConfigOpts) -> None:
     """Give a domain back as it was before a snapshot that died.
 
     To be called by the only snapshot of the domain.
 
-    :param directory: ``[libvirt] snapshots_directory``
-    :param timeout: the seconds that a block job may take to end
     :raises ForeignBlockJob: its root disk has a block job that is not ours
     """
-    _end_abandoned_copy(guest, directory, timeout)
-    definition = journal.recall(guest.uuid)
-    if definition is not None:
-        _define_again(guest, definition)
+    directory = conf.libvirt.snapshots_directory
+    _end_abandoned_copy(guest, directory, conf.snapshot.guest_timeout)
+    entry = journal.recall(guest.uuid)
+    if entry is not None:
+        LOG.warning(
+            'Domain %s: a snapshot died before it had given it back',
+            guest.name,
+        )
+        _give_back(guest, entry, conf)
         journal.forget(guest.uuid)
     workspace.remove_abandoned(directory, guest.uuid)
+
+
+def _give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
+    if entry.persistent:
+        _define_again(guest, entry.definition)
+    if entry.power_state is not None:
+        guest.bring_back(entry.power_state)
+    if not guest.is_active():
+        return
+    present = {device.identity for device in guest.describe().host_devices}
+    for device in entry.devices:
+        if device.identity not in present:
+            guest.attach(device, conf.snapshot.guest_timeout)
+    if entry.frozen:
+        quiesce.thaw(
+            guest,
+            conf.snapshot.quiesce_timeout,
+            conf.snapshot.guest_timeout,
+        )
 
 
 def _define_again(guest: Guest, definition: Definition) -> None:

@@ -16,7 +16,6 @@ from oslo_config import cfg
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.quiesce import Quiesce
@@ -28,7 +27,6 @@ class Means:
     """What a capture works with."""
 
     conf: cfg.ConfigOpts
-    journal: Journal
     workspace: Workspace
     quiesce: Quiesce
     progress: Progress

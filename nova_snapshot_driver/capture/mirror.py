@@ -24,7 +24,6 @@ from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.plan import Plan
 
 
@@ -38,7 +37,7 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
     with _delta(guest, plan.disk, means.workspace) as delta:
         means.quiesce.check()
         with (
-            _transient(guest, means.journal),
+            _transient(guest),
             guest.copying(
                 plan.disk, delta.path, means.conf.snapshot.guest_timeout
             ) as copy,
@@ -66,13 +65,12 @@ def _delta(
 
 
 @contextlib.contextmanager
-def _transient(guest: Guest, journal: Journal) -> Iterator[None]:
+def _transient(guest: Guest) -> Iterator[None]:
     """The domain has no persistent definition inside, as the job wants it."""
     if not guest.persistent():
         yield
         return
     definition = guest.definition()
-    journal.remember(definition)
     try:
         guest.undefine()
         yield
@@ -84,7 +82,6 @@ def _transient(guest: Guest, journal: Journal) -> Iterator[None]:
             'Its definition is kept in [snapshot] state_directory, and the '
             'next snapshot of it defines it again.',
         )
-        journal.forget(definition.uuid)
 
 
 def _wait_until_ready(guest: Guest, copy: BlockCopy, means: Means) -> None:

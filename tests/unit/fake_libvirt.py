@@ -366,6 +366,10 @@ class FakeDomain:
     def hasManagedSaveImage(self) -> int:
         return int(self._known('hasManagedSaveImage').saved is not None)
 
+    def managedSaveRemove(self, flags: int = 0) -> int:
+        self._known('managedSaveRemove').saved = None
+        return 0
+
     # Its definition
 
     def autostart(self) -> int:

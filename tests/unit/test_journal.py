@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import pathlib
 import signal
@@ -15,7 +15,10 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import HostDevice
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Definition
+from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from tests.unit import tables
 
@@ -24,6 +27,14 @@ DEFINITION = Definition(
     uuid='8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4',
     xml="<domain type='kvm'>\n  <name>wéb</name>\n</domain>",
     autostart=True,
+)
+
+ENTRY = Entry(
+    DEFINITION,
+    persistent=False,
+    power_state=PowerState.PAUSED,
+    devices=(HostDevice('hostdev0', '<hostdev/>', '<identity/>'),),
+    frozen=True,
 )
 
 #: Takes the lock, says so, and keeps it for as long as it lives.
@@ -58,44 +69,65 @@ class JournalCase(testtools.TestCase):
 @ddt.ddt
 class EntryTest(JournalCase):
     def test_modes(self) -> None:
-        self.journal.remember(DEFINITION)
+        self.journal.remember(ENTRY)
         self.assertEqual(0o700, mode(self.directory))
         self.assertEqual(0o600, mode(self.entry))
 
     def test_remember_recall_forget(self) -> None:
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
-        self.journal.remember(DEFINITION)
+        self.journal.remember(ENTRY)
         other = Journal(str(self.directory))
-        self.assertEqual(DEFINITION, other.recall(DEFINITION.uuid))
+        self.assertEqual(ENTRY, other.recall(DEFINITION.uuid))
         other.forget(DEFINITION.uuid)
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
         self.assertEqual([], os.listdir(self.directory))
         other.forget(DEFINITION.uuid)
 
+    def test_kept(self) -> None:
+        """For as long as the domain is not given back."""
+        for error in (None, exception.Cancelled(reason='-'), KeyError()):
+            with (
+                contextlib.suppress(KeyError, exception.Cancelled),
+                self.journal.kept(ENTRY),
+            ):
+                self.assertTrue(self.entry.exists())
+                if error:
+                    raise error
+            self.assertFalse(self.entry.exists())
+        not_given_back = exception.NotGivenBack(
+            domain='web-1', undo='-', reason='-', remedy='-'
+        )
+        with (
+            testtools.ExpectedException(exception.NotGivenBack),
+            self.journal.kept(ENTRY),
+        ):
+            raise not_given_back
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
     def test_find(self) -> None:
-        self.journal.remember(DEFINITION)
+        self.journal.remember(ENTRY)
         for name in (DEFINITION.name, DEFINITION.uuid):
-            self.assertEqual(DEFINITION, self.journal.find(name))
+            self.assertEqual(ENTRY, self.journal.find(name))
         self.assertIsNone(self.journal.find('web'))
 
     def test_directory_with_wildcards(self) -> None:
         journal = Journal(str(self.directory / '[a]*'))
-        journal.remember(DEFINITION)
-        self.assertEqual(DEFINITION, journal.find('web-1'))
+        journal.remember(ENTRY)
+        self.assertEqual(ENTRY, journal.find('web-1'))
 
     def test_full_disk_leaves_the_former_entry(self) -> None:
-        self.journal.remember(DEFINITION)
+        self.journal.remember(ENTRY)
         self.useFixture(
             fixtures.MockPatch(
                 'os.fsync', side_effect=OSError(28, 'No space left on device')
             )
         )
-        later = Definition('web-1', DEFINITION.uuid, '<later/>', False)
+        later = Entry(Definition('web-1', DEFINITION.uuid, '<later/>', False))
         error = self.assertRaises(
             exception.DirectoryUnusable, self.journal.remember, later
         )
         self.assertIn('No space left on device', str(error))
-        self.assertEqual(DEFINITION, self.journal.recall(DEFINITION.uuid))
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
         self.assertEqual([self.entry.name], os.listdir(self.directory))
 
     def test_synced_before_it_has_its_name(self) -> None:
@@ -110,7 +142,7 @@ class EntryTest(JournalCase):
             fsync(descriptor)
 
         self.useFixture(fixtures.MockPatch('os.fsync', see))
-        self.journal.remember(DEFINITION)
+        self.journal.remember(ENTRY)
         # The file, and then the directory that names it.
         self.assertEqual([(True, False), (False, True)], synced)
 
@@ -119,9 +151,11 @@ class EntryTest(JournalCase):
             'torn': ('{"version": 1, "name": "web',),
             'empty': ('',),
             'no_object': ('[]',),
-            'other_version': (json.dumps({'version': 2, **vars(DEFINITION)}),),
+            'other_version': (ENTRY.to_json().replace('1', '2', 1),),
             'field_missing': ('{"version": 1, "name": "web-1"}',),
-            'no_version': (json.dumps(vars(DEFINITION)),),
+            'no_version': (ENTRY.to_json().replace('version', 'v'),),
+            'state': (ENTRY.to_json().replace('paused', 'asleep'),),
+            'stranger': (ENTRY.to_json().replace('frozen', 'cold'),),
         }
     )
     def test_unreadable_entry_is_set_aside(self, content: str) -> None:
@@ -137,8 +171,8 @@ class EntryTest(JournalCase):
         self.useFixture(fixtures.FakeLogger())
         (self.directory / '0.json').write_text('{')
         (self.directory / 'z.json').write_text('{')
-        self.journal.remember(DEFINITION)
-        self.assertEqual(DEFINITION, self.journal.find('web-1'))
+        self.journal.remember(ENTRY)
+        self.assertEqual(ENTRY, self.journal.find('web-1'))
 
     def test_directory_that_can_not_be_made(self) -> None:
         self.entry.touch()

@@ -11,19 +11,25 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import recovery
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from tests.unit import documents
 from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.host import DEVICES
 from tests.unit.host import TIMEOUT
 from tests.unit.host import FakeHost
 
 
 class RecoveryCase(testtools.TestCase):
+    devices = DEVICES
+
     def setUp(self) -> None:
         super().setUp()
-        self.host = self.useFixture(FakeHost())
+        self.host = self.useFixture(FakeHost(self.devices))
         self.machine = self.host.machine
         self.before = self.host.before()
         self.journal = Journal(self.host.directories.state)
@@ -31,7 +37,7 @@ class RecoveryCase(testtools.TestCase):
 
     def die(self) -> None:
         """What a snapshot leaves behind that is killed in its copy."""
-        self.journal.remember(self.guest.definition())
+        self.journal.remember(Entry(self.guest.definition()))
         self.guest.undefine()
         space = (
             pathlib.Path(self.host.directories.snapshots)
@@ -48,12 +54,7 @@ class RecoveryCase(testtools.TestCase):
         )
 
     def heal(self, guest: Guest | None = None) -> None:
-        recovery.heal(
-            guest or self.guest,
-            self.journal,
-            self.host.directories.snapshots,
-            TIMEOUT,
-        )
+        recovery.heal(guest or self.guest, self.journal, self.host.conf)
 
     def find(self, domain: str) -> Guest:
         return recovery.find_guest(
@@ -81,7 +82,7 @@ class HealTest(RecoveryCase):
         self.is_healed()
 
     def test_died_before_it_had_done_anything(self) -> None:
-        self.journal.remember(self.guest.definition())
+        self.journal.remember(Entry(self.guest.definition()))
         self.heal()
         self.is_healed()
 
@@ -163,8 +164,75 @@ class ForeignJobTest(RecoveryCase):
         self.die()
         link = self.host.root / 'link'
         link.symlink_to(self.host.directories.snapshots)
-        recovery.heal(self.guest, self.journal, str(link), TIMEOUT)
+        self.host.conf.set_override(
+            'snapshots_directory', str(link), group='libvirt'
+        )
+        self.heal()
         self.assertEqual({}, self.machine.jobs)
+
+
+class HealColdTest(RecoveryCase):
+    """A snapshot died while the guest was saved and stopped."""
+
+    devices = DEVICES + documents.PCI_DEVICE
+
+    def setUp(self) -> None:
+        super().setUp()
+        [self.device] = self.guest.describe().host_devices
+        self.journal.remember(
+            Entry(
+                self.guest.definition(),
+                power_state=PowerState.RUNNING,
+                devices=(self.device,),
+                frozen=True,
+            )
+        )
+
+    def test_before_anything_was_done(self) -> None:
+        self.heal()
+        self.is_healed()
+
+    def test_without_its_device(self) -> None:
+        self.guest.detach(self.device, TIMEOUT, Cancellation())
+        self.heal()
+        self.is_healed()
+
+    def test_frozen(self) -> None:
+        self.guest.freeze()
+        self.heal()
+        self.is_healed()
+
+    def test_saved(self) -> None:
+        self.guest.detach(self.device, TIMEOUT, Cancellation())
+        self.guest.freeze()
+        self.guest.managed_save(TIMEOUT, Cancellation())
+        self.heal()
+        self.is_healed()
+
+    def test_save_that_was_cut_short(self) -> None:
+        """It would be in the way of the next undefine."""
+        self.guest.detach(self.device, TIMEOUT, Cancellation())
+        self.guest.managed_save(TIMEOUT, Cancellation())
+        saved = self.machine.saved
+        self.guest.bring_back(PowerState.RUNNING)
+        self.machine.saved = saved
+        self.heal()
+        self.is_healed()
+
+    def test_started_by_a_person(self) -> None:
+        self.guest.detach(self.device, TIMEOUT, Cancellation())
+        self.guest.freeze()
+        self.guest.managed_save(TIMEOUT, Cancellation())
+        self.guest.bring_back(PowerState.RUNNING)
+        self.heal()
+        self.is_healed()
+
+    def test_stopped_by_a_person(self) -> None:
+        """Nobody starts a guest that somebody wanted stopped."""
+        self.machine.stop()
+        self.heal()
+        self.assertFalse(self.guest.is_active())
+        self.assertIsNone(self.journal.recall(documents.UUID))
 
 
 class FindTest(RecoveryCase):

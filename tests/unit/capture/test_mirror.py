@@ -58,8 +58,10 @@ class ViewTest(MirrorCase):
         before = self.host.before()
         differences = self.look(lambda: self.host.differences(before))
         assert isinstance(differences, list)
-        (workspace,) = differences
+        # The entry stays as long as anything is not done.
+        workspace, entry = differences
         self.assertIn('in the snapshots directory', workspace)
+        self.assertIn('in the state directory', entry)
 
     def test_delta_lies_on_the_same_backing_file(self) -> None:
         self.host.snapshot()
