@@ -36,6 +36,7 @@ from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
+from nova_snapshot_driver.target import Proof
 from nova_snapshot_driver.target import Target
 from nova_snapshot_driver.transfer import process
 from nova_snapshot_driver.workspace import Workspace
@@ -151,21 +152,14 @@ class SnapshotDriver:
         with target.discarded_on_failure(), self._guest_of(instance) as guest:
             target.check()
             plan = self._plan(instance, guest)
-            quiesce = self._quiesce(guest, plan)
             with self._workspace(guest, plan, target) as workspace:
-                update_task_state(task_state=IMAGE_PENDING_UPLOAD)
+                quiesce = self._quiesce(guest, plan)
                 means = Means(
-                    self._conf,
-                    workspace,
-                    quiesce,
-                    progress,
-                    cancellation,
+                    self._conf, workspace, quiesce, progress, cancellation
                 )
                 image = Layer(target.staging(workspace), plan.image_format)
-                with (
-                    self._journal.kept(entry_of(guest, plan)),
-                    CAPTURES[plan.path](guest, plan, means) as view,
-                ):
+                update_task_state(task_state=IMAGE_PENDING_UPLOAD)
+                with self._captured(guest, plan, means) as view:
                     watch.lap('capture')
                     self._extract(view, image, plan, means)
                     watch.lap('extract')
@@ -174,27 +168,14 @@ class SnapshotDriver:
                     task_state=IMAGE_UPLOADING,
                     expected_state=IMAGE_PENDING_UPLOAD,
                 )
+                properties = metadata.of_snapshot(instance, plan, quiesce)
                 proof = target.receive(
-                    image.path,
-                    metadata.of_snapshot(instance, plan, quiesce),
-                    progress,
-                    cancellation,
+                    image.path, properties, progress, cancellation
                 )
                 watch.lap('upload')
-        done = Snapshot(
-            domain=guest.name,
-            uuid=guest.uuid,
-            method=plan.path.value,
-            method_reason=plan.path_reason,
-            quiesced=quiesce.done,
-            quiesced_reason=quiesce.reason,
-            disk_format=plan.image_format,
-            size=proof.size,
-            sha512=proof.sha512,
-            seconds=watch.laps,
-        )
-        LOG.info('Snapshot taken: %s', done)
-        return done
+        snapshot = _result(guest, plan, quiesce, proof, watch.laps)
+        LOG.info('Snapshot taken: %s', snapshot)
+        return snapshot
 
     @contextlib.contextmanager
     def _guest_of(self, instance: Instance) -> Iterator[Guest]:
@@ -233,6 +214,17 @@ class SnapshotDriver:
             self._conf.snapshot.guest_timeout,
         )
 
+    @contextlib.contextmanager
+    def _captured(
+        self, guest: Guest, plan: Plan, means: Means
+    ) -> Iterator[Layer]:
+        """A view of the disk, and a journal of what it takes meanwhile."""
+        with (
+            self._journal.kept(entry_of(guest, plan)),
+            CAPTURES[plan.path](guest, plan, means) as view,
+        ):
+            yield view
+
     def _extract(
         self, view: Layer, image: Layer, plan: Plan, means: Means
     ) -> None:
@@ -244,6 +236,27 @@ class SnapshotDriver:
             means.progress,
             means.cancellation,
         )
+
+
+def _result(
+    guest: Guest,
+    plan: Plan,
+    quiesce: Quiesce,
+    proof: Proof,
+    seconds: dict[str, float],
+) -> Snapshot:
+    return Snapshot(
+        domain=guest.name,
+        uuid=guest.uuid,
+        method=plan.path.value,
+        method_reason=plan.path_reason,
+        quiesced=quiesce.done,
+        quiesced_reason=quiesce.reason,
+        disk_format=plan.image_format,
+        size=proof.size,
+        sha512=proof.sha512,
+        seconds=seconds,
+    )
 
 
 def entry_of(guest: Guest, plan: Plan) -> Entry:

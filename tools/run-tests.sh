@@ -7,6 +7,11 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/.venv/bin:$PATH
+# What a test logs and prints is shown where it fails. No test takes longer.
+export OS_STDOUT_CAPTURE=1 OS_STDERR_CAPTURE=1 OS_LOG_CAPTURE=1
+export OS_TEST_TIMEOUT=600
+# The libvirt inside of a test says its errors to the test.
+export LIBVIRT_DEBUG=4
 results=.lab/results
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
