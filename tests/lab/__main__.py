@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.lab.apart import apart
 from tests.lab.directory import VARIABLE
 from tests.lab.directory import lab_directory
+from tests.lab.directory import remove_short_cut
 from tests.lab.errors import LabError
 from tests.lab.glance import Glance
 from tests.lab.glance_install import GlanceInstall
@@ -164,6 +165,7 @@ def _stop_all(arguments: argparse.Namespace) -> bool:
         except LabError as error:
             print(f'error: {error}', file=sys.stderr)
             stopped = False
+    remove_short_cut()
     return stopped
 
 

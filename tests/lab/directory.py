@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one directory in which everything of the lab lives."""
 
+import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,15 +14,46 @@ VARIABLE = 'NOVA_SNAPSHOT_LAB'
 _LONGEST_SOCKET_PATH = 107
 
 
+# What is left of that for the lab's own directory, below which libvirt makes
+# the longest names.
+_LONGEST_LAB_PATH = 27
+
+
 def lab_directory() -> Path:
     """Return the lab's directory: $NOVA_SNAPSHOT_LAB or ``.lab`` beside tests.
 
-    It is created with its parents if it is missing.
+    It is created with its parents if it is missing. Where its path is too
+    long for the sockets below it, it is reached by a link in ``/tmp``.
+
+    :raises LabError: there is something else in the place of the link
     """
     default = Path(__file__).resolve().parents[2] / '.lab'
     path = Path(os.environ.get(VARIABLE) or default).absolute()
     path.mkdir(parents=True, exist_ok=True)
-    return path
+    if len(os.fsencode(path)) <= _LONGEST_LAB_PATH:
+        return path
+    link = _short_cut(path)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(path)
+    is_ours = link.is_symlink() and link.lstat().st_uid == os.geteuid()
+    if not is_ours or link.readlink() != path:
+        raise LabError(
+            f'{link} is in the way of a link to {path}: remove it, or choose '
+            f'a shorter directory with the environment variable {VARIABLE}'
+        )
+    return link
+
+
+def remove_short_cut() -> None:
+    """Remove the link in ``/tmp``, if there is one."""
+    directory = lab_directory()
+    if directory.is_symlink():
+        directory.unlink()
+
+
+def _short_cut(path: Path) -> Path:
+    name = hashlib.sha256(f'{os.geteuid()} {path}'.encode()).hexdigest()
+    return Path('/tmp') / f'nsl-{name[:8]}'
 
 
 def cache_directory() -> Path:
