@@ -64,8 +64,10 @@ snapshot_opts = [
         min=1,
         help=(
             'The longest time, in seconds, that a guest may take to be '
-            'suspended, to release a device of the host, or to end a '
-            'block job.'
+            'suspended, to release a device of the host, to end a block '
+            'job, or to be thawed by an agent that does not answer at '
+            'once. A snapshot whose guest is not known to be thawed by '
+            'then has failed.'
         ),
     ),
     cfg.IntOpt(
