@@ -130,6 +130,8 @@ if ! is_done setup || ! "$venv/bin/python" -c '' 2>/dev/null; then
     : >"$log"
     choose_python
     help_pbr
+    # tox leaves a file of that name where there is no such directory.
+    [ -d "$venv" ] || rm -f "$venv"
     run "make .venv with $python" "$python" -m venv --clear "$venv"
     run "install bindep and tox" \
         "$venv/bin/pip" install 'bindep>=2.13.0' 'tox>=4.28'
