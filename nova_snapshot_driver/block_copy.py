@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +26,10 @@ POLL_INTERVAL = 0.5
 
 #: How long the event of a job that is gone is waited for, in seconds.
 LATE_EVENT = 5
+
+#: How often it is looked whether an event has come, in seconds. The guest's
+#: file systems may stand still meanwhile.
+EVENT_INTERVAL = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,6 @@ class BlockCopy:
         self._handle = handle
         self._disk = disk
         self._timeout = timeout
-        self._ended = threading.Event()
         self._status: int | None = None
 
     @classmethod
@@ -100,12 +102,13 @@ class BlockCopy:
         status: int,
         _opaque: Any,
     ) -> None:
+        # libvirt's own thread calls it. In a nova-compute on eventlet that
+        # thread can wake no other: it may do no more than this.
         if (
             target == self._disk.target
             and status != libvirt.VIR_DOMAIN_BLOCK_JOB_READY
         ):
             self._status = status
-            self._ended.set()
 
     def progress(self) -> CopyProgress:
         """How far it is.
@@ -154,10 +157,10 @@ class BlockCopy:
                 self._disk.target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
             )
         deadline = time.monotonic() + self._timeout
-        while not self._ended.wait(POLL_INTERVAL):
+        while not self._has_ended_within(POLL_INTERVAL):
             if self._is_gone():
                 # Without its event nothing is known of its end.
-                self._ended.wait(LATE_EVENT)
+                self._has_ended_within(LATE_EVENT)
                 return
             if time.monotonic() > deadline:
                 raise exception.HypervisorTimeout(
@@ -167,8 +170,16 @@ class BlockCopy:
                     option='guest_timeout',
                 )
 
+    def _has_ended_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._status is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(EVENT_INTERVAL)
+        return True
+
     def _is_gone(self) -> bool:
-        if self._ended.is_set() or self._has_stopped():
+        if self._status is not None or self._has_stopped():
             return True
         return self._guest.block_job(self._disk) is None
 

@@ -162,6 +162,13 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
             ),
         ),
     ],
+    'ephemeral_storage_encryption': [
+        cfg.BoolOpt(
+            'enabled',
+            default=False,
+            help='The disks of instances are encrypted on LVM.',
+        ),
+    ],
     'workarounds': [
         cfg.BoolOpt(
             'disable_libvirt_livesnapshot',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import recovery
@@ -34,6 +36,7 @@ from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
 from nova_snapshot_driver.target import Proof
@@ -74,6 +77,18 @@ class Snapshot:
     sha512: str | None
     seconds: dict[str, float]
 
+    def __str__(self) -> str:
+        quiesced = 'quiesced' if self.quiesced else 'not quiesced'
+        steps = ', '.join(
+            f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
+        )
+        return (
+            f'{self.method}, {quiesced} ({self.quiesced_reason}), '
+            f'{self.disk_format}, {self.size} bytes, '
+            f'{sum(self.seconds.values()):.1f} s ({steps}), '
+            f'SHA-512 {self.sha512 or "not asked for"}'
+        )
+
 
 class SnapshotDriver:
     """Takes snapshots of the guests of one host.
@@ -81,9 +96,15 @@ class SnapshotDriver:
     :param conf: with the options of ``nova_snapshot_driver.conf`` and Nova's
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, host: Host) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        host: Host,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._conf = conf
         self._host = host
+        self._surroundings = surroundings or Surroundings()
         self._journal = Journal(conf.snapshot.state_directory)
 
     def snapshot(
@@ -100,9 +121,11 @@ class SnapshotDriver:
         Source: ``nova.virt.driver.ComputeDriver.snapshot``.
 
         :param image_id: an image that exists in Glance and is queued; it is
-            active and proven afterwards, or deleted where this fails
+            active and proven afterwards, or deleted where this fails. A
+            snapshot that is not supported touches neither it nor the guest
         :param update_task_state: called with ``task_state`` and, from the
             second time on, ``expected_state``
+        :raises NotSupported: this driver has no way to it
         :raises SnapshotError: it failed, and the guest is as it was
         """
         return self._snapshot(
@@ -133,12 +156,57 @@ class SnapshotDriver:
             cancellation or Cancellation(),
         )
 
+    def heal(self, context: Context) -> None:
+        """Give back, on all domains, what snapshots that died had taken.
+
+        A domain that can't be healed is logged, and does not stop the others.
+
+        :param context: in which their images can be deleted
+        """
+        for entry in self._journal.entries():
+            try:
+                self._heal(entry, context)
+            except exception.DomainBusy:
+                LOG.info(
+                    'Domain %s is being snapshotted', entry.definition.name
+                )
+            except exception.SnapshotError as error:
+                LOG.error('%s', error)
+
+    @contextlib.contextmanager
+    def given_back(self, domain: str) -> Iterator[None]:
+        """The snapshot of somebody else, after whom it is cleaned up.
+
+        :param domain: of QEMU, by name or UUID; running, paused, suspended or
+            shut off, as it is afterwards too
+        """
+        with self._guest_of(domain, None) as guest:
+            active = guest.is_active()
+            entry = Entry(
+                guest.definition(),
+                persistent=guest.persistent(),
+                power_state=guest.power_state() if active else None,
+                devices=guest.describe().host_devices if active else (),
+            )
+            with self._journal.kept(entry):
+                try:
+                    yield
+                finally:
+                    recovery.give_back(guest, entry, self._conf)
+
     def guest(self, domain: str) -> Guest:
         """The guest of a domain, by name or UUID.
 
         :raises DomainNotFound: there is none
         """
         return recovery.find_guest(self._host, self._journal, domain)
+
+    def _heal(self, entry: Entry, context: Context) -> None:
+        try:
+            with self._guest_of(entry.definition.uuid, context):
+                pass
+        except exception.DomainNotFound:
+            recovery.forget_lost(entry, self._journal, self._conf, context)
 
     def _snapshot(
         self,
@@ -149,17 +217,39 @@ class SnapshotDriver:
         cancellation: Cancellation,
     ) -> Snapshot:
         watch = _Stopwatch()
-        with target.discarded_on_failure(), self._guest_of(instance) as guest:
+        with (
+            target.discarded_on_failure(),
+            self._guest_of(instance.domain, target.context) as guest,
+        ):
             target.check()
             plan = self._plan(instance, guest)
-            with self._workspace(guest, plan, target) as workspace:
+            image_alone = Entry(
+                guest.definition(), persistent=False, image=target.image
+            )
+            with (
+                self._journal.kept(image_alone),
+                self._workspace(guest, plan, target) as workspace,
+            ):
                 quiesce = self._quiesce(guest, plan)
                 means = Means(
-                    self._conf, workspace, quiesce, progress, cancellation
+                    self._conf,
+                    workspace,
+                    quiesce,
+                    self._surroundings,
+                    progress,
+                    cancellation,
                 )
                 image = Layer(target.staging(workspace), plan.image_format)
                 update_task_state(task_state=IMAGE_PENDING_UPLOAD)
-                with self._captured(guest, plan, means) as view:
+                with (
+                    # A guest that is to be suspended is not yet, while the
+                    # disks of others are busy.
+                    self._surroundings.disk_operation(cancellation),
+                    self._journal.kept(
+                        entry_of(guest, plan, target.image), image_alone
+                    ),
+                    CAPTURES[plan.path](guest, plan, means) as view,
+                ):
                     watch.lap('capture')
                     self._extract(view, image, plan, means)
                     watch.lap('extract')
@@ -174,22 +264,35 @@ class SnapshotDriver:
                 )
                 watch.lap('upload')
         snapshot = _result(guest, plan, quiesce, proof, watch.laps)
-        LOG.info('Snapshot taken: %s', snapshot)
+        LOG.info(
+            'Snapshot of domain %s is taken: %s',
+            guest.name,
+            snapshot,
+            instance_uuid=guest.uuid,
+        )
         return snapshot
 
     @contextlib.contextmanager
-    def _guest_of(self, instance: Instance) -> Iterator[Guest]:
+    def _guest_of(
+        self, domain: str, context: Context | None
+    ) -> Iterator[Guest]:
         """The guest, healed, and no other snapshot of it meanwhile."""
-        guest = self.guest(instance.domain)
+        guest = self.guest(domain)
         with self._journal.exclusive(guest.uuid, guest.name):
-            recovery.heal(guest, self._journal, self._conf)
+            recovery.heal(guest, self._journal, self._conf, context)
             yield guest
 
     def _plan(self, instance: Instance, guest: Guest) -> Plan:
         plan = make_plan(
             self._conf, instance, guest.describe(), guest.power_state()
         )
-        LOG.info('Snapshot of domain %s: %s', guest.name, plan)
+        _require_readable(guest, plan)
+        LOG.info(
+            'Snapshot of domain %s: %s',
+            guest.name,
+            plan,
+            instance_uuid=guest.uuid,
+        )
         return plan
 
     @contextlib.contextmanager
@@ -213,17 +316,6 @@ class SnapshotDriver:
             self._conf.snapshot.quiesce_timeout,
             self._conf.snapshot.guest_timeout,
         )
-
-    @contextlib.contextmanager
-    def _captured(
-        self, guest: Guest, plan: Plan, means: Means
-    ) -> Iterator[Layer]:
-        """A view of the disk, and a journal of what it takes meanwhile."""
-        with (
-            self._journal.kept(entry_of(guest, plan)),
-            CAPTURES[plan.path](guest, plan, means) as view,
-        ):
-            yield view
 
     def _extract(
         self, view: Layer, image: Layer, plan: Plan, means: Means
@@ -259,7 +351,7 @@ def _result(
     )
 
 
-def entry_of(guest: Guest, plan: Plan) -> Entry:
+def entry_of(guest: Guest, plan: Plan, image: str | None) -> Entry:
     """What the snapshot may take from the guest, for the journal."""
     suspended = plan.path is Path.COLD and guest.is_active()
     return Entry(
@@ -268,7 +360,23 @@ def entry_of(guest: Guest, plan: Plan) -> Entry:
         power_state=plan.power_state if suspended else None,
         devices=guest.describe().host_devices if suspended else (),
         frozen=plan.freeze,
+        image=image,
     )
+
+
+def _require_readable(guest: Guest, plan: Plan) -> None:
+    """See that what is not read by QEMU can be read by this process.
+
+    :raises NotSupported: it can't
+    """
+    if plan.path is Path.MIRROR and plan.disk.source == 'block':
+        return
+    path = plan.source.path
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        raise exception.NotSupported(
+            domain=guest.name,
+            reason=f'this user may not read its root disk {path}.',
+        )
 
 
 def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:
@@ -277,13 +385,21 @@ def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:
     :raises UnsafeBackingFile: the chain of the source can't be read safely
     """
     chain = qemu_img.backing_chain(guest.name, plan.source)
-    content = qemu_img.content_bytes(plan.source)
+    content = _content_bytes(guest, plan)
     if plan.path is not Path.MIRROR:
         return 0, content
     # Without a backing file the delta gets all of it, whatever holes and
     # compressed clusters the source has.
     delta = qemu_img.allocated_bytes(plan.source) if chain else content
     return min(delta, content), content
+
+
+def _content_bytes(guest: Guest, plan: Plan) -> int:
+    if plan.disk.source == 'block' and not os.access(
+        plan.source.path, os.R_OK
+    ):
+        return guest.capacity(plan.disk)
+    return qemu_img.content_bytes(plan.source)
 
 
 class _Stopwatch:

@@ -167,6 +167,15 @@ class DirectoryUnusable(SnapshotError):
     template = '{directory} cannot be used: {reason} (option {option}).'
 
 
+class HostBusy(SnapshotError):
+    code = 'host-busy'
+    template = (
+        'The host was busy with as many disks as it may be at a time for '
+        '{seconds} s (options [compute] max_concurrent_disk_ops, [snapshot] '
+        '{option}). Nothing was touched; take the snapshot again.'
+    )
+
+
 class OutputExists(SnapshotError):
     code = 'output-exists'
     template = '{path} exists already; it was left alone.'
@@ -260,6 +269,14 @@ class CloudUnavailable(SnapshotError):
     template = (
         'The cloud cannot be used: {reason}. Do the OS_* variables or '
         'clouds.yaml hold the right address and credentials?'
+    )
+
+
+class KeystoneUnavailable(SnapshotError):
+    code = 'keystone-unavailable'
+    template = (
+        'Keystone gives no access to Glance: {reason}. Do [glance] and '
+        '[service_user] in nova.conf hold the right address and credentials?'
     )
 
 

@@ -16,6 +16,9 @@ from glanceclient import exc
 
 from nova_snapshot_driver import exception
 
+#: The seconds of silence after which a request has failed, by default.
+DEFAULT_TIMEOUT = 600
+
 #: How long an image is tried to be deleted, in seconds.
 DELETE_TIMEOUT = 30
 
@@ -25,15 +28,24 @@ class GlanceAccess:
     """The way to Glance.
 
     :ivar token: None for a Glance without authentication
+    :ivar service_token: of the service that asks on behalf of the token's
+        owner; with it Glance also takes a token that has expired meanwhile
     :ivar cacert: a file with the certificates to trust, else the system's
+    :ivar certificate: a file with the certificate of this client
+    :ivar key: a file with the key of that certificate
     :ivar timeout: the seconds of silence after which a request has failed
+    :ivar global_request_id: of the request that all of this is done for
     """
 
     endpoint: str
     token: str | None = dataclasses.field(default=None, repr=False)
+    service_token: str | None = dataclasses.field(default=None, repr=False)
     cacert: str | None = None
+    certificate: str | None = None
+    key: str | None = None
     insecure: bool = False
-    timeout: int = 600
+    timeout: int = DEFAULT_TIMEOUT
+    global_request_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -77,14 +89,18 @@ class Glance:
             access.endpoint,
             token=access.token,
             cacert=access.cacert,
+            cert_file=access.certificate,
+            key_file=access.key,
             insecure=access.insecure,
             timeout=access.timeout,
+            global_request_id=access.global_request_id,
         )
+        session = self._client.http_client.session
+        if access.service_token:
+            session.auth = _ServiceToken(access.service_token)
         # The client's errors say the status of a few answers alone.
         self._status: int | None = None
-        self._client.http_client.session.hooks['response'].append(
-            self._remember_status
-        )
+        session.hooks['response'].append(self._remember_status)
 
     def _remember_status(
         self, response: requests.Response, *_: Any, **__: Any
@@ -145,12 +161,36 @@ class Glance:
             ) from error
 
 
+def discard_unfinished(glance: Glance, image: str) -> None:
+    """Delete an image whose upload has died; one that is active stays."""
+    with contextlib.suppress(exception.ImageNotFound):
+        if glance.get(image).status != 'active':
+            glance.delete(image)
+
+
+class _ServiceToken(requests.auth.AuthBase):
+    """Adds the token where the client, which logs its headers, can't see it.
+
+    The client masks the user's token alone.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(
+        self, request: requests.PreparedRequest
+    ) -> requests.PreparedRequest:
+        request.headers['X-Service-Token'] = self._token
+        return request
+
+
 def _translation(status: int | None) -> type[exception.GlanceError]:
     """
     :param status: of the answer; None if there was none
     """
     match status:
-        case 404:
+        # 410 is for an upload whose image was deleted meanwhile.
+        case 404 | 410:
             return exception.ImageNotFound
         case None | 408 | 409 | 429:
             return exception.GlanceUnavailable

@@ -37,6 +37,7 @@ class Entry:
         None where it is left running
     :ivar devices: of the host, that are detached
     :ivar frozen: the file systems are frozen
+    :ivar image: that is being made in Glance, and not complete yet
     """
 
     definition: Definition
@@ -44,6 +45,7 @@ class Entry:
     power_state: PowerState | None = None
     devices: tuple[HostDevice, ...] = ()
     frozen: bool = False
+    image: str | None = None
 
     def to_json(self) -> str:
         fields = dataclasses.asdict(self)
@@ -110,17 +112,29 @@ class Journal:
             yield
 
     @contextlib.contextmanager
-    def kept(self, entry: Entry) -> Iterator[None]:
-        """An entry that outlives a crash, and an undo that has failed."""
+    def kept(
+        self, entry: Entry, afterwards: Entry | None = None
+    ) -> Iterator[None]:
+        """An entry that outlives a crash, and an undo that has failed.
+
+        :param afterwards: of the same domain, to be kept in its place once
+            the context has ended
+        """
         self.remember(entry)
         try:
             yield
         except exception.NotGivenBack:
             raise
         except BaseException:
-            self.forget(entry.definition.uuid)
+            self._settle(entry, afterwards)
             raise
-        self.forget(entry.definition.uuid)
+        self._settle(entry, afterwards)
+
+    def _settle(self, entry: Entry, afterwards: Entry | None) -> None:
+        if afterwards is None:
+            self.forget(entry.definition.uuid)
+        else:
+            self.remember(afterwards)
 
     def remember(self, entry: Entry) -> None:
         """Have an entry on disk, synced, before the domain is touched."""
@@ -144,16 +158,19 @@ class Journal:
 
     def find(self, domain: str) -> Entry | None:
         """The same, for a domain whose name or UUID is known."""
+        for entry in self.entries():
+            if domain in (entry.definition.name, entry.definition.uuid):
+                return entry
+        return None
+
+    def entries(self) -> Iterator[Entry]:
+        """Those of all domains, also of snapshots that are still alive."""
         for path in glob.glob(
             os.path.join(glob.escape(self._directory), '*.json')
         ):
             entry = self._read(path)
-            if entry and domain in (
-                entry.definition.name,
-                entry.definition.uuid,
-            ):
-                return entry
-        return None
+            if entry is not None:
+                yield entry
 
     def forget(self, uuid: str) -> None:
         for path in (self._path(uuid), self._draft(uuid)):

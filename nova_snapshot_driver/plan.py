@@ -138,12 +138,18 @@ def _path(
         return _suspend(domain, power_state, 'forced by [snapshot] path')
     if forced == Path.MIRROR.value:
         return Path.MIRROR, 'forced by [snapshot] path'
-    if conf.workarounds.disable_libvirt_livesnapshot:
-        return _suspend(
-            domain,
-            power_state,
+    for option, is_set in (
+        (
             '[workarounds] disable_libvirt_livesnapshot',
-        )
+            conf.workarounds.disable_libvirt_livesnapshot,
+        ),
+        (
+            '[ephemeral_storage_encryption] enabled',
+            conf.ephemeral_storage_encryption.enabled,
+        ),
+    ):
+        if is_set:
+            return _suspend(domain, power_state, option)
     return Path.MIRROR, f'the guest is {power_state.value}'
 
 

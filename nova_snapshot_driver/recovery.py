@@ -14,6 +14,9 @@ from nova_snapshot_driver import workspace
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.image import Context
+from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.image import discard_unfinished
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 
@@ -47,11 +50,17 @@ def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
     return host.guest(domain)
 
 
-def heal(guest: Guest, journal: Journal, conf: cfg.ConfigOpts) -> None:
+def heal(
+    guest: Guest,
+    journal: Journal,
+    conf: cfg.ConfigOpts,
+    context: Context | None,
+) -> None:
     """Give a domain back as it was before a snapshot that died.
 
     To be called by the only snapshot of the domain.
 
+    :param context: in which the image of that snapshot can be deleted
     :raises ForeignBlockJob: its root disk has a block job that is not ours
     """
     directory = conf.libvirt.snapshots_directory
@@ -62,12 +71,49 @@ def heal(guest: Guest, journal: Journal, conf: cfg.ConfigOpts) -> None:
             'Domain %s: a snapshot died before it had given it back',
             guest.name,
         )
-        _give_back(guest, entry, conf)
+        give_back(guest, entry, conf)
+        _discard_image(entry, context)
         journal.forget(guest.uuid)
     workspace.remove_abandoned(directory, guest.uuid)
 
 
-def _give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
+def forget_lost(
+    entry: Entry, journal: Journal, conf: cfg.ConfigOpts, context: Context
+) -> None:
+    """Clean up after a snapshot that died, of a domain that is gone too.
+
+    :raises DomainBusy: the snapshot is alive
+    """
+    definition = entry.definition
+    with journal.exclusive(definition.uuid, definition.name):
+        _discard_image(entry, context)
+        journal.forget(definition.uuid)
+        workspace.remove_abandoned(
+            conf.libvirt.snapshots_directory, definition.uuid
+        )
+
+
+def _discard_image(entry: Entry, context: Context | None) -> None:
+    if entry.image is None:
+        return
+    try:
+        if context is None:
+            raise exception.NoCloud(reason='the image goes to a file')
+        discard_unfinished(Glance(context.glance_access()), entry.image)
+    except exception.SnapshotError as error:
+        LOG.warning(
+            'Image %s of a snapshot that died may be left: %s Delete it with '
+            '"openstack image delete %s".',
+            entry.image,
+            error,
+            entry.image,
+        )
+    else:
+        LOG.warning('Image %s of a snapshot that died is gone', entry.image)
+
+
+def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
+    """Undo what an entry says, as far as it is not undone already."""
     if entry.persistent:
         _define_again(guest, entry.definition)
     if entry.power_state is not None:

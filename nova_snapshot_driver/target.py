@@ -37,13 +37,26 @@ class Proof:
 
 
 class Target(Protocol):
-    """The destination of one image."""
+    """The destination of one image.
+
+    :ivar image: its id in Glance; None where it goes elsewhere
+    :ivar context: in which Glance can be reached; None where there is none
+    """
+
+    @property
+    def image(self) -> str | None: ...
+
+    @property
+    def context(self) -> Context | None: ...
 
     def check(self) -> None:
         """See that it can be sent there, before anything is touched."""
 
     def discarded_on_failure(self) -> contextlib.AbstractContextManager[None]:
-        """Leave nothing of the image where the context ends in an error."""
+        """Leave nothing of the image where the context ends in an error.
+
+        The record of an image whose snapshot is not supported is left alone.
+        """
 
     def destination(self, root: str) -> str:
         """The directory in which the extracted image takes space.
@@ -71,24 +84,27 @@ class GlanceImage:
         self, conf: cfg.ConfigOpts, context: Context, image: str
     ) -> None:
         self._conf = conf
-        self._context = context
-        self._image = image
+        self.context = context
+        self.image = image
 
     def check(self) -> None:
-        self._glance().get(self._image)
+        self._glance().get(self.image)
 
     @contextlib.contextmanager
     def discarded_on_failure(self) -> Iterator[None]:
         try:
             yield
+        except exception.NotSupported:
+            # Nothing was begun, and whoever asked may know another way.
+            raise
         except BaseException as cause:
             try:
-                self._glance().delete(self._image)
+                self._glance().delete(self.image)
             except exception.SnapshotError as error:
                 raise exception.ImageLeftBehind(
-                    image=self._image, cause=str(cause), reason=str(error)
+                    image=self.image, cause=str(cause), reason=str(error)
                 ) from cause
-            LOG.info('Image %s of the failed snapshot is gone', self._image)
+            LOG.info('Image %s of the failed snapshot is gone', self.image)
             raise
 
     def destination(self, root: str) -> str:
@@ -104,11 +120,11 @@ class GlanceImage:
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
-        self._glance().update(self._image, **properties)
+        self._glance().update(self.image, **properties)
         digest = process.upload(
             path,
-            self._image,
-            self._context.glance_access(),
+            self.image,
+            self.context.glance_access,
             self._conf.glance.num_retries,
             self._conf.snapshot.upload_timeout,
             progress,
@@ -117,11 +133,14 @@ class GlanceImage:
         return Proof(os.path.getsize(path), digest)
 
     def _glance(self) -> Glance:
-        return Glance(self._context.glance_access())
+        return Glance(self.context.glance_access())
 
 
 class OutputFile:
     """A file on this host, that appears when it is complete."""
+
+    image: str | None = None
+    context: Context | None = None
 
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)

@@ -19,6 +19,7 @@ from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.workspace import Workspace
 
 
@@ -29,6 +30,7 @@ class Means:
     conf: cfg.ConfigOpts
     workspace: Workspace
     quiesce: Quiesce
+    surroundings: Surroundings
     progress: Progress
     cancellation: Cancellation
 

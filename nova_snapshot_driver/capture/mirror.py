@@ -45,6 +45,7 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
             _wait_until_ready(guest, copy, means)
             with means.quiesce.frozen():
                 copy.finish()
+        means.surroundings.claim(delta.path)
         yield delta
 
 

@@ -2,6 +2,6 @@
 """The data plane: gigabytes move in a process of their own.
 
 Its job comes as one line of JSON on standard input, which stays open for as
-long as the job is wanted; its progress and its result leave as lines of JSON
-on standard output.
+long as the job is wanted; its progress, its questions and its result leave as
+lines of JSON on standard output. An answer is one more line of the input.
 """

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -26,52 +27,58 @@ STDIN = 0
 PROGRESS_INTERVAL = 0.2
 
 
-class Reporter:
-    """Tells the parent how far the job is, at a sane rate."""
+class Parent:
+    """The process that wants the job done."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: queue.Queue[bytes]) -> None:
+        self._lines = lines
         self._last = 0.0
 
-    def __call__(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the job is, at a sane rate."""
         now = time.monotonic()
         if done >= total or now - self._last > PROGRESS_INTERVAL:
             self._last = now
             send({'progress': [done, total]})
+
+    def glance_access(self) -> dict[str, Any]:
+        """Ask for the way to Glance, with tokens that are valid now.
+
+        :returns: the fields of ``image.GlanceAccess``
+        """
+        send({'ask': 'glance_access'})
+        access: dict[str, Any] = json.loads(self._lines.get())
+        return access
 
 
 def send(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-def die_with_parent() -> None:
-    """End, with all children, when the parent is gone or gave the job up."""
-    while os.read(STDIN, 1):
-        pass
+def listen(lines: queue.Queue[bytes]) -> None:
+    """Take what the parent says.
+
+    When the parent is gone, or gave the job up, the input ends: so does this
+    process then, with all children.
+    """
+    with open(STDIN, 'rb', closefd=False) as standard_input:
+        for line in standard_input:
+            lines.put(line)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> int:
-    job = json.loads(read_line())
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    job = json.loads(lines.get())
     module = importlib.import_module(JOBS[job.pop('kind')])
     try:
-        result = module.run(job, Reporter())
+        result = module.run(job, Parent(lines))
     except exception.SnapshotError as error:
         send({'error': error.to_dict()})
         return 1
     send({'result': result})
     return 0
-
-
-def read_line() -> bytes:
-    """One line of standard input, and not a byte more.
-
-    What comes after it, the end of the input, is for ``die_with_parent``.
-    """
-    line = bytearray()
-    while not line.endswith(b'\n') and (byte := os.read(STDIN, 1)):
-        line += byte
-    return bytes(line)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 from typing import Any
+from typing import Protocol
 
 from nova_snapshot_driver import exception
 
@@ -17,9 +18,11 @@ from nova_snapshot_driver import exception
 COROUTINES = '16'
 
 
-def run(
-    job: dict[str, Any], progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+class Parent(Protocol):
+    def progress(self, done: int, total: int) -> None: ...
+
+
+def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """Do one extraction.
 
     :param job: ``source`` and ``target``, each a path and a format, and
@@ -42,7 +45,7 @@ def run(
         tempfile.TemporaryFile() as errors,
         _qemu_img(arguments, errors) as process,
     ):
-        _follow(process.stdout, progress)  # type: ignore[arg-type]
+        _follow(process.stdout, parent.progress)  # type: ignore[arg-type]
         status = process.wait()
         if status:
             errors.seek(0)

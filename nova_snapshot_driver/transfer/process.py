@@ -14,7 +14,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import IO
 from typing import Any
 
@@ -56,7 +58,7 @@ def extract(
 def upload(
     path: str,
     image: str,
-    access: GlanceAccess,
+    glance_access: Callable[[], GlanceAccess],
     retries: int,
     timeout: int,
     progress: Progress,
@@ -64,6 +66,8 @@ def upload(
 ) -> str:
     """Send a file to Glance and prove that it holds what was sent.
 
+    :param glance_access: the way to Glance, with tokens that are valid when it
+        is called; an upload may outlive them
     :param retries: how often a failed attempt is repeated, from byte 0
     :returns: the SHA-512 of the file
     :raises UploadFailed: all attempts failed
@@ -74,10 +78,16 @@ def upload(
         'kind': 'upload',
         'path': path,
         'image': image,
-        'access': access.to_dict(),
         'retries': retries,
     }
-    result = _run(job, timeout, 'upload_timeout', progress, cancellation)
+    result = _run(
+        job,
+        timeout,
+        'upload_timeout',
+        progress,
+        cancellation,
+        {'glance_access': lambda: glance_access().to_dict()},
+    )
     return str(result['sha512'])
 
 
@@ -87,7 +97,11 @@ def _run(
     option: str,
     progress: Progress,
     cancellation: Cancellation,
+    answers: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
+    """
+    :param answers: to the questions that the job may have
+    """
     deadline = time.monotonic() + timeout
     with _started(job) as (messages, process, errors):
         while True:
@@ -103,6 +117,8 @@ def _run(
             match message:
                 case {'progress': [done, total]}:
                     progress(job['kind'], done, total)
+                case {'ask': question} if answers:
+                    _tell(process, answers[question]())
                 case {'error': error}:
                     raise exception.from_dict(error)
                 case {'result': result}:
@@ -142,10 +158,7 @@ def _started(
         )
         reader.start()
         try:
-            # A process that is dead already says so through its output.
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(job).encode() + b'\n')  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
+            _tell(process, job)
             yield messages, process, errors
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -153,6 +166,13 @@ def _started(
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]
             reader.join()
+
+
+def _tell(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
+    # A process that is dead already says so through its output.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(message).encode() + b'\n')  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
 
 
 def _read(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import IO
 from typing import Any
+from typing import Protocol
 
 import tenacity
 
@@ -23,17 +24,23 @@ PAUSE = 1
 LONGEST_PAUSE = 30
 
 
-def run(
-    job: dict[str, Any], progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+class Parent(Protocol):
+    def progress(self, done: int, total: int) -> None: ...
+
+    def glance_access(self) -> dict[str, Any]: ...
+
+
+def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """Do one upload.
 
-    :param job: ``path`` of the file, ``image`` (its id in Glance),
-        ``access`` to Glance, and ``retries``
+    Every attempt asks for the way to Glance anew: what was valid when the one
+    before it began may have expired since.
+
+    :param job: ``path`` of the file, ``image`` (its id in Glance), and
+        ``retries``
     :raises UploadFailed: no attempt succeeded
     :raises ImageUnproven: Glance holds something else
     """
-    glance = Glance(GlanceAccess(**job['access']))
     image, path = job['image'], job['path']
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(exception.GlanceUnavailable),
@@ -42,8 +49,8 @@ def run(
         reraise=True,
     )
     try:
-        digest = attempts(_attempt, glance, image, path, progress)
-        attempts(prove, glance, image, path, digest)
+        digest = attempts(_attempt, parent, image, path)
+        attempts(lambda: prove(_glance(parent), image, path, digest))
     except exception.GlanceUnavailable as error:
         raise exception.UploadFailed(
             image=image, attempts=job['retries'] + 1, reason=str(error)
@@ -51,21 +58,20 @@ def run(
     return {ALGORITHM: digest}
 
 
-def _attempt(
-    glance: Glance,
-    image: str,
-    path: str,
-    progress: Callable[[int, int], None],
-) -> str:
+def _glance(parent: Parent) -> Glance:
+    return Glance(GlanceAccess(**parent.glance_access()))
+
+
+def _attempt(parent: Parent, image: str, path: str) -> str:
     """Send the whole file, from byte 0; returns the hash of what was sent."""
     with open(path, 'rb') as file:
         size = os.fstat(file.fileno()).st_size
-        content = _Hashed(file, size, progress)
+        content = _Hashed(file, size, parent.progress)
         try:
-            glance.upload(image, content, size)
+            _glance(parent).upload(image, content, size)
         except exception.GlanceUnavailable:
             # It may be the answer alone that was lost.
-            if glance.get(image).status != 'active':
+            if _glance(parent).get(image).status != 'active':
                 raise
             return _digest(path, ALGORITHM)
         return content.digest.hexdigest()

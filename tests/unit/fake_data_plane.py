@@ -28,6 +28,7 @@ class FakeDataPlane:
     :ivar target: what it was extracted to
     :ivar compress: and how
     :ivar cancellation: by which it is told to stop
+    :ivar accesses: what it was told of Glance when it asked
     """
 
     def __init__(self, glance: FakeGlance) -> None:
@@ -38,6 +39,7 @@ class FakeDataPlane:
         self.target: Layer | None = None
         self.compress: bool | None = None
         self.cancellation: Cancellation | None = None
+        self.accesses: list[GlanceAccess] = []
 
     def extract(
         self,
@@ -61,7 +63,7 @@ class FakeDataPlane:
         self,
         path: str,
         image: str,
-        access: GlanceAccess,
+        glance_access: Callable[[], GlanceAccess],
         retries: int,
         timeout: int,
         progress: Progress,
@@ -69,6 +71,7 @@ class FakeDataPlane:
     ) -> str:
         self.at_upload()
         cancellation.check()
+        self.accesses.append(glance_access())
         content = pathlib.Path(path).read_bytes()
         headers: dict[str, Any] = {}
         self._glance.answer(

@@ -34,6 +34,7 @@ from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeConnection
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.fake_qemu_img import FakeQemuImg
+from tests.unit.fake_surroundings import FakeSurroundings
 
 #: What no wait in a test may come near to, in seconds.
 TIMEOUT = 5
@@ -89,10 +90,28 @@ class NoWaiting(fixtures.Fixture):
 
 
 class GlanceContext:
-    """Who asks for a snapshot."""
+    """Who asks for a snapshot, and gets other tokens each time.
+
+    :ivar accesses: how often it was asked for the way to Glance
+    :ivar troubles: what is raised instead, by the number of the access from
+        1 on
+    """
+
+    def __init__(self, endpoint: str = ENDPOINT) -> None:
+        self._endpoint = endpoint
+        self.accesses = 0
+        self.troubles: dict[int, Exception] = {}
 
     def glance_access(self) -> GlanceAccess:
-        return GlanceAccess(ENDPOINT, token='t0ken')
+        self.accesses += 1
+        if self.accesses in self.troubles:
+            raise self.troubles[self.accesses]
+        return GlanceAccess(
+            self._endpoint,
+            token=f't0ken-{self.accesses}',
+            service_token=f's3rvice-{self.accesses}',
+            timeout=30,
+        )
 
 
 class FakeHost(fixtures.Fixture):
@@ -157,6 +176,8 @@ class FakeHost(fixtures.Fixture):
                     getattr(self.data_plane, call),
                 )
             )
+        self.surroundings = FakeSurroundings()
+        self.context = GlanceContext()
         self.task_states: list[dict[str, Any]] = []
 
     def set(self, group: str, option: str, value: object) -> None:
@@ -181,6 +202,11 @@ class FakeHost(fixtures.Fixture):
             found.append('its memory was saved with frozen file systems')
         return found
 
+    def driver(self, connection: Any = None) -> SnapshotDriver:
+        return SnapshotDriver(
+            self.conf, Host(connection or self.connection), self.surroundings
+        )
+
     def snapshot(
         self,
         connection: Any = None,
@@ -190,9 +216,8 @@ class FakeHost(fixtures.Fixture):
         progress: Progress = silent,
     ) -> Snapshot:
         """Snapshot the guest into the image."""
-        driver = SnapshotDriver(self.conf, Host(connection or self.connection))
-        return driver.snapshot(
-            GlanceContext(),
+        return self.driver(connection).snapshot(
+            self.context,
             instance or Instance(documents.NAME),
             self.image,
             update_task_state or self.update_task_state,

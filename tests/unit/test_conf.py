@@ -34,6 +34,7 @@ OF_NOVA = (
     ('libvirt', 'snapshot_image_format', cfg.StrOpt, None),
     ('libvirt', 'snapshot_compression', cfg.BoolOpt, False),
     ('glance', 'num_retries', cfg.IntOpt, 3),
+    ('ephemeral_storage_encryption', 'enabled', cfg.BoolOpt, False),
     ('workarounds', 'disable_libvirt_livesnapshot', cfg.BoolOpt, False),
 )
 

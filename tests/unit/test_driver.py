@@ -1,24 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
+import pathlib
 import types
 from typing import Any
 
+import ddt
 import fixtures
+import libvirt
 import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import qemu_img
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.driver import IMAGE_PENDING_UPLOAD
 from nova_snapshot_driver.driver import IMAGE_UPLOADING
 from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from tests import faults
+from tests import laws
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.fake_data_plane import CONTENT
+from tests.unit.fake_glance import unavailable
+from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.fake_libvirt import Machine
+from tests.unit.host import DEVICES
+from tests.unit.host import TIMEOUT
 from tests.unit.host import FakeHost
 
 
@@ -28,8 +45,9 @@ class DriverCase(testtools.TestCase):
         self.host = self.useFixture(FakeHost())
         self.before = self.host.before()
 
-    def driver(self) -> SnapshotDriver:
-        return SnapshotDriver(self.host.conf, Host(self.host.connection))
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.host.directories.state)
 
 
 class SnapshotTest(DriverCase):
@@ -105,8 +123,196 @@ class SnapshotTest(DriverCase):
     def test_log_says_what_was_done_and_holds_no_secret(self) -> None:
         self.host.snapshot()
         self.assertIn('mirror (the guest is running)', self.host.log.output)
-        for secret in ('t0ken', 's3cret'):
+        for secret in ('t0ken', 's3rvice', 's3cret'):
             self.assertNotIn(secret, self.host.log.output)
+
+    def test_upload_asks_for_tokens_itself(self) -> None:
+        """Those from before may have expired when it begins."""
+        seen = []
+        self.host.data_plane.at_upload = lambda: seen.append(
+            self.host.context.accesses
+        )
+        self.host.snapshot()
+        (access,) = self.host.data_plane.accesses
+        self.assertEqual(f't0ken-{seen[0] + 1}', access.token)
+
+    def test_surroundings_of_a_command(self) -> None:
+        """Whoever names none has nobody to ask."""
+        driver = SnapshotDriver(self.host.conf, Host(self.host.connection))
+        driver.snapshot(
+            self.host.context,
+            Instance(documents.NAME),
+            self.host.image,
+            self.host.update_task_state,
+        )
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_wait_for_room_can_be_cancelled(self) -> None:
+        cancellation = Cancellation()
+        self.host.snapshot(cancellation=cancellation)
+        self.assertIs(cancellation, self.host.surroundings.cancellation)
+
+
+@ddt.ddt
+class JournalTest(DriverCase):
+    """What would be undone, at each moment, if the snapshot died."""
+
+    def entry(self) -> Entry | None:
+        return self.journal.recall(documents.UUID)
+
+    def moments(self) -> list[Entry | None]:
+        """Snapshot the guest, and look at some moments."""
+        found: list[Entry | None] = []
+        host = self.host
+
+        def look(*_path: str) -> None:
+            found.append(self.entry())
+
+        host.surroundings.at_begin = look
+        host.surroundings.at_claim = look
+        host.data_plane.at_extract = look
+        host.surroundings.at_end = look
+        host.data_plane.at_upload = look
+        host.snapshot()
+        return found
+
+    def test_image_is_in_it_until_the_upload_has_ended(self) -> None:
+        definition = self.host.guest().definition()
+        image_alone = Entry(
+            definition, persistent=False, image=self.host.image
+        )
+        taken = Entry(
+            definition, persistent=True, frozen=True, image=self.host.image
+        )
+        self.assertEqual(
+            [image_alone, taken, taken, image_alone, image_alone],
+            self.moments(),
+        )
+        self.assertIsNone(self.entry())
+
+    @tables.rows({'extract': ('at_extract',), 'upload': ('at_upload',)})
+    def test_gone_after_a_failure(self, moment: str) -> None:
+        seen: list[Entry | None] = []
+
+        def fail() -> None:
+            seen.append(self.entry())
+            raise KeyError
+
+        setattr(self.host.data_plane, moment, fail)
+        self.assertRaises(KeyError, self.host.snapshot)
+        (entry,) = seen
+        self.assertEqual(self.host.image, entry and entry.image)
+        self.assertIsNone(self.entry())
+
+    def test_all_of_it_where_the_guest_is_not_given_back(self) -> None:
+        self.host.machine.refusals['setAutostart'] = 3
+        definition = self.host.guest().definition()
+        self.assertRaises(exception.NotGivenBack, self.host.snapshot)
+        self.assertEqual(
+            Entry(definition, frozen=True, image=self.host.image), self.entry()
+        )
+
+    def test_no_image_where_it_goes_to_a_file(self) -> None:
+        seen: list[Entry | None] = []
+        self.host.data_plane.at_extract = lambda: seen.append(self.entry())
+        self.host.driver().snapshot_to_file(
+            Instance(documents.NAME), str(self.host.root / 'web-1.qcow2')
+        )
+        (entry,) = seen
+        assert entry is not None
+        self.assertIsNone(entry.image)
+        self.assertTrue(entry.persistent)
+        self.assertIsNone(self.entry())
+
+
+class NotSupportedTest(testtools.TestCase):
+    """Whoever asks may know another way, and finds all as it was."""
+
+    DISK = '/dev/null'
+
+    def host_with(self, source: str) -> FakeHost:
+        """A host with a guest whose disk we may not read.
+
+        :param source: file or block
+        """
+        disk = documents.file_disk(self.DISK, image_format='raw')
+        if source == 'block':
+            disk = disk.replace("type='file' dev", "type='block' dev").replace(
+                'source file=', 'source dev='
+            )
+        host = self.useFixture(FakeHost(disk + documents.CHANNEL))
+        access = os.access
+        self.useFixture(
+            fixtures.MockPatchObject(
+                os,
+                'access',
+                lambda path, mode: path != self.DISK and access(path, mode),
+            )
+        )
+        return host
+
+    def is_refused(self, host: FakeHost) -> exception.NotSupported:
+        before = host.before()
+        record = dict(host.glance.images[host.image])
+        requests = len(host.glance.requests)
+        with faults.Interposer(host.connection) as interposer:
+            error = self.assertRaises(
+                exception.NotSupported, host.snapshot, interposer.connection
+            )
+        self.assertEqual([], host.differences(before))
+        self.assertEqual(record, host.glance.images[host.image])
+        self.assertEqual(
+            {'GET'},
+            {request.method for request in host.glance.requests[requests:]},
+        )
+        self.assertEqual([], host.task_states)
+        self.assertEqual(0, host.surroundings.operations)
+        assert isinstance(error, exception.NotSupported)
+        return error
+
+    def test_plan(self) -> None:
+        host = self.useFixture(FakeHost())
+        host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
+        before = host.machine.state
+        self.assertRaises(exception.NotSupported, host.snapshot)
+        self.assertEqual(before, host.machine.state)
+        self.assertIn(host.image, host.glance.images)
+        self.assertEqual([], host.task_states)
+
+    def test_file_that_is_mirrored(self) -> None:
+        """Its size is measured, though QEMU reads it."""
+        error = self.is_refused(self.host_with('file'))
+        self.assertIn(self.DISK, str(error))
+
+    def test_file_that_is_read(self) -> None:
+        host = self.host_with('file')
+        host.set('snapshot', 'path', 'cold')
+        self.is_refused(host)
+
+    def test_device_that_is_read(self) -> None:
+        host = self.host_with('block')
+        host.set('snapshot', 'path', 'cold')
+        error = self.is_refused(host)
+        self.assertIn(self.DISK, str(error))
+
+    def test_device_that_is_mirrored(self) -> None:
+        """QEMU reads it, and only its size is needed."""
+        host = self.host_with('block')
+        before = host.before()
+        snapshot = host.snapshot()
+        self.assertEqual('mirror', snapshot.method)
+        self.assertEqual([], host.differences(before))
+        self.assertEqual(
+            [], [call for call in host.qemu_img.calls if self.DISK in call]
+        )
+
+    def test_device_that_is_mirrored_counts_with_all_its_size(self) -> None:
+        host = self.host_with('block')
+        full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
+        self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
+        error = self.assertRaises(exception.NoSpace, host.snapshot)
+        # 2 GiB in the delta and in the image, and the margin.
+        self.assertEqual(4301, error.fields['required'])
 
 
 class RefusedTest(DriverCase):
@@ -172,13 +378,270 @@ class RefusedTest(DriverCase):
             self.refused(exception.DomainBusy)
 
 
+class HealTest(DriverCase):
+    """A service begins, and its predecessor had died."""
+
+    OTHER = 'c0ffee00-2c0e-4a53-9d31-6b1a52b0f0c4'
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.other = self.host.connection.add(
+            documents.inactive(
+                DEVICES, name='instance-0000002b', uuid=self.OTHER
+            )
+        )
+        self.other.start()
+        self.other_before = laws.Before.of(
+            self.host.connection, 'instance-0000002b'
+        )
+        self.other_image = self.host.glance.add()
+
+    def die(self, machine: Machine, image: str | None) -> None:
+        """Leave behind what a snapshot does that is killed in its copy."""
+        guest = Guest(FakeDomain(machine))
+        self.journal.remember(Entry(guest.definition(), image=image))
+        guest.undefine()
+        space = pathlib.Path(
+            self.host.directories.snapshots, f'{guest.uuid}-x1y2z3'
+        )
+        space.mkdir(parents=True)
+        FakeDomain(machine).begin_copy('vda', str(space / 'delta'))
+
+    def die_on_both(self) -> None:
+        self.die(self.host.machine, self.host.image)
+        self.die(self.other, self.other_image)
+
+    def heal(self) -> None:
+        self.host.driver().heal(self.host.context)
+
+    def differences(self) -> list[str]:
+        """Of both domains."""
+        return [
+            *self.host.differences(self.before),
+            *self.host.differences(self.other_before),
+        ]
+
+    def entries(self) -> list[str]:
+        return [entry.definition.uuid for entry in self.journal.entries()]
+
+    def test_nothing_to_do(self) -> None:
+        self.heal()
+        self.assertEqual([], self.differences())
+        self.assertEqual(0, self.host.context.accesses)
+        self.assertEqual([], self.host.surroundings.claimed)
+
+    def test_all_domains(self) -> None:
+        self.die_on_both()
+        self.heal()
+        self.assertEqual([], self.differences())
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_domain_that_can_not_be_healed_is_not_in_the_way(self) -> None:
+        for bad, machine in (
+            (documents.UUID, self.host.machine),
+            (self.OTHER, self.other),
+        ):
+            self.die_on_both()
+            # Somebody else has begun to back it up.
+            machine.end_job('vda', None)
+            FakeDomain(machine).begin_copy('vda', '/backup/vda')
+            self.heal()
+            self.assertEqual([bad], self.entries())
+            self.assertIn('copy to /backup/vda', self.host.log.output)
+            machine.end_job('vda', None)
+            self.heal()
+            self.assertEqual([], self.differences())
+
+    def test_libvirt_refuses_once(self) -> None:
+        self.die_on_both()
+        self.host.machine.refusals['isPersistent'] = 1
+        self.heal()
+        self.assertEqual([documents.UUID], self.entries())
+        self.assertEqual({self.host.image}, set(self.host.glance.images))
+        self.heal()
+        self.assertEqual([], self.differences())
+
+    def test_snapshot_that_is_alive(self) -> None:
+        self.die_on_both()
+        living = self.journal.recall(documents.UUID)
+        with self.journal.exclusive(documents.UUID, documents.NAME):
+            self.heal()
+            self.assertEqual(living, self.journal.recall(documents.UUID))
+        self.assertEqual([documents.UUID], self.entries())
+        self.assertIn('vda', self.host.machine.jobs)
+        self.assertIsNone(self.host.machine.config)
+        self.assertEqual({self.host.image}, set(self.host.glance.images))
+        (space,) = os.listdir(self.host.directories.snapshots)
+        self.assertTrue(space.startswith(documents.UUID))
+        self.assertIn(
+            f'{documents.NAME} is being snapshotted', self.host.log.output
+        )
+        # It is as it should be, and nobody has to do anything.
+        self.assertNotIn('or cancel it', self.host.log.output)
+
+    def test_snapshot_that_is_alive_of_a_domain_that_is_gone(self) -> None:
+        self.die_on_both()
+        self.host.machine.stop()
+        with self.journal.exclusive(documents.UUID, documents.NAME):
+            self.heal()
+        self.assertEqual([documents.UUID], self.entries())
+        self.assertEqual({self.host.image}, set(self.host.glance.images))
+
+    def test_domain_that_is_gone(self) -> None:
+        """It was transient when it was found, or was deleted since."""
+        self.die_on_both()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(dataclasses.replace(entry, persistent=False))
+        self.host.machine.stop()
+        self.heal()
+        self.assertEqual([], self.host.differences(self.other_before))
+        self.assertEqual([], self.entries())
+        self.assertEqual({}, self.host.glance.images)
+        self.assertTrue(self.host.machine.gone)
+
+    def test_domain_that_was_lost(self) -> None:
+        """It was transient when its guest stopped."""
+        self.die_on_both()
+        self.host.machine.stop()
+        self.heal()
+        self.before = dataclasses.replace(self.before, state='shut off')
+        self.assertEqual([], self.differences())
+
+    def test_glance_is_away(self) -> None:
+        """The guests come first."""
+        self.die_on_both()
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.heal()
+        self.assertEqual([], self.differences())
+        for image in self.host.glance.images:
+            self.assertIn(
+                f'openstack image delete {image}', self.host.log.output
+            )
+        self.assertEqual(2, len(self.host.glance.images))
+
+    def test_keystone_is_away(self) -> None:
+        self.die_on_both()
+        away = exception.KeystoneUnavailable(reason='connection refused')
+        self.host.context.troubles = {1: away}
+        self.heal()
+        self.assertEqual([], self.differences())
+        (image,) = self.host.glance.images
+        self.assertIn(f'openstack image delete {image}', self.host.log.output)
+
+    def test_entry_that_can_not_be_read(self) -> None:
+        self.die_on_both()
+        file = pathlib.Path(
+            self.host.directories.state, f'{documents.UUID}.json'
+        )
+        file.write_text('{')
+        self.heal()
+        self.assertEqual(
+            [f'{file.name}.unreadable'],
+            [name for name in os.listdir(file.parent) if '.json' in name],
+        )
+        self.assertIsNotNone(self.other.config)
+
+    def test_guest_is_snapshotted_afterwards(self) -> None:
+        self.die_on_both()
+        self.heal()
+        self.host.image = self.host.glance.add()
+        self.host.snapshot()
+        self.assertEqual([], self.differences())
+
+
+class GivenBackTest(testtools.TestCase):
+    """Somebody else takes a snapshot, and leaves what it likes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(FakeHost(DEVICES + documents.PCI_DEVICE))
+        # Whether a guest lets a device go can only be waited for.
+        self.host.set('snapshot', 'guest_timeout', 1)
+        self.machine = self.host.machine
+        self.before = self.host.before()
+
+    def given_back(self) -> contextlib.AbstractContextManager[None]:
+        return self.host.driver().given_back(documents.UUID)
+
+    def is_given_back(self) -> None:
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_nothing_was_done(self) -> None:
+        with self.given_back():
+            pass
+        self.is_given_back()
+
+    def test_in_the_journal_meanwhile(self) -> None:
+        definition = self.host.guest().definition()
+        devices = self.host.guest().describe().host_devices
+        with self.given_back():
+            (entry,) = Journal(self.host.directories.state).entries()
+        self.assertEqual(
+            Entry(definition, power_state=PowerState.RUNNING, devices=devices),
+            entry,
+        )
+
+    def test_transient(self) -> None:
+        with self.given_back():
+            self.host.guest().undefine()
+        self.is_given_back()
+
+    def test_after_an_error(self) -> None:
+        """Which comes out as it is."""
+        with testtools.ExpectedException(KeyError), self.given_back():
+            self.host.guest().undefine()
+            raise KeyError
+        self.is_given_back()
+
+    def test_suspended_without_its_device(self) -> None:
+        guest = self.host.guest()
+        (device,) = guest.describe().host_devices
+        with self.given_back():
+            guest.detach(device, TIMEOUT, Cancellation())
+            guest.managed_save(TIMEOUT, Cancellation())
+        self.is_given_back()
+
+    def test_paused_and_suspended(self) -> None:
+        guest = self.host.guest()
+        (device,) = guest.describe().host_devices
+        guest.detach(device, TIMEOUT, Cancellation())
+        self.machine.state = libvirt.VIR_DOMAIN_PAUSED
+        before = self.host.before()
+        with self.given_back():
+            guest.managed_save(TIMEOUT, Cancellation())
+        self.assertEqual([], self.host.differences(before))
+
+    def test_shut_off(self) -> None:
+        self.machine.stop()
+        before = self.host.before()
+        with self.given_back():
+            pass
+        self.assertEqual([], self.host.differences(before))
+
+    def test_no_snapshot_of_ours_meanwhile(self) -> None:
+        with self.given_back():
+            self.assertRaises(exception.DomainBusy, self.host.snapshot)
+        self.is_given_back()
+
+    def test_what_a_dead_snapshot_had_taken_is_given_back_before(self) -> None:
+        guest = self.host.guest()
+        Journal(self.host.directories.state).remember(
+            Entry(guest.definition())
+        )
+        guest.undefine()
+        with self.given_back():
+            self.assertTrue(guest.persistent())
+        self.is_given_back()
+
+
 class ToFileTest(DriverCase):
     def setUp(self) -> None:
         super().setUp()
         self.path = self.host.root / 'web-1.qcow2'
 
     def test_file(self) -> None:
-        snapshot = self.driver().snapshot_to_file(
+        snapshot = self.host.driver().snapshot_to_file(
             Instance(documents.NAME), str(self.path)
         )
         self.assertEqual(CONTENT, self.path.read_bytes())
@@ -187,7 +650,7 @@ class ToFileTest(DriverCase):
         self.assertEqual([], self.host.differences(self.before))
 
     def test_glance_is_left_alone(self) -> None:
-        self.driver().snapshot_to_file(
+        self.host.driver().snapshot_to_file(
             Instance(documents.NAME), str(self.path)
         )
         self.assertEqual([], self.host.glance.requests)
@@ -196,7 +659,7 @@ class ToFileTest(DriverCase):
         self.path.write_text('precious')
         self.assertRaises(
             exception.OutputExists,
-            self.driver().snapshot_to_file,
+            self.host.driver().snapshot_to_file,
             Instance(documents.NAME),
             str(self.path),
         )
@@ -211,7 +674,7 @@ class ToFileTest(DriverCase):
         self.host.data_plane.at_extract = fail
         self.assertRaises(
             exception.CommandFailed,
-            self.driver().snapshot_to_file,
+            self.host.driver().snapshot_to_file,
             Instance(documents.NAME),
             str(self.path),
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,8 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.journal import Entry
+from nova_snapshot_driver.journal import Journal
 from tests import faults
 from tests import laws
 from tests.faults import Kind
@@ -26,53 +30,12 @@ from tests.unit import documents
 from tests.unit import tables
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
-from tests.unit.fake_libvirt import Agent
-from tests.unit.host import DEVICES
 from tests.unit.host import FakeHost
-
-TWO_DEVICES = documents.PCI_DEVICE + documents.SRIOV_INTERFACE
-
-
-@dataclasses.dataclass(frozen=True)
-class Way:
-    """A guest, and how it is snapshotted."""
-
-    path: str = 'auto'
-    quiesce: str = 'auto'
-    devices: str = DEVICES
-    agent: Agent = Agent.ANSWERS
-    state: int = libvirt.VIR_DOMAIN_RUNNING
-
-    def host(self) -> FakeHost:
-        return FakeHost(self.devices, self.agent, self.state)
-
-    def prepare(self, host: FakeHost) -> None:
-        host.set('snapshot', 'path', self.path)
-        # Whether a guest lets a device go can only be waited for.
-        host.set('snapshot', 'guest_timeout', 1)
-        host.set('snapshot', 'quiesce', self.quiesce)
-
-
-LIVE = {
-    'mirror': Way(),
-    'mirror_required': Way(quiesce='require'),
-    'mirror_no_agent': Way(agent=Agent.ABSENT),
-}
-
-COLD = {
-    'cold': Way('cold'),
-    'cold_paused': Way('cold', state=libvirt.VIR_DOMAIN_PAUSED),
-    'cold_device': Way('cold', devices=DEVICES + documents.PCI_DEVICE),
-    'cold_shut_off': Way(state=libvirt.VIR_DOMAIN_SHUTOFF),
-}
-
-WAYS = LIVE | COLD
-
-#: Those that differ from another one in a few steps alone.
-MORE_WAYS = {
-    'mirror_mute_agent': Way(agent=Agent.HANGS),
-    'cold_devices': Way('cold', devices=DEVICES + TWO_DEVICES),
-}
+from tests.unit.ways import COLD
+from tests.unit.ways import LIVE
+from tests.unit.ways import MORE_WAYS
+from tests.unit.ways import WAYS
+from tests.unit.ways import Way
 
 
 class Failure(Exception):
@@ -306,8 +269,10 @@ class DataPlaneTest(Case):
         host = self.on(way)
         before = host.before()
         found: list[list[str]] = []
+        entries: list[Entry] = []
 
         def look() -> None:
+            entries.extend(Journal(host.directories.state).entries())
             # Its temporary files are all that is left of the snapshot.
             found.append(
                 [
@@ -319,7 +284,15 @@ class DataPlaneTest(Case):
 
         host.data_plane.at_upload = look
         host.snapshot()
-        self.assertEqual([[]], found)
+        # And the image, in case that nobody lives to delete it.
+        ((left,),) = found
+        self.assertEqual(
+            f'in the state directory: {documents.UUID}.json', left
+        )
+        (entry,) = entries
+        self.assertEqual(
+            Entry(entry.definition, persistent=False, image=host.image), entry
+        )
 
 
 @ddt.ddt
@@ -349,6 +322,184 @@ class TaskStateTest(Case):
         self.assertEqual([], host.differences(before))
         self.assertNotIn(host.image, host.glance.images)
         self.assertEqual(call, len(host.task_states))
+
+
+class FailingSync(fixtures.Fixture):
+    """One of the calls that sync the journal fails.
+
+    :param number: of the call, from 1 on; 0 for none
+    :ivar calls: how many there were
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        super().__init__()
+        self._number = number
+        self.calls = 0
+
+    def _setUp(self) -> None:
+        self._fsync = os.fsync
+        self.useFixture(fixtures.MockPatchObject(os, 'fsync', self.fsync))
+
+    def fsync(self, descriptor: int) -> None:
+        self.calls += 1
+        if self.calls == self._number:
+            raise OSError(errno.EIO, 'Input/output error')
+        self._fsync(descriptor)
+
+
+def _every_sync() -> dict[str, tuple[Way, int]]:
+    table = {}
+    for name, way in WAYS.items():
+        with way.host() as host, FailingSync() as sync:
+            way.prepare(host)
+            host.snapshot()
+            # The second one leaves an entry behind.
+            for number in (1, *range(3, sync.calls + 1)):
+                table[f'{name}_{number}'] = (way, number)
+    return table
+
+
+@ddt.ddt
+class JournalTest(Case):
+    """The journal can't be written."""
+
+    @tables.rows(_every_sync())
+    def test_not_synced(self, way: Way, number: int) -> None:
+        host = self.on(way)
+        before = host.before()
+        self.useFixture(FailingSync(number))
+        error = self.judge(host, before, host.snapshot)
+        self.assertIsInstance(error, exception.DirectoryUnusable)
+
+
+#: The calls that change something about a guest.
+CHANGES = frozenset(
+    {
+        'attachDeviceFlags',
+        'blockJobAbort',
+        'blockRebase',
+        'createWithFlags',
+        'defineXML',
+        'detachDeviceAlias',
+        'fsFreeze',
+        'fsThaw',
+        'managedSave',
+        'resume',
+        'setAutostart',
+        'undefineFlags',
+    }
+)
+
+
+@ddt.ddt
+class SurroundingsTest(Case):
+    """A host that bears some operations on disks at a time."""
+
+    def changes(self, host: FakeHost) -> list[tuple[str, bool]]:
+        """Snapshot it: all changes, and whether the host had agreed."""
+        seen = []
+
+        class Watch(faults.Interposer):
+            def call(
+                self, method: Callable[..., Any], name: str, *args: Any
+            ) -> Any:
+                if name in CHANGES:
+                    seen.append((name, host.surroundings.inside))
+                return super().call(method, name, *args)
+
+        with Watch(host.connection) as interposer:
+            host.snapshot(interposer.connection)
+        return seen
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_guest_is_changed_while_the_host_agrees(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+        inside = []
+        for name in ('at_extract', 'at_upload'):
+            setattr(
+                host.data_plane,
+                name,
+                lambda: inside.append(host.surroundings.inside),
+            )
+        host.surroundings.at_end = lambda: self.assertEqual(
+            before, host.before()
+        )
+        changes = self.changes(host)
+        self.assertEqual([], [name for name, agreed in changes if not agreed])
+        self.assertEqual(
+            way.state != libvirt.VIR_DOMAIN_SHUTOFF, bool(changes)
+        )
+        # The disk is read inside too. The upload is a matter of the network.
+        self.assertEqual([True, False], inside)
+        self.assertEqual(1, host.surroundings.operations)
+
+    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    def test_busy(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+        host.surroundings.is_busy = True
+        host.surroundings.at_begin = lambda: self.assertEqual(
+            before, host.before()
+        )
+        with faults.Interposer(host.connection) as interposer:
+            error = self.judge(
+                host, before, lambda: host.snapshot(interposer.connection)
+            )
+        self.assertIsInstance(error, exception.HostBusy)
+        self.assertEqual(
+            [], [step for step in interposer.steps if step.call in CHANGES]
+        )
+        self.assertIsNone(host.data_plane.view)
+
+    @tables.rows({name: (way,) for name, way in LIVE.items()})
+    def test_claim_fails(self, way: Way) -> None:
+        host = self.on(way)
+        before = host.before()
+
+        def fail(_path: str) -> None:
+            raise Failure
+
+        host.surroundings.at_claim = fail
+        self.assertRaises(Failure, host.snapshot)
+        self.assertEqual([], host.differences(before))
+        self.assertNotIn(host.image, host.glance.images)
+
+
+def _every_access() -> dict[str, tuple[int]]:
+    with FakeHost() as host:
+        host.snapshot()
+        return {f'{n}': (n,) for n in range(1, host.context.accesses + 1)}
+
+
+@ddt.ddt
+class AccessTest(Case):
+    """Keystone is away for a moment."""
+
+    ERROR = exception.KeystoneUnavailable(reason='connection refused')
+
+    @tables.rows(_every_access())
+    def test_no_access(self, number: int) -> None:
+        host = self.on(Way())
+        before = host.before()
+        host.context.troubles[number] = self.ERROR
+        error = self.judge(host, before, host.snapshot)
+        self.assertIsInstance(error, exception.KeystoneUnavailable)
+
+    def test_image_that_can_not_be_deleted_is_named(self) -> None:
+        host = self.on(Way())
+        before = host.before()
+
+        def lose_keystone() -> None:
+            host.context.troubles = dict.fromkeys(range(1, 50), self.ERROR)
+
+        error = self.assertRaises(
+            exception.ImageLeftBehind,
+            _failing(host, host.connection, False, lose_keystone),
+        )
+        self.assertEqual(host.image, error.fields['image'])
+        self.assertIn('connection refused', error.fields['reason'])
+        self.assertEqual([], host.differences(before))
 
 
 def _every_request(fail: bool) -> dict[str, tuple[int]]:

@@ -316,16 +316,73 @@ class BlockCopyTest(GuestCase):
             copy.progress()
         self.is_over()
 
-    def test_event_comes_late_from_another_thread(self) -> None:
+    def end_late(self, status: int) -> None:
+        """Have the event of the copy come when its job is known to be gone.
+
+        As from libvirt's own thread, which knows nothing of ours.
+        """
         self.machine.job_end = None
+        # However long that thread is kept waiting.
+        self.useFixture(
+            fixtures.MockPatchObject(block_copy, 'LATE_EVENT', 1000)
+        )
+        gone = threading.Event()
+        block_job = self.guest.block_job
+
+        def look(disk: Disk) -> str | None:
+            job = block_job(disk)
+            if job is None:
+                gone.set()
+            return job
+
+        def tell() -> None:
+            if gone.wait(PATIENCE):
+                self.host.connection.tell(self.machine, 'vda', status)
+
+        self.useFixture(
+            fixtures.MockPatchObject(self.guest, 'block_job', look)
+        )
+        thread = threading.Thread(target=tell)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(gone.set)
+
+    @tables.rows(
+        {
+            'canceled': (libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED,),
+            'completed': (libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED,),
+        }
+    )
+    def test_good_end_is_heard_late_from_another_thread(
+        self, status: int
+    ) -> None:
+        self.end_late(status)
         with self.copying() as copy:
-            late = threading.Timer(
-                0.05,
-                self.host.connection.tell,
-                (self.machine, 'vda', libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED),
+            copy.finish()
+        self.is_over()
+
+    def test_bad_end_is_heard_late_from_another_thread(self) -> None:
+        self.end_late(libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED)
+        with self.copying() as copy:
+            self.assertRaises(exception.MirrorFailed, copy.finish)
+        self.is_over()
+
+    def test_event_is_enough(self) -> None:
+        """libvirt need not be asked what became of the job."""
+        with self.copying() as copy:
+            asked = self.useFixture(
+                fixtures.MockPatchObject(self.guest, 'block_job')
+            ).mock
+            copy.finish()
+        self.assertFalse(asked.called)
+        self.is_over()
+
+    def test_readiness_is_not_the_end(self) -> None:
+        self.end_late(libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED)
+        with self.copying() as copy:
+            self.host.connection.tell(
+                self.machine, 'vda', libvirt.VIR_DOMAIN_BLOCK_JOB_READY
             )
-            late.start()
-            self.addCleanup(late.join)
             copy.finish()
         self.is_over()
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import logging
 
 import ddt
 import fixtures
@@ -12,6 +14,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.image import discard_unfinished
 from tests.unit import tables
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.fake_glance import Answer
@@ -19,6 +22,14 @@ from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
 from tests.unit.host import NoWaiting
+
+
+class NoCertificates(fixtures.Fixture):
+    """Nothing around this process names any; it would go before ours."""
+
+    def _setUp(self) -> None:
+        for name in ('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'):
+            self.useFixture(fixtures.EnvironmentVariable(name))
 
 
 class GlanceCase(testtools.TestCase):
@@ -34,15 +45,32 @@ class GlanceCase(testtools.TestCase):
 
 
 class AccessTest(testtools.TestCase):
-    def test_token_is_not_shown(self) -> None:
-        access = GlanceAccess(ENDPOINT, token='t0ken')
-        self.assertNotIn('t0ken', repr(access))
-        self.assertNotIn('t0ken', f'{access}')
+    ACCESS = GlanceAccess(
+        'https://glance.example.com:9292',
+        token='t0ken',
+        service_token='s3rvice',
+        cacert='/ca.pem',
+        certificate='/certificate.pem',
+        key='/key.pem',
+        insecure=True,
+        timeout=7,
+        global_request_id='req-1',
+    )
+
+    def test_tokens_are_not_shown(self) -> None:
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token, repr(self.ACCESS))
+            self.assertNotIn(token, f'{self.ACCESS}')
 
     def test_travels_as_a_dictionary(self) -> None:
-        access = GlanceAccess(ENDPOINT, 't0ken', '/ca.pem', True, 7)
+        for field in dataclasses.fields(GlanceAccess):
+            # What is left out of the way would not be missed.
+            self.assertNotEqual(
+                field.default, getattr(self.ACCESS, field.name)
+            )
         self.assertEqual(
-            access, GlanceAccess(**json.loads(json.dumps(access.to_dict())))
+            self.ACCESS,
+            GlanceAccess(**json.loads(json.dumps(self.ACCESS.to_dict()))),
         )
 
 
@@ -98,9 +126,97 @@ class RequestsTest(GlanceCase):
 
     def test_no_token(self) -> None:
         Glance(GlanceAccess(ENDPOINT)).get(self.fake.add())
-        self.assertNotIn(
-            'X-Auth-Token', self.mocker.request_history[0].headers
+        for name in ('X-Auth-Token', 'X-Service-Token'):
+            self.assertNotIn(name, self.mocker.request_history[0].headers)
+
+    def test_certificates(self) -> None:
+        self.useFixture(NoCertificates())
+        access = GlanceAccess(
+            'https://glance.example.com',
+            cacert='/ca.pem',
+            certificate='/certificate.pem',
+            key='/key.pem',
         )
+        Glance(access).get(self.fake.add())
+        request = self.mocker.request_history[0]
+        self.assertEqual('/ca.pem', request.verify)
+        self.assertEqual(('/certificate.pem', '/key.pem'), request.cert)
+
+    def test_insecure(self) -> None:
+        self.useFixture(NoCertificates())
+        access = GlanceAccess('https://glance.example.com', insecure=True)
+        Glance(access).get(self.fake.add())
+        self.assertIs(False, self.mocker.request_history[0].verify)
+
+    def test_global_request_id(self) -> None:
+        access = GlanceAccess(ENDPOINT, global_request_id='req-1')
+        Glance(access).get(self.fake.add())
+        for request in self.fake.requests:
+            self.assertEqual(
+                'req-1', request.headers['X-OpenStack-Request-ID']
+            )
+
+
+class TokensTest(GlanceCase):
+    """The tokens of a user and of a service, in all that a snapshot asks."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
+
+    def use(self, service_token: str | None) -> None:
+        """Make every kind of request."""
+        glance = Glance(
+            GlanceAccess(ENDPOINT, token='t0ken', service_token=service_token)
+        )
+        image = glance.create(name='web').id
+        glance.update(image, disk_format='raw', container_format='bare')
+        glance.upload(image, io.BytesIO(b'image'), 5)
+        self.assertEqual('active', glance.get(image).status)
+        self.assertEqual(b'image', self.fake.content[image])
+        glance.delete(image)
+        self.fake.troubles[len(self.fake.requests) + 1] = unavailable
+        self.assertRaises(exception.GlanceUnavailable, glance.get, image)
+        self.assertEqual(
+            {'POST', 'PATCH', 'PUT', 'GET', 'DELETE'},
+            {request.method for request in self.fake.requests},
+        )
+
+    def test_both_are_in_every_request(self) -> None:
+        self.use('s3rvice')
+        for request in self.fake.requests:
+            self.assertEqual('t0ken', request.headers['X-Auth-Token'])
+            self.assertEqual('s3rvice', request.headers['X-Service-Token'])
+
+    def test_no_service_asks(self) -> None:
+        self.use(None)
+        for request in self.fake.requests:
+            self.assertEqual('t0ken', request.headers['X-Auth-Token'])
+            self.assertNotIn('X-Service-Token', request.headers)
+
+    def test_none_is_in_the_log(self) -> None:
+        self.use('s3rvice')
+        # The client has told all that it tells.
+        self.assertIn('X-Auth-Token', self.log.output)
+        self.assertIn('curl -g -i -X PUT', self.log.output)
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token, self.log.output)
+
+    def test_none_is_in_an_error(self) -> None:
+        glance = Glance(
+            GlanceAccess(ENDPOINT, token='t0ken', service_token='s3rvice')
+        )
+        self.fake.troubles = {
+            1: broken,
+            2: unavailable,
+            3: lambda: Answer(401, {'error': {'message': 'no way'}}),
+        }
+        for _number in self.fake.troubles:
+            error = self.assertRaises(
+                exception.GlanceError, glance.get, 'the-image'
+            )
+            for token in ('t0ken', 's3rvice'):
+                self.assertNotIn(token, f'{error} {error.__cause__!r}')
 
 
 class DeleteTest(GlanceCase):
@@ -140,6 +256,38 @@ class DeleteTest(GlanceCase):
         self.assertRaises(
             exception.GlanceUnavailable, self.glance.delete, name
         )
+
+
+@ddt.ddt
+class DiscardTest(GlanceCase):
+    """What a dead snapshot has left."""
+
+    @tables.rows(
+        {
+            status: (status,)
+            for status in ('queued', 'saving', 'uploading', 'importing')
+        }
+    )
+    def test_unfinished(self, status: str) -> None:
+        name = self.fake.add(status=status)
+        discard_unfinished(self.glance, name)
+        self.assertEqual({}, self.fake.images)
+
+    def test_active(self) -> None:
+        name = self.fake.add(status='active')
+        discard_unfinished(self.glance, name)
+        self.assertEqual([name], list(self.fake.images))
+
+    def test_deleted_by_somebody_else(self) -> None:
+        discard_unfinished(self.glance, 'missing')
+
+    def test_nobody_knows_its_status(self) -> None:
+        name = self.fake.add()
+        self.fake.troubles[1] = unavailable
+        self.assertRaises(
+            exception.GlanceUnavailable, discard_unfinished, self.glance, name
+        )
+        self.assertEqual([name], list(self.fake.images))
 
 
 @ddt.ddt

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -35,7 +36,28 @@ ENTRY = Entry(
     power_state=PowerState.PAUSED,
     devices=(HostDevice('hostdev0', '<hostdev/>', '<identity/>'),),
     frozen=True,
+    image='5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2',
 )
+
+#: What is left to be undone when the guest has been given back.
+REST = Entry(DEFINITION, persistent=False, image=ENTRY.image)
+
+#: As it was written before an entry knew of an image.
+OLD = """\
+{
+  "version": 1,
+  "definition": {
+    "name": "web-1",
+    "uuid": "8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4",
+    "xml": "<domain/>",
+    "autostart": false
+  },
+  "persistent": true,
+  "power_state": "running",
+  "devices": [],
+  "frozen": true
+}
+"""
 
 #: Takes the lock, says so, and keeps it for as long as it lives.
 HOLDER = """\
@@ -103,6 +125,61 @@ class EntryTest(JournalCase):
         ):
             raise not_given_back
         self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
+    def test_kept_and_another_one_afterwards(self) -> None:
+        for error in (None, exception.Cancelled(reason='-'), KeyError()):
+            with (
+                contextlib.suppress(KeyError, exception.Cancelled),
+                self.journal.kept(ENTRY, REST),
+            ):
+                self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+                if error:
+                    raise error
+            self.assertEqual(REST, self.journal.recall(DEFINITION.uuid))
+
+    def test_none_afterwards_where_the_domain_is_not_given_back(self) -> None:
+        with (
+            testtools.ExpectedException(exception.NotGivenBack),
+            self.journal.kept(REST),
+            self.journal.kept(ENTRY, REST),
+        ):
+            raise exception.NotGivenBack(
+                domain='web-1', undo='-', reason='-', remedy='-'
+            )
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
+    def test_entry_that_can_not_be_replaced_stays(self) -> None:
+        """Too much is undone then, which is better than too little."""
+        with (
+            testtools.ExpectedException(exception.DirectoryUnusable),
+            self.journal.kept(ENTRY, REST),
+        ):
+            self.useFixture(
+                fixtures.MockPatch(
+                    'os.fsync', side_effect=OSError(28, 'No space left')
+                )
+            )
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
+    def test_entry_that_knows_of_no_image(self) -> None:
+        self.entry.write_text(OLD)
+        entry = self.journal.recall(DEFINITION.uuid)
+        assert entry is not None
+        self.assertIsNone(entry.image)
+        self.assertEqual(PowerState.RUNNING, entry.power_state)
+        self.assertTrue(entry.persistent and entry.frozen)
+
+    def test_entries(self) -> None:
+        self.assertEqual([], list(self.journal.entries()))
+        other = dataclasses.replace(
+            ENTRY, definition=dataclasses.replace(DEFINITION, uuid='other')
+        )
+        self.journal.remember(ENTRY)
+        self.journal.remember(other)
+        # What a death in the middle of a write leaves, and a lock.
+        (self.directory / 'third.json.draft').touch()
+        (self.directory / 'fourth.lock').touch()
+        self.assertCountEqual([ENTRY, other], self.journal.entries())
 
     def test_find(self) -> None:
         self.journal.remember(ENTRY)
@@ -173,6 +250,7 @@ class EntryTest(JournalCase):
         (self.directory / 'z.json').write_text('{')
         self.journal.remember(ENTRY)
         self.assertEqual(ENTRY, self.journal.find('web-1'))
+        self.assertEqual([ENTRY], list(self.journal.entries()))
 
     def test_directory_that_can_not_be_made(self) -> None:
         self.entry.touch()

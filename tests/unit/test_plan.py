@@ -36,6 +36,11 @@ DOMAIN = Domain(
     agent_channel=True,
     agent_connected=True,
 )
+#: The options of Nova with which no snapshot is a live one.
+OPTIONS = (
+    ('workarounds', 'disable_libvirt_livesnapshot'),
+    ('ephemeral_storage_encryption', 'enabled'),
+)
 (DEVICE,) = parse(documents.inactive(documents.PCI_DEVICE)).host_devices
 
 
@@ -63,42 +68,50 @@ class PlanCase(testtools.TestCase):
 
 @ddt.ddt
 class PathTest(PlanCase):
-    # What is forced, the workaround, the state -> the path, why
+    # What is forced, the option, the state -> the path, why
     WAYS = (
-        ('auto', False, RUNNING, Path.MIRROR, 'the guest is running'),
-        ('auto', False, PAUSED, Path.MIRROR, 'the guest is paused'),
-        ('auto', False, SHUT_OFF, Path.COLD, 'the guest is shut off'),
-        ('auto', False, SUSPENDED, Path.COLD, 'the guest is suspended'),
-        ('auto', True, RUNNING, Path.COLD, 'disable_libvirt_livesnapshot'),
-        ('auto', True, PAUSED, Path.COLD, 'disable_libvirt_livesnapshot'),
-        ('auto', True, SHUT_OFF, Path.COLD, 'the guest is shut off'),
-        ('cold', False, RUNNING, Path.COLD, 'forced'),
-        ('cold', False, PAUSED, Path.COLD, 'forced'),
-        ('cold', False, SHUT_OFF, Path.COLD, 'the guest is shut off'),
-        ('mirror', False, RUNNING, Path.MIRROR, 'forced'),
-        ('mirror', True, RUNNING, Path.MIRROR, 'forced'),
-        ('mirror', False, PAUSED, Path.MIRROR, 'forced'),
+        ('auto', None, RUNNING, Path.MIRROR, 'the guest is running'),
+        ('auto', None, PAUSED, Path.MIRROR, 'the guest is paused'),
+        ('auto', None, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('auto', None, SUSPENDED, Path.COLD, 'the guest is suspended'),
+        ('cold', None, RUNNING, Path.COLD, 'forced'),
+        ('cold', None, PAUSED, Path.COLD, 'forced'),
+        ('cold', None, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('mirror', None, RUNNING, Path.MIRROR, 'forced'),
+        ('mirror', None, PAUSED, Path.MIRROR, 'forced'),
+        *(
+            (forced, (group, name, True), state, path, reason)
+            for group, name in OPTIONS
+            for forced, state, path, reason in (
+                ('auto', RUNNING, Path.COLD, f'[{group}] {name}'),
+                ('auto', PAUSED, Path.COLD, f'[{group}] {name}'),
+                ('auto', SHUT_OFF, Path.COLD, 'the guest is shut off'),
+                ('auto', SUSPENDED, Path.COLD, 'the guest is suspended'),
+                ('cold', RUNNING, Path.COLD, 'forced'),
+                ('mirror', RUNNING, Path.MIRROR, 'forced'),
+            )
+        ),
     )
 
     @tables.rows(
         {
-            f'{forced}_{state.value}_{"workaround" if never_live else ""}': (
-                (forced, never_live, state, path, reason)
+            f'{forced}_{state.value}_{option[0] if option else ""}': (
+                (forced, option, state, path, reason)
             )
-            for forced, never_live, state, path, reason in WAYS
+            for forced, option, state, path, reason in WAYS
         }
     )
     def test_path(
         self,
         forced: str,
-        never_live: bool,
+        option: tuple[str, str, bool] | None,
         state: PowerState,
         path: Path,
         reason: str,
     ) -> None:
         made = self.plan(
             ('snapshot', 'path', forced),
-            ('workarounds', 'disable_libvirt_livesnapshot', never_live),
+            *([option] if option else []),
             state=state,
         )
         self.assertIs(path, made.path)
@@ -126,6 +139,14 @@ class PathTest(PlanCase):
             state=PAUSED,
         )
         self.assertIn('Resume it first', str(error))
+        for group, name in OPTIONS:
+            self.assertRaises(
+                exception.NotSupported,
+                self.plan,
+                (group, name, True),
+                domain=domain,
+                state=PAUSED,
+            )
         # Neither a guest that runs nor a live copy is in the way of one.
         self.assertIs(Path.COLD, self.plan(cold, domain=domain).path)
         self.assertIs(Path.MIRROR, self.plan(domain=domain, state=PAUSED).path)

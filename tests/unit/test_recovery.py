@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
+import ddt
 import libvirt
 import testtools
 
@@ -18,6 +20,9 @@ from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from tests.unit import documents
+from tests.unit import tables
+from tests.unit.fake_glance import Answer
+from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import DEVICES
 from tests.unit.host import TIMEOUT
@@ -54,7 +59,12 @@ class RecoveryCase(testtools.TestCase):
         )
 
     def heal(self, guest: Guest | None = None) -> None:
-        recovery.heal(guest or self.guest, self.journal, self.host.conf)
+        recovery.heal(
+            guest or self.guest,
+            self.journal,
+            self.host.conf,
+            self.host.context,
+        )
 
     def find(self, domain: str) -> Guest:
         return recovery.find_guest(
@@ -233,6 +243,158 @@ class HealColdTest(RecoveryCase):
         self.heal()
         self.assertFalse(self.guest.is_active())
         self.assertIsNone(self.journal.recall(documents.UUID))
+
+
+@ddt.ddt
+class ImageTest(RecoveryCase):
+    """A snapshot died, and its image is not complete."""
+
+    def die_with(self, status: str = 'queued') -> None:
+        self.host.glance.images[self.host.image]['status'] = status
+        self.journal.remember(
+            Entry(
+                self.guest.definition(),
+                persistent=False,
+                image=self.host.image,
+            )
+        )
+
+    def images(self) -> list[str]:
+        return list(self.host.glance.images)
+
+    def remedy_is_known(self, reason: str) -> None:
+        """Nobody will come back to it, but whoever reads the log."""
+        self.is_healed()
+        self.assertEqual([self.host.image], self.images())
+        self.assertIn(
+            f'openstack image delete {self.host.image}', self.host.log.output
+        )
+        self.assertIn(reason, self.host.log.output)
+        self.assertNotIn('is gone', self.host.log.output)
+
+    @tables.rows({status: (status,) for status in ('queued', 'saving')})
+    def test_unfinished(self, status: str) -> None:
+        self.die_with(status)
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], self.images())
+        self.assertIn(
+            f'Image {self.host.image} of a snapshot that died is gone',
+            self.host.log.output,
+        )
+
+    def test_complete(self) -> None:
+        """The process may have died when all was done."""
+        self.die_with('active')
+        self.heal()
+        self.is_healed()
+        self.assertEqual([self.host.image], self.images())
+        self.assertNotIn('image delete', self.host.log.output)
+
+    def test_deleted_by_somebody_else(self) -> None:
+        self.die_with()
+        self.host.glance.images.clear()
+        self.heal()
+        self.is_healed()
+        self.assertNotIn('image delete', self.host.log.output)
+
+    def test_guest_is_given_back_too(self) -> None:
+        self.die()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(
+            dataclasses.replace(entry, image=self.host.image)
+        )
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], self.images())
+
+    def test_no_image(self) -> None:
+        self.die()
+        self.heal()
+        self.is_healed()
+        self.assertEqual(0, self.host.context.accesses)
+
+    def test_glance_is_away(self) -> None:
+        self.die_with()
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.heal()
+        self.remedy_is_known('Service unavailable')
+
+    def test_keystone_is_away(self) -> None:
+        self.die_with()
+        self.host.context.troubles[1] = exception.KeystoneUnavailable(
+            reason='connection refused'
+        )
+        self.heal()
+        self.remedy_is_known('connection refused')
+
+    def test_image_of_somebody_else(self) -> None:
+        self.die_with()
+        self.host.glance.troubles[1] = lambda: Answer(403)
+        self.heal()
+        self.remedy_is_known('403')
+
+    def test_nobody_has_a_way_to_glance(self) -> None:
+        self.die_with()
+        recovery.heal(self.guest, self.journal, self.host.conf, None)
+        self.remedy_is_known(self.host.image)
+        self.assertEqual([], self.host.glance.requests)
+
+    def test_tokens_are_not_in_the_log(self) -> None:
+        self.die_with()
+        self.heal()
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token, self.host.log.output)
+
+
+class LostTest(RecoveryCase):
+    """A snapshot died, and its domain was deleted then."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.entry = Entry(
+            self.guest.definition(), persistent=False, image=self.host.image
+        )
+        self.journal.remember(self.entry)
+        self.space = (
+            pathlib.Path(self.host.directories.snapshots)
+            / f'{documents.UUID}-x1y2z3'
+        )
+        self.space.mkdir(parents=True)
+        (self.space / 'image').touch()
+        self.machine.config = None
+        self.machine.stop()
+
+    def forget(self) -> None:
+        recovery.forget_lost(
+            self.entry, self.journal, self.host.conf, self.host.context
+        )
+
+    def test_nothing_is_left(self) -> None:
+        self.forget()
+        self.assertEqual({}, self.host.glance.images)
+        self.assertIsNone(self.journal.recall(documents.UUID))
+        self.assertFalse(self.space.exists())
+
+    def test_glance_is_away(self) -> None:
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.forget()
+        self.assertIsNone(self.journal.recall(documents.UUID))
+        self.assertFalse(self.space.exists())
+        self.assertIn(
+            f'openstack image delete {self.host.image}', self.host.log.output
+        )
+
+    def test_snapshot_is_alive(self) -> None:
+        with (
+            testtools.ExpectedException(exception.DomainBusy),
+            self.journal.exclusive(documents.UUID, documents.NAME),
+        ):
+            self.forget()
+        self.assertIn(self.host.image, self.host.glance.images)
+        self.assertEqual(self.entry, self.journal.recall(documents.UUID))
+        self.assertTrue(self.space.exists())
 
 
 class FindTest(RecoveryCase):

@@ -44,6 +44,8 @@ class ViewTest(ColdCase):
         )
         self.host.snapshot()
         self.assertEqual([(SOURCE, False)], seen)
+        # It is the guest's, and stays so.
+        self.assertEqual([], self.host.surroundings.claimed)
         self.is_given_back()
 
     def test_memory_is_saved_with_the_file_systems_frozen(self) -> None:

@@ -63,6 +63,31 @@ class ViewTest(MirrorCase):
         self.assertIn('in the snapshots directory', workspace)
         self.assertIn('in the state directory', entry)
 
+    def test_delta_is_claimed_when_the_guest_is_as_it_was(self) -> None:
+        """And before it is read: libvirt has given it to QEMU."""
+        before = self.host.before()
+        claimed = []
+
+        def look(path: str) -> None:
+            claimed.append(path)
+            self.assertTrue(os.path.exists(path))
+            self.assertIsNone(self.host.data_plane.view)
+            self.assertFalse(self.machine.frozen)
+            self.assertEqual(before, self.host.before())
+            workspace, entry = self.host.differences(before)
+            self.assertIn('in the snapshots directory', workspace)
+            self.assertIn('in the state directory', entry)
+
+        self.host.surroundings.at_claim = look
+        view = self.look(lambda: self.host.data_plane.view)
+        assert isinstance(view, Layer)
+        self.assertEqual([view.path], claimed)
+
+    def test_delta_of_a_copy_that_failed_is_not_claimed(self) -> None:
+        self.machine.job_end = libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED
+        self.assertRaises(exception.MirrorFailed, self.host.snapshot)
+        self.assertEqual([], self.host.surroundings.claimed)
+
     def test_delta_lies_on_the_same_backing_file(self) -> None:
         self.host.snapshot()
         arguments = ' '.join(self.created())

@@ -3,17 +3,31 @@ from __future__ import annotations
 
 import os
 import types
+import unittest
+from collections.abc import Callable
 
 import fixtures
+import requests_mock
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cmd import deployment
+from nova_snapshot_driver.cmd.finding import Finding
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
 from tests.unit.cmd.command import Result
+from tests.unit.cmd.fake_keystone import PASSWORD
+from tests.unit.cmd.fake_keystone import TOKEN
+from tests.unit.cmd.fake_keystone import FakeKeystone
+from tests.unit.cmd.nova_prefix import NovaPrefix
+from tests.unit.cmd.test_service_user import CONFIGURED
+from tests.unit.fake_glance import ENDPOINT
+from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
+
+FINDINGS = deployment.findings
 
 
 class CheckCase(testtools.TestCase):
@@ -22,6 +36,19 @@ class CheckCase(testtools.TestCase):
         self.command = self.useFixture(CommandLine())
         self.host = self.command.host
         self.host.glance.images.clear()
+        # A Nova of the machine that the tests run on is none of theirs.
+        self.set_nova(lambda *_arguments: [])
+        self.configure('')
+
+    def set_nova(self, findings: Callable[..., list[Finding]]) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(deployment, 'findings', findings)
+        )
+
+    def configure(self, text: str) -> None:
+        self.command.config.write_text(
+            f'[DEFAULT]\nstate_path = {self.host.root}/nova\n{text}'
+        )
 
     def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
         """The exit status, and verdict and detail by subject."""
@@ -49,6 +76,7 @@ class HostTest(CheckCase):
         self.assertEqual(0, status)
         self.assertEqual(
             [
+                'Nova',
                 'State directory',
                 'Snapshots directory',
                 'Data plane',
@@ -58,12 +86,16 @@ class HostTest(CheckCase):
             ],
             list(findings),
         )
+        self.assertEqual('note', findings.pop('Nova')[0])
         self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
         self.assertEqual('9.0.0', findings['libvirt'][1])
         self.assertEqual('7.2.22', findings['QEMU'][1])
         # What it has made to try things with is gone.
         self.assertEqual([], self.host.differences(before))
         self.assertEqual({}, self.host.glance.images)
+        # Nova may be to have them under another user.
+        self.assertFalse(os.path.exists(self.host.directories.snapshots))
+        self.assertFalse(os.path.exists(self.host.directories.state))
 
     def test_in_words(self) -> None:
         result: Result = self.command.to_glance('check')
@@ -114,6 +146,127 @@ class HostTest(CheckCase):
         self.assertIn('OS_CLOUD', glance['detail'])
 
 
+class NovaTest(CheckCase):
+    """A host with a Nova, and with all that the driver has to find."""
+
+    OURS = 'compute_driver = snapshot_driver.LibvirtSnapshotDriver\n'
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.set_nova(FINDINGS)
+        self.prefix = self.useFixture(NovaPrefix())
+        self.prefix.add_nova()
+        self.prefix.add_driver()
+        self.configure(f'{self.OURS}{CONFIGURED}')
+        mocker = requests_mock.Mocker()
+        mocker.start()
+        self.addCleanup(mocker.stop)
+        self.host.glance.mocked(mocker)
+        self.keystone = FakeKeystone()
+        self.keystone.roles = ['admin', 'service']
+        self.keystone.mocked(mocker)
+
+    def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
+        """As the service user, to whom no argument names a cloud."""
+        self.useFixture(
+            fixtures.MockPatchObject(
+                self.command, 'to_glance', self.command.run
+            )
+        )
+        return super().check('--nova-python', self.prefix.python, *arguments)
+
+    def test_all_is_well(self) -> None:
+        status, findings = self.check(documents.NAME)
+        self.assertEqual(0, status)
+        self.assertEqual(
+            [
+                *('compute_driver', 'Nova', 'Driver'),
+                *('Service user', 'Service token'),
+                *('State directory', 'Snapshots directory', 'Data plane'),
+                'Glance',
+            ],
+            [*findings][:9],
+        )
+        self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
+        self.assertIn(ENDPOINT, findings['Glance'][1])
+        (created,) = [
+            request
+            for request in self.host.glance.requests
+            if request.method == 'POST'
+        ]
+        for header in ('X-Auth-Token', 'X-Service-Token'):
+            self.assertEqual(TOKEN, created.headers[header])
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_nova_is_there_and_nobody_wants_it(self) -> None:
+        """There is a command line on this host, and nothing more."""
+        self.configure('compute_driver = libvirt.LibvirtDriver\n')
+        os.rename(
+            self.prefix.site / 'nova_snapshot_driver', self.prefix.root / 'x'
+        )
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        for subject in ('compute_driver', 'Driver', 'Service user', 'Glance'):
+            self.assertEqual('note', findings[subject][0])
+
+    def test_not_found(self) -> None:
+        (self.prefix.site / 'nova/virt/snapshot_driver/__init__.py').unlink()
+        self.is_bad('Driver', '--force-reinstall')
+
+    def test_options(self) -> None:
+        self.configure(f'{self.OURS}[libvirt]\nvirt_type = lxc\n')
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        self.assertEqual('note', findings['[libvirt] virt_type'][0])
+
+    def test_value_that_is_not_valid(self) -> None:
+        self.configure('[service_user]\nsend_service_user_token = perhaps\n')
+        result = self.command.run('check', '--format', 'json')
+        self.assertEqual(1, result.status)
+        self.assertEqual('configuration-invalid', result.json['error']['code'])
+
+    def test_cloud_that_is_named_goes_before_the_service_user(self) -> None:
+        result = self.command.to_glance(
+            *('check', '--nova-python', self.prefix.python, '--format', 'json')
+        )
+        self.assertEqual(0, result.status)
+        self.assertNotEqual([], self.host.glance.requests)
+        for request in self.host.glance.requests:
+            self.assertNotIn('X-Auth-Token', request.headers)
+
+    def test_several_servers(self) -> None:
+        self.configure(
+            f'{self.OURS}{CONFIGURED}'
+            f'[glance]\napi_servers = http://a:9292,http://b:9292\n'
+        )
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        for server in ('http://a:9292', 'http://b:9292'):
+            self.assertEqual('ok', findings[f'Glance {server}'][0])
+
+    def test_wrong_password(self) -> None:
+        self.configure(f'{self.OURS}{CONFIGURED.replace(PASSWORD, "gu3ss")}')
+        for subject in ('Service user', 'Glance'):
+            self.is_bad(subject, 'Go away')
+
+    def refuse(self, status: int) -> None:
+        answer = Answer(status, {'error': {'message': 'Not for you'}})
+        self.host.glance.troubles = dict.fromkeys(range(1, 99), lambda: answer)
+
+    def test_glance_does_not_want_the_service_user(self) -> None:
+        """It is another user who uploads."""
+        self.refuse(403)
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        verdict, detail = findings['Glance']
+        self.assertEqual('note', verdict)
+        self.assertIn('Not for you', detail)
+
+    def test_glance_does_not_take_the_token(self) -> None:
+        self.refuse(401)
+        self.is_bad('Glance', 'Not for you')
+
+
 class DirectoriesTest(CheckCase):
     def test_snapshots_directory(self) -> None:
         (self.host.root / 'snapshots').write_text('in the way')
@@ -129,6 +282,20 @@ class DirectoriesTest(CheckCase):
         os.mkdir(self.host.root / 'state')
         self.useFixture(fixtures.MockPatch('os.access', return_value=False))
         self.is_bad('State directory', 'cannot be written')
+
+    @unittest.skipUnless(os.geteuid() == 0, 'only root can do that')
+    def test_nova_is_somebody_else(self) -> None:
+        self.host.root.chmod(0o711)
+        nova = self.host.root / 'nova'
+        nova.mkdir()
+        os.chown(nova, 54321, 54321)
+        status, findings = self.check()
+        self.assertEqual(1, status)
+        self.assertEqual('note', findings['User'][0])
+        self.assertIn(str(self.command.config), findings['User'][1])
+        for directory in ('State directory', 'Snapshots directory'):
+            self.assertEqual('bad', findings[directory][0])
+        self.assertEqual('ok', findings['Data plane'][0])
 
 
 class DomainTest(CheckCase):
@@ -164,7 +331,7 @@ class DomainTest(CheckCase):
 
     def test_mute_agent_that_is_required(self) -> None:
         self.host.machine.agent = Agent.HANGS
-        self.command.config.write_text('[snapshot]\nquiesce = require\n')
+        self.configure('[snapshot]\nquiesce = require\n')
         self.is_bad(f'{self.SUBJECT}: agent', 'in the guest', documents.NAME)
 
     def test_block_job(self) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 import argparse
 import logging
 import pathlib
-from typing import Any
 
 import fixtures
-import requests
 import requests_mock
 import testtools
 
@@ -15,15 +13,18 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import cloud
 from nova_snapshot_driver.image import GlanceAccess
+from tests.unit.cmd import fake_keystone
 from tests.unit.cmd.command import NoCloud
+from tests.unit.cmd.fake_keystone import PASSWORD
+from tests.unit.cmd.fake_keystone import TOKEN
+from tests.unit.cmd.fake_keystone import URL
+from tests.unit.cmd.fake_keystone import FakeKeystone
 from tests.unit.fake_glance import ENDPOINT
 
-KEYSTONE = 'http://keystone.example.com:5000/v3'
-TOKEN = 'gAAAAABn0token'
-PASSWORD = 'pa55word'
+WRONG = 'gu3ss'
 
 VARIABLES = {
-    'OS_AUTH_URL': KEYSTONE,
+    'OS_AUTH_URL': URL,
     'OS_USERNAME': 'alice',
     'OS_PASSWORD': PASSWORD,
     'OS_PROJECT_NAME': 'shop',
@@ -36,7 +37,7 @@ CLOUDS = f"""\
 clouds:
   plain:
     auth: &auth
-      auth_url: {KEYSTONE}
+      auth_url: {URL}
       username: alice
       password: {PASSWORD}
       project_name: shop
@@ -61,48 +62,8 @@ class CloudCase(testtools.TestCase):
         self.keystone = requests_mock.Mocker()
         self.keystone.start()
         self.addCleanup(self.keystone.stop)
-        self.glance_url = ENDPOINT
-        self.has_glance = True
-        self.keystone.get(
-            KEYSTONE,
-            json={
-                'version': {
-                    'id': 'v3.14',
-                    'status': 'stable',
-                    'links': [{'rel': 'self', 'href': KEYSTONE}],
-                }
-            },
-        )
-        self.keystone.post(
-            f'{KEYSTONE}/auth/tokens',
-            json=self.token,
-            headers={'X-Subject-Token': TOKEN},
-        )
-
-    def token(self, _request: Any, _context: Any) -> Any:
-        image = {
-            'type': 'image',
-            'name': 'glance',
-            'id': 'g',
-            'endpoints': [
-                {
-                    'id': 'e',
-                    'interface': 'public',
-                    'region': 'RegionOne',
-                    'region_id': 'RegionOne',
-                    'url': self.glance_url,
-                }
-            ],
-        }
-        return {
-            'token': {
-                'methods': ['password'],
-                'expires_at': '2099-01-01T00:00:00.000000Z',
-                'issued_at': '2026-11-20T09:00:00.000000Z',
-                'user': {'id': 'u', 'name': 'alice'},
-                'catalog': [image] if self.has_glance else [],
-            }
-        }
+        self.fake = FakeKeystone()
+        self.fake.mocked(self.keystone)
 
     def set_variables(self) -> None:
         for name, value in VARIABLES.items():
@@ -155,9 +116,9 @@ class AccessTest(CloudCase):
         """Glance's client adds it itself."""
         self.set_variables()
         for url in (f'{ENDPOINT}/v2', f'{ENDPOINT}/v2/', f'{ENDPOINT}/'):
-            self.glance_url = url
+            self.fake.glance_url = url
             self.assertEqual(ENDPOINT, self.access().endpoint)
-        self.glance_url = f'{ENDPOINT}/image'
+        self.fake.glance_url = f'{ENDPOINT}/image'
         self.assertEqual(f'{ENDPOINT}/image', self.access().endpoint)
 
     def test_secrets_are_not_logged(self) -> None:
@@ -188,30 +149,23 @@ class NoCloudTest(CloudCase):
 
 
 class CloudUnavailableTest(CloudCase):
-    def unavailable(self) -> str:
+    def setUp(self) -> None:
+        super().setUp()
         self.set_variables()
+
+    def unavailable(self) -> str:
         return str(self.assertRaises(exception.CloudUnavailable, self.access))
 
     def test_wrong_password(self) -> None:
-        self.keystone.post(
-            f'{KEYSTONE}/auth/tokens',
-            status_code=401,
-            json={'error': {'message': 'Go away', 'code': 401}},
-            headers={'Content-Type': 'application/json'},
-        )
+        self.useFixture(fixtures.EnvironmentVariable('OS_PASSWORD', WRONG))
         message = self.unavailable()
         self.assertIn('Go away', message)
-        self.assertNotIn(PASSWORD, message)
+        self.assertNotIn(WRONG, message)
 
     def test_keystone_is_away(self) -> None:
-        for method in ('GET', 'POST'):
-            self.keystone.register_uri(
-                method,
-                requests_mock.ANY,
-                exc=requests.exceptions.ConnectionError,
-            )
+        fake_keystone.away(self.keystone)
         self.unavailable()
 
     def test_no_glance_in_the_catalog(self) -> None:
-        self.has_glance = False
+        self.fake.has_glance = False
         self.assertIn('image', self.unavailable())

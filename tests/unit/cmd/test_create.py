@@ -234,5 +234,5 @@ class SecretsTest(CreateCase):
     def test_secrets_of_the_domain_are_nowhere(self) -> None:
         result = self.command.to_glance('create', documents.NAME, '--verbose')
         everything = result.output + result.errors + self.host.log.output
-        self.assertIn('Snapshot taken', everything)
+        self.assertIn('is taken', everything)
         self.assertNotIn('s3cret', everything)

@@ -9,6 +9,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.transfer import convert
 from tests.unit.transfer.commands import Commands
+from tests.unit.transfer.fake_parent import FakeParent
 
 #: Says what it was called with, one argument a line, in its target.
 QEMU_IMG = """\
@@ -24,7 +25,7 @@ class ConvertTest(testtools.TestCase):
         self.target = self.commands.root / 'image'
         previous = os.umask(0)
         self.addCleanup(os.umask, previous)
-        self.progress: list[tuple[int, int]] = []
+        self.parent = FakeParent()
 
     def convert(self, compress: bool = False) -> list[str]:
         result = convert.run(
@@ -33,7 +34,7 @@ class ConvertTest(testtools.TestCase):
                 'target': {'path': str(self.target), 'format': 'raw'},
                 'compress': compress,
             },
-            lambda done, total: self.progress.append((done, total)),
+            self.parent,
         )
         self.assertEqual({}, result)
         return self.target.read_text().split('\n')[:-1]
@@ -70,7 +71,7 @@ class ConvertTest(testtools.TestCase):
         )
         self.convert()
         self.assertEqual(
-            [(0, 10000), (1234, 10000), (10000, 10000)], self.progress
+            [(0, 10000), (1234, 10000), (10000, 10000)], self.parent.told
         )
 
     def test_failure(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pathlib
 import signal
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
+import ddt
 import fixtures
 import testtools
 
@@ -22,7 +25,10 @@ from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.transfer import process
+from tests.unit import tables
+from tests.unit.fake_glance import broken
 from tests.unit.glance_server import GlanceServer
+from tests.unit.host import GlanceContext
 from tests.unit.transfer.commands import Commands
 
 #: What would be a failure of the test, and not of what it tests, in seconds.
@@ -41,6 +47,32 @@ from nova_snapshot_driver.transfer import process
 image = Layer(sys.argv[1], 'raw')
 process.extract(image, image, False, 1000, silent, Cancellation())
 """
+
+#: A service that begins an upload, and does not say where to.
+SPEECHLESS = """\
+import pathlib, sys, time
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.transfer import process
+def say_nothing():
+    (pid,) = pathlib.Path('/proc/thread-self/children').read_text().split()
+    pathlib.Path(sys.argv[2]).write_text(pid)
+    time.sleep(1000)
+process.upload(
+    sys.argv[1], 'image', say_nothing, 0, 1000, silent, Cancellation()
+)
+"""
+
+
+def children() -> list[int]:
+    """The data planes of this process."""
+    pids = []
+    for file in pathlib.Path('/proc/self/task').glob('*/children'):
+        for pid in file.read_text().split():
+            command = pathlib.Path('/proc', pid, 'cmdline').read_bytes()
+            if b'nova_snapshot_driver.transfer' in command:
+                pids.append(int(pid))
+    return pids
 
 
 def is_running(pid: int) -> bool:
@@ -189,57 +221,139 @@ class EndTest(ProcessCase):
         self.assertIn('exit status 1', str(error))
 
 
+@ddt.ddt
 class UploadTest(ProcessCase):
-    TOKEN = 'gAAAAABn0token'
-
     def setUp(self) -> None:
         super().setUp()
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
+        self.server = self.useFixture(GlanceServer())
+        self.record = self.server.glance.add(
+            disk_format='raw', container_format='bare'
+        )
+        self.context = GlanceContext(self.server.endpoint)
         self.image = self.root / 'image'
         self.image.write_bytes(b'image')
 
-    def upload(self, endpoint: str, image: str = 'an-image') -> str:
+    def upload(
+        self, glance_access: Callable[[], GlanceAccess] | None = None
+    ) -> str:
         return process.upload(
             str(self.image),
-            image,
-            GlanceAccess(endpoint, token=self.TOKEN, timeout=PATIENCE),
+            self.record,
+            glance_access or self.context.glance_access,
             0,
             PATIENCE,
             silent,
             Cancellation(),
         )
 
-    def test_proven_and_nobody_has_seen_the_token(self) -> None:
-        server = self.useFixture(GlanceServer())
-        image = server.glance.add(disk_format='raw', container_format='bare')
+    def tokens(self) -> list[tuple[str, str, str]]:
+        """What came of each request for the image itself."""
+        return [
+            (
+                request.method,
+                request.headers['x-auth-token'],
+                request.headers['x-service-token'],
+            )
+            for request in self.server.glance.requests
+            if self.record in request.path
+        ]
+
+    def test_proven_and_nobody_has_seen_a_token(self) -> None:
         seen: list[bytes] = []
 
         def look(_size: int) -> None:
-            for children in pathlib.Path('/proc/self/task').glob('*/children'):
-                for pid in children.read_text().split():
-                    for secret in ('cmdline', 'environ'):
-                        file = pathlib.Path('/proc', pid, secret)
-                        seen.append(file.read_bytes())
+            for pid in children():
+                for secret in ('cmdline', 'environ'):
+                    seen.append(
+                        pathlib.Path(f'/proc/{pid}', secret).read_bytes()
+                    )
 
-        server.at_upload = look
-        digest = self.upload(server.endpoint, image)
+        self.server.at_upload = look
+        digest = self.upload()
         self.assertEqual(hashlib.sha512(b'image').hexdigest(), digest)
         self.assertIn(b'nova_snapshot_driver.transfer', b''.join(seen))
-        self.assertNotIn(self.TOKEN.encode(), b''.join(seen))
-        (sent,) = [r for r in server.glance.requests if r.method == 'PUT']
-        self.assertEqual(self.TOKEN, sent.headers['x-auth-token'])
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token.encode(), b''.join(seen))
+            self.assertNotIn(token, self.log.output)
+        self.assertEqual(
+            [
+                ('PUT', 't0ken-1', 's3rvice-1'),
+                ('GET', 't0ken-2', 's3rvice-2'),
+            ],
+            self.tokens(),
+        )
+
+    def test_answers_are_fresh(self) -> None:
+        """The answer is lost: it looks for the image, and then proves it."""
+        self.server.glance.late_troubles[1] = broken
+        self.upload()
+        self.assertEqual(
+            [
+                ('PUT', 't0ken-1', 's3rvice-1'),
+                ('GET', 't0ken-2', 's3rvice-2'),
+                ('GET', 't0ken-3', 's3rvice-3'),
+            ],
+            self.tokens(),
+        )
+
+    def test_service_does_not_ask(self) -> None:
+        self.upload(lambda: GlanceAccess(self.server.endpoint, token='t0ken'))
+        for request in self.server.glance.requests:
+            self.assertEqual('t0ken', request.headers['x-auth-token'])
+            self.assertNotIn('x-service-token', request.headers)
 
     def test_nobody_is_there(self) -> None:
-        error = self.assertRaises(
-            exception.UploadFailed, self.upload, 'http://127.0.0.1:1'
-        )
+        self.context = GlanceContext('http://127.0.0.1:1')
+        error = self.assertRaises(exception.UploadFailed, self.upload)
         self.assertEqual(1, error.fields['attempts'])
-        self.assertNotIn(self.TOKEN, str(error))
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token, str(error))
+            self.assertNotIn(token, self.log.output)
+
+    @tables.rows(
+        {
+            'error': (exception.KeystoneUnavailable(reason='it is away'), 1),
+            'bug': (KeyError('token'), 1),
+            'error_of_the_proof': (
+                exception.KeystoneUnavailable(reason='it is away'),
+                2,
+            ),
+        }
+    )
+    def test_no_way_to_glance(self, trouble: Exception, number: int) -> None:
+        """Whoever asks for the snapshot gets it as it was raised."""
+        self.context.troubles[number] = trouble
+        pids: list[int] = []
+
+        def glance_access() -> GlanceAccess:
+            pids.extend(children())
+            return self.context.glance_access()
+
+        error = self.assertRaises(type(trouble), self.upload, glance_access)
+        self.assertIs(trouble, error)
+        self.assertEqual(number, self.context.accesses)
+        self.assertEqual(number - 1, len(self.tokens()))
+        self.assertEqual([], [pid for pid in pids if is_running(pid)])
+        self.assertNotEqual([], pids)
+
+    def test_parent_dies_before_it_has_answered(self) -> None:
+        service = subprocess.Popen(
+            [
+                *(sys.executable, '-c', SPEECHLESS),
+                *(str(self.image), str(self.root / 'asked')),
+            ]
+        )
+        self.addCleanup(service.wait)
+        self.addCleanup(service.kill)
+        pid = int(self.wait_for(self.root / 'asked'))
+        self.assertTrue(is_running(pid))
+        service.send_signal(signal.SIGKILL)
+        self.wait_until_ended(pid)
 
     def test_bug(self) -> None:
         self.image.unlink()
-        error = self.assertRaises(
-            exception.TransferDied, self.upload, 'http://127.0.0.1:1'
-        )
+        error = self.assertRaises(exception.TransferDied, self.upload)
         self.assertIn('FileNotFoundError', str(error))
 
 

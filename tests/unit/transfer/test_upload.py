@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import pathlib
 from typing import Any
 
@@ -11,14 +11,15 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.image import Glance
-from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.transfer import upload
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import Broken
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
 from tests.unit.glance_server import GlanceServer
+from tests.unit.host import GlanceContext
 from tests.unit.host import NoWaiting
+from tests.unit.transfer.fake_parent import FakeParent
 
 #: Several pieces of what the client sends at once.
 CONTENT = bytes(range(256)) * 10240
@@ -36,18 +37,17 @@ class UploadCase(testtools.TestCase):
         root = self.useFixture(fixtures.TempDir()).path
         self.path = pathlib.Path(root) / 'image'
         self.path.write_bytes(CONTENT)
-        self.progress: list[tuple[int, int]] = []
+        self.context = GlanceContext(self.server.endpoint)
+        self.parent = FakeParent(self.context.glance_access)
 
     def upload(self, retries: int = 3) -> dict[str, Any]:
-        access = GlanceAccess(self.server.endpoint, timeout=30)
         return upload.run(
             {
                 'path': str(self.path),
                 'image': self.image,
-                'access': json.loads(json.dumps(access.to_dict())),
                 'retries': retries,
             },
-            lambda done, total: self.progress.append((done, total)),
+            self.parent,
         )
 
     def uploads(self) -> int:
@@ -71,9 +71,9 @@ class UploadTest(UploadCase):
 
     def test_progress(self) -> None:
         self.upload()
-        self.assertEqual((len(CONTENT), len(CONTENT)), self.progress[-1])
-        self.assertEqual(sorted(self.progress), self.progress)
-        self.assertGreater(len(self.progress), 2)
+        self.assertEqual((len(CONTENT), len(CONTENT)), self.parent.told[-1])
+        self.assertEqual(sorted(self.parent.told), self.parent.told)
+        self.assertGreater(len(self.parent.told), 2)
 
     def test_empty_file(self) -> None:
         self.path.write_bytes(b'')
@@ -100,6 +100,38 @@ class UploadTest(UploadCase):
         self.glance.troubles = {1: unavailable, 4: unavailable}
         self.upload(retries=2)
         self.assertEqual(3, self.uploads())
+
+    def test_every_attempt_has_tokens_that_are_valid_then(self) -> None:
+        """A day of upload may outlive them."""
+        self.glance.troubles = {1: unavailable}
+        self.upload()
+        # Each attempt, the look at what the first has left, and the proof.
+        self.assertEqual(
+            [
+                ('PUT', 't0ken-1', 's3rvice-1'),
+                ('GET', 't0ken-2', 's3rvice-2'),
+                ('PUT', 't0ken-3', 's3rvice-3'),
+                ('GET', 't0ken-4', 's3rvice-4'),
+            ],
+            [
+                (
+                    request.method,
+                    request.headers['x-auth-token'],
+                    request.headers['x-service-token'],
+                )
+                for request in self.glance.requests
+                if self.image in request.path
+            ],
+        )
+        self.assertEqual(4, self.parent.answers)
+
+    def test_no_token_is_in_the_log(self) -> None:
+        log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
+        self.glance.troubles = {1: broken, 4: unavailable}
+        self.upload()
+        self.assertIn('curl -g -i -X PUT', log.output)
+        for token in ('t0ken', 's3rvice'):
+            self.assertNotIn(token, log.output)
 
     def test_answer_is_lost(self) -> None:
         """The image is complete, and only nobody has said so."""

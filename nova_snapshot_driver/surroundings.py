@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver finds where it runs, beside the host itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from nova_snapshot_driver.cancellation import Cancellation
+
+
+class Surroundings:
+    """Those of a command: nobody else is there. A service has its own."""
+
+    @contextlib.contextmanager
+    def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
+        """One of the operations on disks that the host bears at a time.
+
+        :raises HostBusy: the others leave no room for it
+        """
+        yield
+
+    def claim(self, path: str) -> None:
+        """Make a file readable for us that QEMU has written.
+
+        Whoever QEMU runs as: libvirt gives it what it writes to.
+        """

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keystone's API, version 3, as far as a command uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+import requests_mock
+
+from tests.unit.fake_glance import ENDPOINT
+
+URL = 'http://keystone.example.com:5000/v3'
+TOKEN = 'gAAAAABn0token'
+PASSWORD = 'pa55word'
+
+
+class FakeKeystone:
+    """A Keystone with one user.
+
+    :ivar glance_url: of Glance in its catalog
+    :ivar has_glance: there is one
+    :ivar roles: those that the user has
+    """
+
+    def __init__(self) -> None:
+        self.glance_url = ENDPOINT
+        self.has_glance = True
+        self.roles: list[str] = []
+
+    def mocked(self, mocker: requests_mock.Mocker) -> None:
+        """Answer the requests that are made through ``requests``."""
+        mocker.get(
+            URL,
+            json={
+                'version': {
+                    'id': 'v3.14',
+                    'status': 'stable',
+                    'links': [{'rel': 'self', 'href': URL}],
+                }
+            },
+        )
+        mocker.post(
+            f'{URL}/auth/tokens',
+            json=self._token,
+            headers={
+                'X-Subject-Token': TOKEN,
+                'Content-Type': 'application/json',
+            },
+        )
+
+    def _token(self, request: Any, context: Any) -> Any:
+        user = request.json()['auth']['identity']['password']['user']
+        if user['password'] != PASSWORD:
+            context.status_code = 401
+            return {'error': {'message': 'Go away', 'code': 401}}
+        image = {
+            'type': 'image',
+            'name': 'glance',
+            'id': 'g',
+            'endpoints': [
+                self._endpoint('public', self.glance_url),
+                self._endpoint('admin', 'http://admin.example.com'),
+            ],
+        }
+        domain = {'id': 'default', 'name': 'Default'}
+        return {
+            'token': {
+                'methods': ['password'],
+                'expires_at': '2099-01-01T00:00:00.000000Z',
+                'issued_at': '2026-11-20T09:00:00.000000Z',
+                'user': {'id': 'u', 'name': user['name'], 'domain': domain},
+                'project': {'id': 'p', 'name': 'service', 'domain': domain},
+                'roles': [{'id': name, 'name': name} for name in self.roles],
+                'catalog': [image] if self.has_glance else [],
+            }
+        }
+
+    def _endpoint(self, interface: str, url: str) -> dict[str, str]:
+        return {
+            'id': interface,
+            'interface': interface,
+            'region': 'RegionOne',
+            'region_id': 'RegionOne',
+            'url': url,
+        }
+
+
+def away(mocker: requests_mock.Mocker) -> None:
+    """Answer no request at all."""
+    mocker.register_uri(
+        requests_mock.ANY,
+        requests_mock.ANY,
+        exc=requests.exceptions.ConnectionError('no route'),
+    )

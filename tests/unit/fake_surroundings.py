@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service around the driver, with a host that may be busy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.surroundings import Surroundings
+
+
+class FakeSurroundings(Surroundings):
+    """Those of a service.
+
+    :ivar is_busy: there is no room for one more operation
+    :ivar at_begin: called when an operation on disks is about to begin
+    :ivar at_end: called when it has ended
+    :ivar at_claim: called with the path of a file before it is claimed
+    :ivar inside: an operation on disks is under way
+    :ivar operations: how many there were
+    :ivar claimed: the paths so far
+    :ivar cancellation: by which a wait for room is told to stop
+    """
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        self.at_begin: Callable[[], object] = lambda: None
+        self.at_end: Callable[[], object] = lambda: None
+        self.at_claim: Callable[[str], object] = lambda _path: None
+        self.inside = False
+        self.operations = 0
+        self.claimed: list[str] = []
+        self.cancellation: Cancellation | None = None
+
+    @contextlib.contextmanager
+    def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
+        self.cancellation = cancellation
+        self.at_begin()
+        if self.is_busy:
+            raise exception.HostBusy(seconds=1, option='extract_timeout')
+        assert not self.inside, 'it would wait for itself'
+        self.inside = True
+        self.operations += 1
+        try:
+            yield
+        finally:
+            self.inside = False
+            self.at_end()
+
+    def claim(self, path: str) -> None:
+        self.at_claim(path)
+        self.claimed.append(path)

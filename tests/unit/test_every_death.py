@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot dies before every step, and the host is healed after it.
+
+The dead do nothing: what would be undone is not, as after ``kill -9``. What
+they held in the kernel they have let go of: their lock, and their connection
+to libvirt. The steps are those of a run that is recorded when this module is
+imported: calls to libvirt, requests to Glance, changes to files.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import ddt
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import workspace
+from nova_snapshot_driver.journal import Journal
+from tests import faults
+from tests import laws
+from tests.unit import tables
+from tests.unit.host import FakeHost
+from tests.unit.ways import WAYS
+from tests.unit.ways import Way
+
+
+class Killed(BaseException):
+    """The process is gone, and no line of it is run any more."""
+
+
+class Process(fixtures.Fixture):
+    """A process that uses the driver, and dies if it is to.
+
+    :param step: before which something happens; None for nothing
+    :param then: what happens; None for its death
+    :param fails: an extraction fails
+    :ivar connection: its connection to libvirt
+    :ivar steps: all of them so far
+    :ivar knew_image: the image was in the journal, now or before
+    """
+
+    def __init__(
+        self,
+        host: FakeHost,
+        step: str | None = None,
+        then: Callable[[], object] | None = None,
+        fails: bool = False,
+    ) -> None:
+        super().__init__()
+        self._host = host
+        self._step = step
+        self._then = then or self._die
+        self._fails = fails
+        self._calls: collections.Counter[str] = collections.Counter()
+        self._is_dead = False
+        self.connection = _Connection(host.connection, self.begin).connection
+        self.steps: list[str] = []
+        self.knew_image = False
+
+    def _setUp(self) -> None:
+        for where, name in (
+            (Journal, 'remember'),
+            (Journal, 'forget'),
+            (workspace, '_remove'),
+            (os, 'unlink'),
+            (self._host.glance, 'answer'),
+            (self._host, 'update_task_state'),
+        ):
+            self.useFixture(
+                fixtures.MockPatchObject(
+                    where, name, self._seen(getattr(where, name), name)
+                )
+            )
+        self._host.data_plane.at_extract = self._extract
+        # Its threads die too, and nobody is to hear of it.
+        self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
+        self.addCleanup(self._host.connection.listeners.clear)
+
+    def _seen(self, do: Callable[..., Any], name: str) -> Any:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self.begin(name)
+            result = do(*args, **kwargs)
+            self.knew_image |= name == 'remember'
+            return result
+
+        return step
+
+    def _extract(self) -> None:
+        self.begin('extract')
+        if self._fails:
+            raise exception.CommandFailed(
+                command='qemu-img convert', status=1, reason='broken'
+            )
+
+    def _die(self) -> None:
+        self._is_dead = True
+        raise Killed
+
+    def begin(self, name: str) -> None:
+        """A step is about to be done."""
+        if self._is_dead:
+            raise Killed
+        self._calls[name] += 1
+        step = f'{name}_{self._calls[name]}'
+        self.steps.append(step)
+        if step == self._step:
+            self._then()
+
+    def snapshot(self) -> None:
+        """Take a snapshot of the guest, and die if it is to be."""
+        with contextlib.suppress(Killed, exception.CommandFailed):
+            self._host.snapshot(self.connection)
+
+    def heal(self) -> None:
+        """Heal the host, and die if it is to be."""
+        with contextlib.suppress(Killed):
+            self._host.driver(self.connection).heal(self._host.context)
+
+
+class _Connection(faults.Interposer):
+    def __init__(
+        self, connection: Any, begin: Callable[[str], object]
+    ) -> None:
+        super().__init__(connection)
+        self._begin = begin
+
+    def call(self, method: Callable[..., Any], name: str, *args: Any) -> Any:
+        self._begin(name)
+        return super().call(method, name, *args)
+
+
+#: Ways, and a step before which much is to be given back.
+WORST = {'mirror': 'fsThaw_1', 'cold_device': 'extract_1'}
+
+
+def _every_death(
+    ways: Mapping[str, Way], fails: bool = False
+) -> dict[str, tuple[Way, str]]:
+    table = {}
+    for name, way in ways.items():
+        with way.host() as host, Process(host, fails=fails) as process:
+            way.prepare(host)
+            process.snapshot()
+        for step in process.steps:
+            table[f'{name}_{step}'] = (way, step)
+    return table
+
+
+def _every_step_of_healing(
+    deaths: Mapping[str, str],
+) -> dict[str, tuple[Way, str, str]]:
+    """
+    :param deaths: the ways, and the step at which the snapshot has died
+    """
+    table = {}
+    for name, death in deaths.items():
+        way = WAYS[name]
+        with way.host() as host:
+            way.prepare(host)
+            with Process(host, death) as process:
+                process.snapshot()
+            with Process(host) as process:
+                process.heal()
+        for step in process.steps:
+            table[f'{name}_{step}'] = (way, death, step)
+    return table
+
+
+def _but(
+    table: dict[str, tuple[Any, ...]], *steps: str
+) -> dict[str, tuple[Any, ...]]:
+    """Without the rows that the engine does not master yet."""
+    return {name: row for name, row in table.items() if row[-1] not in steps}
+
+
+class DeathCase(testtools.TestCase):
+    def die(self, way: Way, step: str, fails: bool = False) -> None:
+        """Let a process die that takes a snapshot."""
+        self.host = self.useFixture(way.host())
+        way.prepare(self.host)
+        self.before = self.host.before()
+        with Process(self.host, step, fails=fails) as process:
+            process.snapshot()
+        self.assertEqual(step, process.steps[-1])
+        self.knew_image = process.knew_image
+
+    def image_status(self) -> str | None:
+        image = self.host.glance.images.get(self.host.image)
+        return None if image is None else str(image['status'])
+
+    def is_healed(self, before: laws.Before | None = None) -> None:
+        """Heal the host, and see that the laws hold."""
+        status = self.image_status()
+        with Process(self.host) as process:
+            process.heal()
+        self.assertEqual([], self.host.differences(before or self.before))
+        # One that is complete stays. Of one that was never begun, nobody
+        # knows.
+        if status != 'active' and self.knew_image:
+            status = None
+        self.assertEqual(status, self.image_status())
+
+
+@ddt.ddt
+class DeathTest(DeathCase):
+    # The guest lets its device go when nobody waits for it any more.
+    @tables.rows(
+        {
+            name: row
+            for name, row in _every_death(WAYS).items()
+            if name != 'cold_device_XMLDesc_7'
+        }
+    )
+    def test_healed(self, way: Way, step: str) -> None:
+        self.die(way, step)
+        self.is_healed()
+
+
+@ddt.ddt
+class RebootTest(DeathCase):
+    """The host has died, and the guest: a domain that is transient is gone."""
+
+    # Who finds the domain forgets the image.
+    @tables.rows(
+        _but(
+            _every_death({'mirror': WAYS['mirror']}),
+            'domainEventRegisterAny_1',
+            'blockRebase_1',
+            'blockJobInfo_2',
+            'XMLDesc_6',
+            'blockJobInfo_3',
+            'XMLDesc_7',
+            'agentSetResponseTimeout_3',
+            'fsFreeze_1',
+            'agentSetResponseTimeout_4',
+            'blockJobAbort_1',
+            'agentSetResponseTimeout_5',
+            'fsThaw_1',
+            'agentSetResponseTimeout_6',
+            'domainEventDeregisterAny_1',
+            'defineXML_1',
+        )
+    )
+    def test_healed(self, way: Way, step: str) -> None:
+        self.die(way, step)
+        self.host.machine.stop()
+        self.is_healed(dataclasses.replace(self.before, state='shut off'))
+
+
+@ddt.ddt
+class UndoTest(DeathCase):
+    """The snapshot has failed, and dies while it gives the guest back."""
+
+    # As above, and the journal forgets the image before it is deleted.
+    @tables.rows(
+        {
+            name: row
+            for name, row in _every_death(
+                {way: WAYS[way] for way in WORST}, fails=True
+            ).items()
+            if name
+            not in (
+                'mirror_unlink_4',
+                'mirror_answer_3',
+                'cold_device_XMLDesc_7',
+                'cold_device_unlink_3',
+                'cold_device_answer_3',
+            )
+        }
+    )
+    def test_healed(self, way: Way, step: str) -> None:
+        self.die(way, step, fails=True)
+        self.is_healed()
+
+
+@ddt.ddt
+class HealTest(DeathCase):
+    """What heals the host is not spared either."""
+
+    # The journal is forgotten before the temporary files are removed.
+    @tables.rows(
+        _but(
+            _every_step_of_healing(WORST), 'unlink_2', '_remove_1', 'unlink_3'
+        )
+    )
+    def test_dies_too(self, way: Way, death: str, step: str) -> None:
+        self.die(way, death)
+        with Process(self.host, step) as process:
+            process.heal()
+        self.assertEqual(step, process.steps[-1])
+        self.is_healed()
+
+    # A guest that stops is taken for one that is gone for good, and its
+    # definition is forgotten.
+    @tables.rows(
+        _but(
+            _every_step_of_healing({'mirror': WORST['mirror']}),
+            'lookupByName_1',
+            'lookupByUUIDString_1',
+            'XMLDesc_1',
+            'isActive_1',
+            'blockJobInfo_1',
+            'isPersistent_1',
+        )
+    )
+    def test_guest_dies(self, way: Way, death: str, step: str) -> None:
+        self.die(way, death)
+        with Process(self.host, step, self.host.machine.stop) as process:
+            process.heal()
+        self.assertIn(step, process.steps)
+        self.is_healed(dataclasses.replace(self.before, state='shut off'))
