@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
-from collections.abc import Callable
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,45 +14,30 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cmd import cloud
+from nova_snapshot_driver.cmd import compute_driver
+from nova_snapshot_driver.cmd import deployment
+from nova_snapshot_driver.cmd import directories
+from nova_snapshot_driver.cmd import nova_options
 from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.cmd import probe
+from nova_snapshot_driver.cmd.finding import Finding
+from nova_snapshot_driver.cmd.finding import look
+from nova_snapshot_driver.cmd.interpreter import OPTION
+from nova_snapshot_driver.cmd.nova_user import NovaUser
+from nova_snapshot_driver.cmd.service_user import ServiceUser
 from nova_snapshot_driver.driver import temporary_bytes
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import make_plan
-from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
-from nova_snapshot_driver.transfer import process
 from nova_snapshot_driver.workspace import MIB
-from nova_snapshot_driver.workspace import Workspace
-from nova_snapshot_driver.workspace import free_bytes
 from nova_snapshot_driver.workspace import require_space
 
 #: As Nova 34 demands (``MIN_LIBVIRT_VERSION``, ``MIN_QEMU_VERSION``).
 MIN_LIBVIRT_VERSION = 8_000_000
 MIN_QEMU_VERSION = 6_002_000
-
-#: Of the image that is made to try things with, in bytes.
-PROBE_SIZE = 1 * MIB
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    :ivar verdict: ``ok``, ``note`` for what a person may want to know, or
-        ``bad`` for what stands in the way of a snapshot
-    :ivar detail: what was found, or what is wrong and what to do
-    """
-
-    subject: str
-    verdict: str
-    detail: str
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -70,6 +54,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar='DOMAIN',
         nargs='*',
         help='a domain to plan a snapshot of, and to ask for its agent',
+    )
+    parser.add_argument(
+        '--nova-python',
+        metavar='PATH',
+        help='the Python that nova-compute runs on (default: the one that '
+        'the script nova-compute names)',
     )
     parser.set_defaults(run=run, overrides=lambda _arguments: [])
 
@@ -94,125 +84,80 @@ def _findings(
     conf: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> Iterator[Finding]:
-    root = conf.libvirt.snapshots_directory
-    yield _look('State directory', lambda: _state_directory(conf))
-    yield _look('Snapshots directory', lambda: _snapshots_directory(root))
-    with contextlib.ExitStack() as stack:
-        try:
-            probe = _Probe(
-                stack.enter_context(Workspace.open(root, 'check')),
-                conf,
-                cancellation,
-            )
-            yield _look('Data plane', probe.extract)
-            yield _glance(arguments, conf, probe)
-        except exception.DirectoryUnusable:
-            yield Finding(
-                'Data plane', 'note', 'not tried without a directory'
-            )
+    options = nova_options.load(conf)
+    service_user = ServiceUser(options, conf.glance.timeout)
+    user = NovaUser.find(conf)
+    yield from _nova(
+        arguments, conf, options, user, service_user, cancellation
+    )
+    yield from _directories(conf, user)
+    yield from probe.findings(arguments, conf, service_user, cancellation)
+    yield from _host(arguments.domains, conf)
+
+
+def _nova(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    options: cfg.ConfigOpts,
+    user: NovaUser,
+    service_user: ServiceUser,
+    cancellation: Cancellation,
+) -> Iterator[Finding]:
+    driver = options.compute_driver
+    found = deployment.findings(
+        arguments.nova_python,
+        compute_driver.is_meant(driver),
+        user,
+        cancellation,
+    )
+    if not found:
+        yield Finding(
+            'Nova',
+            'note',
+            'There is none to be found, and this command needs none. If '
+            f'nova-compute has an environment of its own: {OPTION}',
+        )
+        return
+    yield compute_driver.finding(driver, conf.config_file)
+    yield from found
+    yield from nova_options.findings(conf, options)
+    yield from service_user.findings()
+
+
+def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:
+    if user.is_somebody_else:
+        yield user.finding(conf.config_file)
+    for subject, see, path in (
+        (
+            'State directory',
+            directories.state,
+            conf.snapshot.state_directory,
+        ),
+        (
+            'Snapshots directory',
+            directories.snapshots,
+            conf.libvirt.snapshots_directory,
+        ),
+    ):
+        yield look(subject, functools.partial(see, path, user))
+
+
+def _host(domains: list[str], conf: cfg.ConfigOpts) -> Iterator[Finding]:
     with contextlib.ExitStack() as stack:
         try:
             host = stack.enter_context(Host.open(conf.libvirt.connection_uri))
         except exception.ConnectionFailed as error:
             yield Finding('libvirt', 'bad', str(error))
             return
-        yield _look(
+        yield look(
             'libvirt',
             lambda: _recent(host.libvirt_version(), MIN_LIBVIRT_VERSION),
         )
-        yield _look(
+        yield look(
             'QEMU', lambda: _recent(host.qemu_version(), MIN_QEMU_VERSION)
         )
-        for domain in arguments.domains:
+        for domain in domains:
             yield from _domain(conf, host, domain)
-
-
-def _look(subject: str, check: Callable[[], str]) -> Finding:
-    try:
-        return Finding(subject, 'ok', check())
-    except exception.Cancelled:
-        raise
-    except exception.SnapshotError as error:
-        return Finding(subject, 'bad', str(error))
-
-
-def _state_directory(conf: cfg.ConfigOpts) -> str:
-    directory: str = conf.snapshot.state_directory
-    Journal(directory)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise exception.DirectoryUnusable(
-            directory=directory,
-            reason='it cannot be written',
-            option='[snapshot] state_directory',
-        )
-    return directory
-
-
-def _snapshots_directory(root: str) -> str:
-    with Workspace.open(root, 'check'):
-        return f'{root}, {free_bytes(root) // MIB} MiB free'
-
-
-class _Probe:
-    """A small image that goes the way of a snapshot's."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        conf: cfg.ConfigOpts,
-        cancellation: Cancellation,
-    ) -> None:
-        self._workspace = workspace
-        self._conf = conf
-        self._cancellation = cancellation
-        self._image = workspace.file('image')
-
-    def extract(self) -> str:
-        view = self._workspace.file('view')
-        with open(view, 'wb') as file:
-            file.write(os.urandom(PROBE_SIZE))
-        process.extract(
-            Layer(view, 'raw'),
-            Layer(self._image, 'qcow2'),
-            False,
-            self._conf.snapshot.extract_timeout,
-            silent,
-            self._cancellation,
-        )
-        return 'an image of 1 MiB was converted'
-
-    def upload(self, context: cloud.BareGlance | cloud.Cloud) -> str:
-        access = context.glance_access()
-        glance = Glance(access)
-        image = glance.create(
-            name='nova-snapshot-check',
-            disk_format='qcow2',
-            container_format='bare',
-            visibility='private',
-        )
-        try:
-            process.upload(
-                self._image,
-                image.id,
-                access,
-                self._conf.glance.num_retries,
-                self._conf.snapshot.upload_timeout,
-                silent,
-                self._cancellation,
-            )
-        finally:
-            glance.delete(image.id)
-        return f'{access.endpoint}, an image was uploaded, proven and deleted'
-
-
-def _glance(
-    arguments: argparse.Namespace, conf: cfg.ConfigOpts, probe: _Probe
-) -> Finding:
-    try:
-        context = cloud.of(arguments, conf)
-    except exception.NoCloud as error:
-        return Finding('Glance', 'note', str(error))
-    return _look('Glance', lambda: probe.upload(context))
 
 
 def _recent(found: int, least: int) -> str:
@@ -243,7 +188,7 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
             )
         if plan.freeze:
             yield _agent(conf, guest, subject, plan)
-        yield _look(f'{subject}: space', lambda: _space(conf, guest, plan))
+        yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
     except exception.SnapshotError as error:
         yield Finding(subject, 'bad', str(error))
 
@@ -270,5 +215,5 @@ def _agent(
 def _space(conf: cfg.ConfigOpts, guest: Guest, plan: Plan) -> str:
     root = conf.libvirt.snapshots_directory
     needed = sum(temporary_bytes(guest, plan))
-    require_space(guest.name, [(root, needed)])
+    require_space(guest.name, [(directories.existing(root), needed)])
     return f'up to {-(-needed // MIB)} MiB of {root}'

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -56,6 +57,16 @@ class Cloud:
             insecure=verify is False,
             timeout=self._timeout,
         )
+
+
+def is_named(arguments: argparse.Namespace) -> bool:
+    """Somebody has said which cloud it is to be."""
+    return bool(
+        arguments.glance_url
+        or arguments.os_cloud
+        or os.environ.get('OS_CLOUD')
+        or os.environ.get('OS_AUTH_URL')
+    )
 
 
 def of(

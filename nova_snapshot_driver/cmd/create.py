@@ -139,15 +139,19 @@ def _snapshot_to_glance(
         ramdisk_id=base.get('ramdisk_id'),
         container_format=base.get('container_format') or 'bare',
     )
-    with output.progress_bars() as progress:
-        snapshot = driver.snapshot(
-            context,
-            instance,
-            image.id,
-            lambda **_state: None,
-            progress,
-            cancellation,
-        )
+    try:
+        with output.progress_bars() as progress:
+            snapshot = driver.snapshot(
+                context,
+                instance,
+                image.id,
+                lambda **_state: None,
+                progress,
+                cancellation,
+            )
+    except exception.NotSupported:
+        glance.delete(image.id)
+        raise
     return snapshot, {'image': image.id, 'name': image.name}
 
 
