@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute driver: Nova's for libvirt, but for its snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nova.conf
+from nova import exception as nova_exception
+from nova import objects as nova_objects
+from nova.context import RequestContext
+from nova.virt.libvirt import driver as libvirt_driver
+from oslo_log import log as logging
+
+from nova_snapshot_driver import conf
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.nova import objects
+from nova_snapshot_driver.nova.errors import translated
+from nova_snapshot_driver.nova.running import RunningSnapshots
+from nova_snapshot_driver.nova.surroundings import ComputeSurroundings
+
+CONF = nova.conf.CONF
+conf.register_opts(CONF)
+
+LOG = logging.getLogger(__name__)
+
+#: The values of ``[libvirt] virt_type`` that stand for QEMU.
+SERVED = ('kvm', 'qemu')
+
+
+class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
+    """Nova's libvirt driver, with snapshots of our own.
+
+    ``compute_driver = snapshot_driver.LibvirtSnapshotDriver``
+    """
+
+    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+        super().__init__(virtapi, read_only)
+        self._snapshots = RunningSnapshots()
+
+    def init_host(self, host: str) -> None:
+        """Get ready, and give back what a nova-compute that died had taken."""
+        super().init_host(host)
+        try:
+            self._engine().heal(objects.ServiceUser())
+        except exception.SnapshotError as error:
+            # There will be no snapshots then, but nova-compute does more.
+            LOG.error('%s', error)
+
+    def snapshot(
+        self,
+        context: RequestContext,
+        instance: nova_objects.Instance,
+        image_id: str,
+        update_task_state: Callable[..., Any],
+    ) -> None:
+        """Snapshot the root disk of an instance into an image.
+
+        What this driver has no way to goes to Nova's own.
+        Source: ``nova.virt.driver.ComputeDriver.snapshot``.
+
+        :raises InstanceNotRunning: there is no domain
+        :raises InstanceNotFound: the instance was deleted meanwhile
+        :raises ImageNotFound: the image was deleted meanwhile
+        :raises InstanceQuiesceFailed: quiescing is required and failed
+        :raises SnapshotFailed: anything else; the image is deleted, and the
+            guest is as it was
+        """
+        request = (context, instance, image_id, update_task_state)
+        if CONF.libvirt.virt_type not in SERVED:
+            _say_that_nova_takes_it(
+                instance, f'[libvirt] virt_type is {CONF.libvirt.virt_type}'
+            )
+            super().snapshot(*request)
+            return
+        with translated(instance.uuid, image_id):
+            self._require_domain(instance)
+            try:
+                self._snapshot(*request)
+            except exception.NotSupported as refusal:
+                _say_that_nova_takes_it(instance, refusal)
+                with self._engine().given_back(instance.uuid):
+                    super().snapshot(*request)
+
+    def _require_domain(self, instance: nova_objects.Instance) -> None:
+        try:
+            self._engine().guest(instance.uuid)
+        except exception.DomainNotFound as error:
+            raise nova_exception.InstanceNotRunning(
+                instance_id=instance.uuid
+            ) from error
+
+    def _snapshot(
+        self,
+        context: RequestContext,
+        instance: nova_objects.Instance,
+        image_id: str,
+        update_task_state: Callable[..., Any],
+    ) -> None:
+        with self._snapshots.of(instance.uuid) as cancellation:
+            self._engine().snapshot(
+                objects.Requester(context),
+                objects.instance_of(instance),
+                image_id,
+                update_task_state,
+                cancellation=cancellation,
+            )
+
+    def destroy(
+        self,
+        context: RequestContext,
+        instance: nova_objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Destroy an instance, which its snapshot has let go of before.
+
+        A snapshot gives back what it took: a domain that were destroyed under
+        its hands would be defined again.
+        """
+        self._snapshots.end(
+            instance.uuid,
+            'the instance is destroyed',
+            CONF.snapshot.guest_timeout,
+        )
+        super().destroy(context, instance, *args, **kwargs)
+
+    def _engine(self) -> SnapshotDriver:
+        # libvirt may have been restarted since the last one.
+        return SnapshotDriver(
+            CONF, Host(self._host.get_connection()), ComputeSurroundings()
+        )
+
+
+def _say_that_nova_takes_it(
+    instance: nova_objects.Instance, reason: object
+) -> None:
+    LOG.warning(
+        "Nova's own driver takes the snapshot: %s", reason, instance=instance
+    )

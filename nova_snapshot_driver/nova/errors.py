@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's errors, as nova-compute knows what to do with them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from nova import exception as nova_exception
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+
+LOG = logging.getLogger(__name__)
+
+# A user may delete the instance or the image: nobody has to look at that.
+_EXPECTED = (
+    exception.Cancelled,
+    exception.DomainNotFound,
+    exception.ImageNotFound,
+)
+
+
+class SnapshotFailed(nova_exception.NovaException):
+    """The user reads it, who has no business with the host's details."""
+
+    msg_fmt = (
+        'The snapshot of instance %(instance_id)s failed (%(code_name)s). '
+        'The log of nova-compute says why, and what to do.'
+    )
+
+
+@contextlib.contextmanager
+def translated(instance: str, image: str) -> Iterator[None]:
+    """Raise Nova's exceptions in place of ours.
+
+    ``nova.compute.manager`` is quiet about an instance or an image that is
+    gone; everything else becomes a fault of the instance.
+
+    :param instance: the UUID of the instance
+    :param image: the id of the image
+    """
+    try:
+        yield
+    except exception.SnapshotError as error:
+        log = LOG.info if isinstance(error, _EXPECTED) else LOG.error
+        log('Snapshot failed: %s', error, instance_uuid=instance)
+        failure: BaseException = error
+        if isinstance(error, exception.ImageLeftBehind) and error.__cause__:
+            # nova-compute deletes it once more, and has to know why.
+            failure = error.__cause__
+        if isinstance(failure, exception.SnapshotError):
+            raise _translation(failure, instance, image) from error
+        raise failure
+
+
+def _translation(
+    error: exception.SnapshotError, instance: str, image: str
+) -> nova_exception.NovaException:
+    match error:
+        case exception.DomainNotFound() | exception.Cancelled():
+            return nova_exception.InstanceNotFound(instance_id=instance)
+        case exception.ImageNotFound():
+            return nova_exception.ImageNotFound(image_id=image)
+        case exception.QuiesceFailed():
+            return nova_exception.InstanceQuiesceFailed(
+                reason=error.fields['reason']
+            )
+        case _:
+            return SnapshotFailed(instance_id=instance, code_name=error.code)

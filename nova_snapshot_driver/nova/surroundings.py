@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova-compute lends to the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import nova.conf
+from nova.compute import utils as compute_utils
+from nova.privsep import path as privileged
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.surroundings import Surroundings
+
+CONF = nova.conf.CONF
+
+#: How often a slot that is taken is asked for, in seconds.
+POLL_INTERVAL = 0.5
+
+
+class ComputeSurroundings(Surroundings):
+    """Those of a driver in nova-compute."""
+
+    @contextlib.contextmanager
+    def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
+        """One of ``[compute] max_concurrent_disk_ops``.
+
+        Unlike upstream's it does not last until the image is uploaded: that
+        is a matter of the network.
+        """
+        slots = compute_utils.disk_ops_semaphore
+        if isinstance(slots, compute_utils.UnlimitedSemaphore):
+            yield
+            return
+        timeout = CONF.snapshot.extract_timeout
+        deadline = time.monotonic() + timeout
+        while not slots.acquire(timeout=POLL_INTERVAL):
+            cancellation.check()
+            if time.monotonic() > deadline:
+                raise exception.HostBusy(
+                    seconds=timeout, option='extract_timeout'
+                )
+        try:
+            yield
+        finally:
+            slots.release()
+
+    def claim(self, path: str) -> None:
+        if os.stat(path).st_uid != os.geteuid():
+            privileged.chown(path, uid=os.geteuid())
