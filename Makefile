@@ -3,16 +3,29 @@
 python := .venv/bin/python
 tox := .venv/bin/tox
 
+# make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
+cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
+	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
+	$(if $(NOVA),--nova $(NOVA))
+
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo test unit functional lint docs lab-down clean venv packages lab
+.PHONY: help demo cloud cloud-down test unit functional lint docs lab-down clean
+.PHONY: venv packages lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: packages ## Snapshot a running guest, and see the proof
 	@$(python) -m tests.lab.demo
+
+cloud: ## Start an OpenStack around the driver, and leave it running
+	@tools/setup.sh lab cloud
+	@$(python) -m tests.lab cloud up $(cloud_options)
+
+cloud-down: ## Stop the OpenStack; what is stored in it stays
+	@[ ! -x $(python) ] || $(python) -m tests.lab cloud down
 
 test: lab ## Run all tests: unit and functional
 	@tools/run-tests.sh unit functional
@@ -29,7 +42,7 @@ lint: venv ## Check style, types and the sample configuration
 docs: venv ## Build the documentation and the release notes
 	@$(tox) -q run -e docs,releasenotes
 
-lab-down: ## Stop what the demo and the functional tests have started
+lab-down: ## Stop all that was started by any of the above
 	@[ ! -x $(python) ] || $(python) -m tests.lab down
 
 clean: lab-down ## Remove all that was built and installed in this directory

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.apart import apart
+from tests.lab.cloud.cloud import Cloud
+from tests.lab.cloud.command import add_cloud
 from tests.lab.directory import VARIABLE
 from tests.lab.directory import lab_directory
 from tests.lab.directory import remove_short_cut
@@ -67,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_verb(verbs, 'stop', _stop_glance, 'stop it; its images stay')
     _add_verb(verbs, 'status', _show_glance, 'say whether it runs')
 
-    _add_verb(nouns, 'down', _stop_all, 'stop every guest and every Glance')
+    add_cloud(nouns, _add_verb)
+
+    _add_verb(nouns, 'down', _stop_all, 'stop everything')
     return parser
 
 
@@ -155,9 +159,14 @@ def _glance() -> Glance:
 
 
 def _stop_all(arguments: argparse.Namespace) -> bool:
+    stopped = True
+    try:
+        Cloud().stop()
+    except LabError as error:
+        print(f'error: {error}', file=sys.stderr)
+        stopped = False
     for lock in _find('glance.lock'):
         Glance(lock.parent).stop()
-    stopped = True
     for lock in _find('run/qemu/driver.pid'):
         try:
             # A process can open one root directory only.

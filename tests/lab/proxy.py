@@ -7,6 +7,7 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from types import TracebackType
@@ -56,7 +57,15 @@ class Stall:
     after: int = 0
 
 
-Fault = Cut | Flip | Answer | Stall
+@dataclasses.dataclass(frozen=True)
+class Slow:
+    """The body trickles, until :meth:`FaultyProxy.heal`."""
+
+    #: bytes a second
+    rate: int
+
+
+Fault = Cut | Flip | Answer | Stall | Slow
 
 
 @dataclasses.dataclass
@@ -65,6 +74,8 @@ class Upload:
 
     #: what was done to it
     fault: Fault | None
+    #: of its request
+    headers: Mapping[str, str] = dataclasses.field(repr=False)
     #: the bytes of the body that came
     size: int = 0
     #: the status of the answer, None if there was none
@@ -122,7 +133,10 @@ class FaultyProxy:
         self._server.plan(fault, times)
 
     def heal(self) -> None:
-        """Let uploads pass again, break those that stall."""
+        """Let uploads pass again, break those that stall.
+
+        One that is slow goes on at full speed.
+        """
         self._server.plan(None, None)
 
 
@@ -149,7 +163,7 @@ class _Server(ThreadingHTTPServer):
             else:
                 self.healed.clear()
 
-    def begin_upload(self) -> Upload:
+    def begin_upload(self, headers: Mapping[str, str]) -> Upload:
         """Note an attempt, with the fault that is its turn."""
         with self._lock:
             fault = self._fault
@@ -158,7 +172,7 @@ class _Server(ThreadingHTTPServer):
                     fault = None
                 else:
                     self._times -= 1
-            upload = Upload(fault)
+            upload = Upload(fault, headers)
             self.uploads.append(upload)
             return upload
 
@@ -189,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         path = urllib.parse.urlsplit(self.path).path
         if _UPLOAD.search(path):
-            self._upload(self.server.begin_upload())
+            self._upload(self.server.begin_upload(dict(self.headers)))
         else:
             self.do_GET()
 
@@ -291,6 +305,9 @@ class _Handler(BaseHTTPRequestHandler):
                     if isinstance(upload.fault, Stall):
                         self.server.healed.wait()
                     raise _Cut
+                case Slow(rate):
+                    yield block
+                    self.server.healed.wait(len(block) / rate)
                 case Flip(offset) if start <= offset < upload.size:
                     flipped = bytearray(block)
                     flipped[offset - start] ^= 1

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole OpenStack on one machine."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from keystoneauth1.exceptions import ClientException
+from openstack.connection import Connection
+from openstack.exceptions import SDKException
+
+from tests.lab.bounded import locked
+from tests.lab.bounded import run
+from tests.lab.cloud.broker import Broker
+from tests.lab.cloud.client import connect
+from tests.lab.cloud.client import write_client_files
+from tests.lab.cloud.configuration import HOST
+from tests.lab.cloud.configuration import Configuration
+from tests.lab.cloud.configuration import Overrides
+from tests.lab.cloud.content import ensure_content
+from tests.lab.cloud.databases import copy_databases
+from tests.lab.cloud.identity import bootstrap
+from tests.lab.cloud.identity import make_identities
+from tests.lab.cloud.install import CloudInstall
+from tests.lab.cloud.libvirtd import Libvirtd
+from tests.lab.cloud.log import ServiceLog
+from tests.lab.cloud.options import CloudOptions
+from tests.lab.cloud.service import Service
+from tests.lab.cloud.services import Services
+from tests.lab.cloud.settings import Settings
+from tests.lab.cloud.state import State
+from tests.lab.directory import lab_directory
+from tests.lab.errors import LabError
+
+_LOCK_TIMEOUT = 600
+_DISCOVER_TIMEOUT = 120
+
+
+class Cloud:
+    """A cloud with everything it writes in *directory*.
+
+    It runs until it is stopped, whatever becomes of the process that has
+    started it. Another object of the same directory is the same cloud.
+
+    :param directory: by default the one of ``make cloud``
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or lab_directory() / 'cloud'
+        self._admin: Connection | None = None
+
+    # Its life
+
+    def ensure(self, options: CloudOptions | None = None) -> None:
+        """Let it run with these options, and with this checkout as it is.
+
+        What runs already is restarted only if it has to be: nova-compute
+        for another driver, say. What was configured by
+        :meth:`configure_compute` is forgotten. Servers, images and
+        everything else in it stay, but not with another version of Nova.
+
+        :param options: None: the default ones
+        :raises LabError: a service does not come up; the message has the end
+            of its log
+        """
+        options = options or CloudOptions()
+        _require_root()
+        with self._locked():
+            install = CloudInstall.ensure(options.nova)
+            state = State(options, install.checkout)
+            before = self._state
+            if before is None or before.options.nova != options.nova:
+                # It is incomplete, or its databases are not for this Nova.
+                self._discard()
+                self._make(install, state)
+            else:
+                self._renew(install, before, state)
+
+    def stop(self) -> None:
+        """Stop it, and destroy its guests; what is stored in it stays.
+
+        :raises LabError: this process is not that of root
+        """
+        if self.directory.exists():
+            _require_root()
+            with self._locked():
+                self._stop()
+
+    def discard(self) -> None:
+        """Stop it and remove all it has written.
+
+        :raises LabError: this process is not that of root
+        """
+        if self.directory.exists():
+            _require_root()
+            with self._locked():
+                self._discard()
+
+    @property
+    def options(self) -> CloudOptions:
+        """The options it was started with last.
+
+        :raises LabError: it was never started
+        """
+        state = self._state
+        if state is None:
+            raise LabError('there is no cloud: make cloud')
+        return state.options
+
+    @property
+    def status(self) -> dict[str, bool]:
+        """Whether each service runs, by its name; empty: never started."""
+        if not self._settings_file.exists():
+            return {}
+        return {
+            name: service.running for name, service in self.services.items()
+        }
+
+    @property
+    def running(self) -> bool:
+        """Whether all of it runs."""
+        status = self.status
+        return bool(status) and all(status.values())
+
+    # Its services
+
+    @property
+    def services(self) -> dict[str, Service]:
+        """All services by their names, which are those of their logs."""
+        libvirtd = self._libvirtd
+        broker = self._broker
+        return {
+            service.name: service
+            for service in (
+                libvirtd.virtlogd,
+                libvirtd.libvirtd,
+                broker.epmd,
+                broker.rabbitmq,
+                *self._services.all,
+            )
+        }
+
+    @property
+    def compute(self) -> Service:
+        """nova-compute."""
+        return self.services['nova-compute']
+
+    def configure_compute(self, overrides: Overrides) -> None:
+        """Restart nova-compute with options of its own.
+
+        :param overrides: values by group and name; ``{}`` for none, as at
+            the start
+        """
+        self._configuration.write_overrides(overrides)
+        self.compute.restart()
+
+    def log(self, service: str) -> ServiceLog:
+        """The log of a service from now on."""
+        return ServiceLog(self.log_directory / f'{service}.log')
+
+    @property
+    def log_directory(self) -> Path:
+        return self.directory / 'log'
+
+    # Its addresses
+
+    def connection(self, name: str = 'demo') -> Connection:
+        """A new connection of the SDK.
+
+        :param name: ``demo`` or ``other``, which are ordinary projects, or
+            ``admin``
+        """
+        return connect(self._settings, name)
+
+    @property
+    def keystone_url(self) -> str:
+        return self._settings.url('keystone', '/v3')
+
+    @property
+    def glance_url(self) -> str:
+        return self._settings.url('glance')
+
+    @property
+    def rabbit_url(self) -> str:
+        """The transport URL, with the password."""
+        return self._configuration.transport_url
+
+    @property
+    def libvirt_uri(self) -> str:
+        return self._libvirtd.uri
+
+    @property
+    def instances_path(self) -> Path:
+        return self._configuration.var / 'nova/instances'
+
+    @property
+    def glance_store(self) -> Path:
+        """The directory with a file for each image."""
+        return self._configuration.var / 'glance/images'
+
+    @property
+    def install(self) -> CloudInstall:
+        """Where its programs are."""
+        return CloudInstall.find(self.options.nova)
+
+    # Its parts
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings.read(self._settings_file)
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.directory / 'settings.json'
+
+    @property
+    def _state(self) -> State | None:
+        return State.read(self._state_file)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.directory / 'state.json'
+
+    @property
+    def _libvirtd(self) -> Libvirtd:
+        return Libvirtd(self.directory)
+
+    @property
+    def _broker(self) -> Broker:
+        return Broker(self.directory, self._settings)
+
+    @property
+    def _configuration(self) -> Configuration:
+        return Configuration(
+            self.directory, self._settings, self._libvirtd.uri
+        )
+
+    @property
+    def _services(self) -> Services:
+        state = self._state
+        options = state.options if state else CloudOptions()
+        return self._services_of(options)
+
+    def _services_of(self, options: CloudOptions) -> Services:
+        return Services(
+            self._configuration,
+            CloudInstall.find(options.nova),
+            options,
+            self._compute_is_up,
+        )
+
+    # Start and stop
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self.directory.with_suffix('.lock'), _LOCK_TIMEOUT):
+            yield
+
+    def _make(self, install: CloudInstall, state: State) -> None:
+        """Start a new one."""
+        Settings.write(self._settings_file)
+        configuration = self._configure(install, state.options)
+        configuration.write_overrides({})
+        copy_databases(install.databases, configuration.databases)
+
+        def start_keystone(services: Services) -> None:
+            bootstrap(install.programs, configuration.keystone, self._settings)
+            services.keystone.start()
+            make_identities(self.connection('admin'), self._settings)
+
+        self._start(state.options, start_keystone)
+        self._discover_host(install)
+        # It says that there is no need to begin again.
+        state.write(self._state_file)
+
+    def _renew(
+        self, install: CloudInstall, before: State, state: State
+    ) -> None:
+        """Start what does not run, or runs with something else."""
+        services = self._services
+        stale = before.stale(state)
+        configuration = self._configure(install, state.options)
+        if configuration.write_overrides({}):
+            stale.add('nova-compute')
+        for service in services.all:
+            if service.name in stale:
+                service.stop()
+        state.write(self._state_file)
+        self._start(state.options, lambda services: services.keystone.start())
+
+    def _configure(
+        self, install: CloudInstall, options: CloudOptions
+    ) -> Configuration:
+        configuration = self._configuration
+        configuration.write(install, options)
+        write_client_files(self.directory, install.programs, self._settings)
+        return configuration
+
+    def _start(
+        self,
+        options: CloudOptions,
+        start_keystone: Callable[[Services], None],
+    ) -> None:
+        services = self._services_of(options)
+        with ThreadPoolExecutor() as pool:
+            beside = [
+                pool.submit(start)
+                for start in (
+                    self._libvirtd.start,
+                    services.glance.start,
+                    services.placement.start,
+                    services.neutron.start,
+                    services.nova_api.start,
+                )
+            ]
+            broker = pool.submit(self._broker.start)
+            start_keystone(services)
+            broker.result()
+            beside += [
+                pool.submit(services.nova_scheduler.start),
+                pool.submit(services.nova_conductor.start),
+            ]
+            for future in beside:
+                future.result()
+            content = pool.submit(ensure_content, self.connection('admin'))
+            services.nova_compute.start()
+            content.result()
+
+    def _discover_host(self, install: CloudInstall) -> None:
+        """Tell Nova's API in which cell nova-compute is."""
+        run(
+            [
+                install.programs / 'nova-manage',
+                *self._configuration.arguments('databases.conf'),
+                *('cell_v2', 'discover_hosts'),
+            ],
+            timeout=_DISCOVER_TIMEOUT,
+        )
+
+    def _compute_is_up(self, log: ServiceLog) -> bool:
+        """Whether the scheduler would choose nova-compute."""
+        try:
+            if self._admin is None:
+                self._admin = self.connection('admin')
+            return any(
+                service.state == 'up'
+                for service in self._admin.compute.services(
+                    binary='nova-compute', host=HOST
+                )
+            )
+        except (ClientException, SDKException):
+            return False
+
+    def _stop(self) -> None:
+        if not self._settings_file.exists():
+            return
+        services = self._services
+        # The guests and the conductor are of use to nova-compute, and the
+        # broker to the conductor.
+        _stop_all(
+            services.nova_compute,
+            services.nova_api,
+            services.glance,
+            services.keystone,
+            services.neutron,
+            services.placement,
+        )
+        _stop_all(
+            services.nova_conductor, services.nova_scheduler, self._libvirtd
+        )
+        _stop_all(self._broker)
+
+    def _discard(self) -> None:
+        self._stop()
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self._admin = None
+
+
+def _stop_all(*parts: Service | Libvirtd | Broker) -> None:
+    """Stop some parts, side by side."""
+    with ThreadPoolExecutor() as pool:
+        for future in [pool.submit(part.stop) for part in parts]:
+            future.result()
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise LabError(
+            'the cloud has a libvirtd of its own, for which it needs root: '
+            'sudo make cloud'
+        )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is chosen for a cloud when it is made: its ports and passwords."""
+
+import dataclasses
+import json
+import random
+import secrets
+import socket
+from pathlib import Path
+from typing import Self
+
+from tests.lab.cloud.files import write_private
+from tests.lab.errors import LabError
+
+ADDRESS = '127.0.0.1'
+
+#: What listens at a port of its own.
+LISTENERS = (
+    'keystone',
+    'glance',
+    'placement',
+    'neutron',
+    'nova-api',
+    'rabbitmq',
+    'rabbitmq-peers',
+    'epmd',
+)
+
+#: Who has a password of its own.
+ACCOUNTS = (
+    'admin',
+    'demo',
+    'other',
+    'glance',
+    'nova',
+    'placement',
+    'rabbitmq',
+)
+
+# Below the ports that the kernel hands out for outgoing connections: nobody
+# gets one of them by chance while its service is down.
+_PORTS = range(20000, 32000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The ports and passwords of a cloud."""
+
+    ports: dict[str, int]
+    passwords: dict[str, str] = dataclasses.field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return those in the file *path*.
+
+        :raises LabError: there is none, or it is not for this user
+        """
+        try:
+            return cls(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise LabError('there is no cloud: make cloud') from None
+        except PermissionError:
+            raise LabError(
+                f'the cloud in {path.parent} is that of root: use sudo'
+            ) from None
+
+    @classmethod
+    def write(cls, path: Path) -> None:
+        """Choose them and write them to the file *path*.
+
+        :raises LabError: no port is free
+        """
+        settings = cls(
+            _free_ports(), {name: secrets.token_hex(16) for name in ACCOUNTS}
+        )
+        write_private(path, json.dumps(dataclasses.asdict(settings)))
+
+    def url(self, service: str, path: str = '') -> str:
+        """The URL of a service."""
+        return f'http://{ADDRESS}:{self.ports[service]}{path}'
+
+
+def _free_ports() -> dict[str, int]:
+    candidates = random.sample(_PORTS, len(_PORTS))
+    free = (port for port in candidates if _is_free(port))
+    try:
+        return {name: next(free) for name in LISTENERS}
+    except StopIteration:
+        raise LabError(
+            f'no ports are free from {_PORTS.start} to {_PORTS.stop - 1}'
+        ) from None
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((ADDRESS, port)).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cloud was started with last."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Self
+
+from tests.lab.cloud.options import CloudOptions
+from tests.lab.cloud.options import Concurrency
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What whatever runs of a cloud was started with."""
+
+    options: CloudOptions
+    #: the digest of the checkout that was installed
+    checkout: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return that in the file *path*, None if there is none."""
+        if not path.exists():
+            return None
+        state = json.loads(path.read_text())
+        options = state['options']
+        options['concurrency'] = Concurrency(options['concurrency'])
+        return cls(CloudOptions(**options), state['checkout'])
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=4))
+
+    def stale(self, after: Self) -> set[str]:
+        """The names of the services that a change concerns."""
+        stale = set()
+        if self.options.token_lifetime != after.options.token_lifetime:
+            stale.add('keystone')
+        if self.checkout != after.checkout:
+            # The driver has a part in each.
+            stale |= {'nova-api', 'nova-compute'}
+        if (self.options.driver, self.options.concurrency) != (
+            after.options.driver,
+            after.options.concurrency,
+        ):
+            stale.add('nova-compute')
+        return stale
