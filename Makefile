@@ -11,8 +11,8 @@ cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo cloud cloud-down test unit functional lint docs lab-down clean
-.PHONY: venv packages lab
+.PHONY: help demo cloud cloud-down test unit functional nova openstack lint docs
+.PHONY: lab-down clean venv packages lab cloud-packages cloud-lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,14 +27,21 @@ cloud: ## Start an OpenStack around the driver, and leave it running
 cloud-down: ## Stop the OpenStack; what is stored in it stays
 	@[ ! -x $(python) ] || $(python) -m tests.lab cloud down
 
-test: lab ## Run all tests: unit and functional
-	@tools/run-tests.sh unit functional
+test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
+	@tools/run-tests.sh unit functional nova \
+		openstack-threading openstack-eventlet
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
 
 functional: lab ## Run the functional tests: real guests, a real Glance
 	@tools/run-tests.sh functional
+
+nova: cloud-lab ## Run the tests that need Nova, and Nova's own of snapshots
+	@tools/run-tests.sh nova
+
+openstack: cloud-lab ## Run the tests in a cloud, on native threads
+	@tools/run-tests.sh openstack-threading
 
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig
@@ -56,6 +63,13 @@ venv:
 
 packages:
 	@tools/setup.sh lab
+
+cloud-packages:
+	@tools/setup.sh lab cloud
+
+cloud-lab: cloud-packages
+	@$(python) -m tests.lab guest build
+	@$(python) -m tests.lab cloud install
 
 lab: packages
 	@$(python) -m tests.lab glance install

@@ -2,7 +2,10 @@
 # Runs suites of tests, all of them whatever becomes of the first, and ends
 # with one line of totals:
 #
-#   tools/run-tests.sh unit functional
+#   tools/run-tests.sh unit functional nova openstack-threading
+#
+# nova are the tests that need Nova, but no cloud. The ones in a cloud run with
+# a nova-compute on native threads, or on eventlet (openstack-eventlet).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,19 +19,43 @@ results=.lab/results
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
 
+# The suites that are not simply the tests in the directory of their name, run
+# with as many workers as there are cores.
+run_suite() {
+    local suite=$1 repository=$2
+    case $suite in
+        functional)
+            # A guest without KVM keeps a core busy.
+            run_stestr functional "$repository" stestr --concurrency 2 ;;
+        nova)
+            # Where Nova is, and its own tests.
+            OS_NOVA_DISABLE_EVENTLET_PATCHING=True run_stestr nova \
+                "$repository" "$(python -m tests.lab cloud install)/bin/stestr"
+            ;;
+        openstack-*)
+            # They share one cloud.
+            NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} run_stestr openstack \
+                "$repository" stestr --concurrency 1 ;;
+        *)
+            run_stestr "$suite" "$repository" stestr ;;
+    esac
+}
+
+# run_stestr DIRECTORY REPOSITORY STESTR [OPTION...]
+run_stestr() {
+    "$3" --test-path "./tests/$1" --repo-url "$2" run "${@:4}"
+}
+
 status=0
 streams=()
 for suite in "$@"; do
-    options=()
-    # A guest without KVM keeps a core busy.
-    [ "$suite" != functional ] || options=(--concurrency 2)
-    stestr=(stestr --test-path "./tests/$suite" --repo-url "$results/$suite")
-
-    mkdir -p "$results/$suite"
+    repository=$results/$suite
+    mkdir -p "$repository"
     printf '\n== %s tests\n' "$suite"
-    "${stestr[@]}" run "${options[@]}" || status=1
-    "${stestr[@]}" last --subunit >"$results/$suite.subunit" || status=1
-    streams+=("$results/$suite.subunit")
+    run_suite "$suite" "$repository" || status=1
+    stestr --repo-url "$repository" last --subunit \
+        >"$repository.subunit" || status=1
+    streams+=("$repository.subunit")
 done
 
 echo

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's own tests of its driver, run against this one.
+
+They rebind what stands around Nova's driver. What this driver works with
+stands deeper, and gets here what is the same there: a libvirt with the domain
+that the test means, a data plane without a process, and a Glance that is the
+image service of the test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import re
+import sys
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import ClassVar
+from typing import TypeVar
+
+import fixtures
+import libvirt
+import nova.conf
+import requests_mock
+from nova import exception as nova_exception
+from nova import test
+from nova.compute import power_state
+from nova.virt.libvirt import driver as libvirt_driver
+from nova.virt.libvirt import utils as libvirt_utils
+from oslo_concurrency import processutils
+from testtools.content import text_content
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver
+from tests.faults import Fault
+from tests.faults import Interposer
+from tests.faults import Kind
+from tests.faults import Step
+from tests.unit import documents
+from tests.unit.fake_data_plane import FakeDataPlane
+from tests.unit.fake_glance import Answer
+from tests.unit.fake_glance import FakeGlance
+from tests.unit.fake_glance import Request
+from tests.unit.fake_libvirt import FakeConnection
+from tests.unit.fake_qemu_img import FakeQemuImg
+from tests.unit.host import NoWaiting
+
+CONF = nova.conf.CONF
+
+#: Nova's own, whatever its name is bound to.
+UPSTREAM = libvirt_driver.LibvirtDriver
+
+Case = TypeVar('Case', bound=type[Any])
+
+
+class Way(enum.Enum):
+    """Who takes the snapshot of a test."""
+
+    #: None is taken: the test is about something else.
+    NONE = 'nobody'
+    ENGINE = 'this driver'
+    #: There is no domain.
+    REFUSED = 'nobody, though this driver was asked'
+    #: It is refused here, and goes to Nova's own.
+    UPSTREAM = 'upstream'
+
+
+@dataclasses.dataclass
+class Count:
+    """What became of the calls of ``snapshot()``.
+
+    :ivar entered: how often this driver's was called
+    :ivar engine: how often the engine took it, whether it has succeeded
+    :ivar upstream: how often it went to Nova's own
+    """
+
+    entered: int = 0
+    engine: int = 0
+    upstream: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f'snapshot() was entered {self.entered} times; this driver took '
+            f'{self.engine}, upstream {self.upstream}'
+        )
+
+    def add(self, other: Count) -> None:
+        self.entered += other.entered
+        self.engine += other.engine
+        self.upstream += other.upstream
+
+
+class CountedSnapshots(fixtures.Fixture):
+    """Counts who takes the snapshots."""
+
+    def _setUp(self) -> None:
+        self.count = count = Count()
+        ours, engine, upstream = (
+            driver.snapshot
+            for driver in (LibvirtSnapshotDriver, SnapshotDriver, UPSTREAM)
+        )
+
+        def enter(*args: Any, **kwargs: Any) -> Any:
+            count.entered += 1
+            return ours(*args, **kwargs)
+
+        def take(*args: Any, **kwargs: Any) -> Any:
+            count.engine += 1
+            try:
+                return engine(*args, **kwargs)
+            except exception.NotSupported:
+                count.engine -= 1
+                raise
+
+        def fall_back(*args: Any, **kwargs: Any) -> Any:
+            count.upstream += 1
+            return upstream(*args, **kwargs)
+
+        for driver, method in (
+            (LibvirtSnapshotDriver, enter),
+            (SnapshotDriver, take),
+            (UPSTREAM, fall_back),
+        ):
+            self.useFixture(
+                fixtures.MockPatchObject(driver, 'snapshot', method)
+            )
+
+
+class ImageService(FakeGlance):
+    """Glance's API, before the image service of one of Nova's tests.
+
+    :param service: a ``GlanceFixture``
+    """
+
+    def __init__(self, service: Any) -> None:
+        super().__init__()
+        self._service = service
+
+    def answer(self, request: Request) -> Answer:
+        before = self._records()
+        self.images = self._records()
+        answer = super().answer(request)
+        for image, record in self.images.items():
+            changed = {
+                name: value
+                for name, value in record.items()
+                if before.get(image, {}).get(name) != value
+            }
+            if changed:
+                self._service.update(None, image, _as_nova(changed))
+        for image in before.keys() - self.images.keys():
+            self._service.delete(None, image)
+        return answer
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        return {
+            str(image['id']): _as_glance(image)
+            for image in self._service.detail(None)
+        }
+
+
+#: What Glance keeps of an image beside its properties.
+FIELDS = (
+    *('id', 'name', 'status', 'size', 'min_disk', 'min_ram'),
+    *('disk_format', 'container_format', 'os_hash_algo', 'os_hash_value'),
+)
+
+
+def _as_glance(image: dict[str, Any]) -> dict[str, Any]:
+    record = {name: image.get(name) for name in FIELDS}
+    if record['status'] != 'active':
+        # The tests of Nova have a word of their own for it.
+        record['status'] = 'queued'
+    properties = image.get('properties', {})
+    return record | {
+        name: str(value)
+        for name, value in properties.items()
+        if value is not None
+    }
+
+
+def _as_nova(record: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        name: value for name, value in record.items() if name not in FIELDS
+    }
+    fields = {name: record[name] for name in FIELDS if name in record}
+    return {**fields, 'properties': properties}
+
+
+class Engine(fixtures.Fixture):
+    """What the engine works with, in one of Nova's tests.
+
+    :param image_service: of the test
+    :ivar domain_vanishes: libvirt knows the domain no more when its disk is
+        to be copied
+    """
+
+    def __init__(self, image_service: Any) -> None:
+        super().__init__()
+        self._image_service = image_service
+        self.domain_vanishes = False
+        self._connection: Any = None
+
+    def _setUp(self) -> None:
+        self.useFixture(NoWaiting())
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.qemu_img.processutils',
+                FakeProcessUtils(),
+            )
+        )
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.workspace.free_bytes',
+                lambda _directory: 1 << 50,
+            )
+        )
+        glance = ImageService(self._image_service)
+        mocker = requests_mock.Mocker()
+        mocker.start()
+        self.addCleanup(mocker.stop)
+        glance.mocked(mocker)
+        data_plane = FakeDataPlane(glance)
+        for call in ('extract', 'upload'):
+            self.useFixture(
+                fixtures.MockPatch(
+                    f'nova_snapshot_driver.transfer.process.{call}',
+                    getattr(data_plane, call),
+                )
+            )
+        directory = self.useFixture(fixtures.TempDir()).path
+        CONF.set_override('state_directory', directory, group='snapshot')
+
+    def attach(self, driver: Any, instance: Any) -> None:
+        """Let the engine see the domain that the test has for upstream."""
+        if self._connection is None:
+            self._connection = self._libvirt(driver, instance)
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.nova.compute.Host',
+                lambda _connection: Host(self._connection),
+            )
+        )
+
+    def _libvirt(self, driver: Any, instance: Any) -> Any:
+        connection = FakeConnection()
+        try:
+            guest = driver._host.get_guest(instance)
+        except nova_exception.InstanceNotFound:
+            return connection
+        path, image_format = libvirt_utils.find_disk(guest)
+        kind = libvirt_utils.get_disk_type_from_path(path)
+        machine = connection.add(
+            documents.inactive(
+                _disk(path, image_format, kind),
+                uuid=instance.uuid,
+                hypervisor='parallels' if kind == 'ploop' else 'kvm',
+            )
+        )
+        state = guest.get_power_state(driver._host)
+        if state != power_state.SHUTDOWN:
+            machine.start(
+                libvirt.VIR_DOMAIN_PAUSED
+                if state == power_state.PAUSED
+                else libvirt.VIR_DOMAIN_RUNNING
+            )
+        if not self.domain_vanishes:
+            return connection
+        fault = Fault(Step(0, 'blockRebase', 1), Kind.MEANWHILE)
+        return Interposer(connection, fault, machine.stop).connection
+
+
+class FakeProcessUtils(FakeQemuImg):
+    """``oslo_concurrency.processutils``, for the engine alone."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(processutils, name)
+
+
+def _disk(path: str, image_format: str | None, kind: str | None) -> str:
+    match kind:
+        case None | 'ploop':
+            return documents.file_disk(
+                path, image_format=image_format or 'raw'
+            )
+        case 'lvm':
+            return BLOCK_DISK.format(path=path)
+        case 'rbd':
+            return NETWORK_DISK
+    raise AssertionError(f'nobody knows a disk of the type {kind}')
+
+
+BLOCK_DISK = """\
+    <disk type='block' device='disk'>
+      <driver name='qemu' type='raw' cache='none'/>
+      <source dev='{path}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+"""
+
+NETWORK_DISK = """\
+    <disk type='network' device='disk'>
+      <driver name='qemu' type='raw' cache='writeback'/>
+      <source protocol='rbd' name='some/fake'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+"""
+
+
+class AgainstOurDriver(test.TestCase):
+    """The first base of a class whose second base is one of Nova's.
+
+    :cvar way: who takes the snapshots
+    :cvar ways: who takes those that differ from that, by the test
+    :cvar count: of all tests of the class so far
+    :cvar tests: how many those are
+    """
+
+    way = Way.NONE
+    ways: ClassVar[Mapping[str, Way]] = {}
+    count = Count()
+    tests = 0
+
+    def setUp(self) -> None:
+        self._own_static_methods()
+        # What is bound by name is looked up when a test needs it.
+        for name in ('driver.LibvirtDriver', 'LibvirtDriver'):
+            self.useFixture(
+                fixtures.MonkeyPatch(
+                    f'nova.virt.libvirt.{name}', LibvirtSnapshotDriver
+                )
+            )
+        with fixtures.MonkeyPatch(
+            'nova.tests.fixtures.PolicyFixture', fixtures.Fixture
+        ):
+            super().setUp()
+        if hasattr(self, 'image_service'):
+            self._have_an_engine()
+        self._snapshots = self.useFixture(CountedSnapshots())
+        self.addCleanup(self._check_way)
+
+    def _own_static_methods(self) -> None:
+        """A mock takes the static method of a base for an ordinary one."""
+        for name, method in vars(UPSTREAM).items():
+            if isinstance(method, staticmethod):
+                setattr(LibvirtSnapshotDriver, name, method)
+                self.addCleanup(delattr, LibvirtSnapshotDriver, name)
+
+    def _have_an_engine(self) -> None:
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.flags(snapshots_directory=directory, group='libvirt')
+        self.engine = self.useFixture(Engine(self.image_service))
+        snapshot = LibvirtSnapshotDriver.snapshot
+
+        def attached(
+            driver: Any, context: Any, instance: Any, *args: Any
+        ) -> Any:
+            self.engine.attach(driver, instance)
+            return snapshot(driver, context, instance, *args)
+
+        self.useFixture(
+            fixtures.MockPatchObject(
+                LibvirtSnapshotDriver, 'snapshot', attached
+            )
+        )
+
+    def skipTest(self, reason: str) -> None:
+        """What is skipped proves nothing."""
+        raise self.failureException(f'skipped: {reason}')
+
+    def _check_way(self) -> None:
+        count = self._snapshots.count
+        type(self).tests += 1
+        type(self).count.add(count)
+        self.addDetail('snapshots', text_content(str(count)))
+        way = self.ways.get(self._testMethodName, self.way)
+        expected = {
+            Way.NONE: Count(),
+            Way.ENGINE: Count(entered=1, engine=1),
+            Way.REFUSED: Count(entered=1),
+            Way.UPSTREAM: Count(entered=1, upstream=1),
+        }[way]
+        self.assertEqual(expected, count, f'to be taken by {way.value}')
+        # Some of Nova's tests are content with that.
+        self.assertNotIn('does not implement', self.stdlog.logger.output)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        super().tearDownClass()
+        print(
+            f'{cls.__name__}: in {cls.tests} tests {cls.count}',
+            file=sys.stderr,
+        )
+        if cls.tests < len(names_of_tests(cls)):
+            return
+        if cls.way is not Way.NONE:
+            assert cls.count.entered, 'snapshot() was never entered'
+        if cls.way is Way.ENGINE:
+            assert cls.count.engine, 'the engine never took a snapshot'
+
+
+def names_of_tests(case: type[Any]) -> list[str]:
+    """As unittest finds them."""
+    return [
+        name
+        for name in dir(case)
+        if name.startswith('test') and callable(getattr(case, name))
+    ]
+
+
+def chosen(
+    name: str = '', not_held: Mapping[str, str] | None = None
+) -> Callable[[Case], Case]:
+    """Run those of Nova's tests whose name matches, and no others.
+
+    :param name: a regular expression
+    :param not_held: tests that can't hold for this driver, and why; it is an
+        error if one holds, or if there is none of that name
+    """
+
+    def decorate(case: Case) -> Case:
+        for test_name in names_of_tests(case):
+            if not re.search(name, test_name):
+                # So unittest finds it no more.
+                setattr(case, test_name, None)
+        for test_name, reason in (not_held or {}).items():
+            test_method = getattr(case, test_name)
+            setattr(case, test_name, _not_held(test_method, reason))
+        case.count = Count()
+        assert names_of_tests(case), f'no test of {case} is chosen'
+        return case
+
+    return decorate
+
+
+def _not_held(
+    test_method: Callable[[Any], None], reason: str
+) -> Callable[[Any], None]:
+    @functools.wraps(test_method)
+    def expected_to_fail(case: Any) -> None:
+        case.expectFailure(reason, test_method, case)
+
+    return expected_to_fail
