@@ -1,22 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that are made from the code, and so can't fall behind it."""
+"""What is made from the code, or compared with it, and can't fall behind."""
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from docutils.parsers.rst.states import Inliner
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 
 Cell = list[nodes.Node]
 
+#: The tests of this checkout.
+TESTS = pathlib.Path(__file__).parents[3] / 'tests'
+
 
 class _TableDirective(Directive):
+    def fields(self) -> dict[str, Cell]:
+        """The body, which is a field list."""
+        parsed = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
+        return {
+            field[0].astext(): list(field[1].children)
+            for field in parsed.findall(nodes.field)
+        }
+
     def table(
         self,
         titles: Iterable[str],
@@ -40,7 +55,7 @@ class SnapshotErrors(_TableDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        remedies = self._remedies()
+        remedies = self.fields()
         classes = _every_class()
         unlike = remedies.keys() ^ classes.keys()
         if unlike:
@@ -63,34 +78,78 @@ class SnapshotErrors(_TableDirective):
             )
         ]
 
-    def _remedies(self) -> dict[str, Cell]:
-        parsed = nodes.Element()
-        self.state.nested_parse(self.content, self.content_offset, parsed)
-        return {
-            field[0].astext(): list(field[1].children)
-            for field in parsed.findall(nodes.field)
-        }
-
 
 class NovaOptions(_TableDirective):
-    """Nova's own options that the driver heeds."""
+    """Nova's own options that the driver heeds.
+
+    All but the body is from ``conf.py``. The body is a field list by option,
+    with what else is to be said of some of them.
+    """
+
+    has_content = True
 
     def run(self) -> list[nodes.Node]:
+        remarks = self.fields()
+        options = {
+            _name(group, opt.name): opt
+            for group, opts in conf.nova_opts.items()
+            for opt in opts
+        }
+        unknown = remarks.keys() - options.keys()
+        if unknown:
+            raise self.error(
+                'No options of Nova that the driver heeds: '
+                + ', '.join(sorted(unknown))
+            )
         return [
             self.table(
                 ('Option', 'Default', 'What it steers'),
                 [40, 25, 35],
                 (
                     [
-                        [_text(_name(group, opt.name), nodes.literal)],
+                        [_text(name, nodes.literal)],
                         [_text(_default(opt.default), nodes.literal)],
-                        [_text(' '.join((opt.help or '').split()))],
+                        [
+                            _text(' '.join((opt.help or '').split())),
+                            *remarks.get(name, []),
+                        ],
                     ]
-                    for group, opts in conf.nova_opts.items()
-                    for opt in opts
+                    for name, opt in options.items()
                 ),
             )
         ]
+
+
+def test_role(
+    _name: str,
+    rawtext: str,
+    text: str,
+    lineno: int,
+    inliner: Inliner,
+    _options: Any = None,
+    _content: Sequence[str] = (),
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """Where something is tested: ``:test:`nova.test_compute.DestroyTest```.
+
+    What it names exists: a module below ``tests``, and in it a class, and
+    maybe a method.
+    """
+    path, names = TESTS, text.split('.')
+    while names and path.is_dir():
+        path /= names.pop(0)
+    module = path.with_suffix('.py')
+    code = module.read_text() if module.exists() else None
+    if code is None or not all(
+        re.search(rf'^ *(class|def) {re.escape(name)}\b', code, re.MULTILINE)
+        for name in names
+    ):
+        message = inliner.reporter.error(f'There is no {text}', line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    literal = nodes.literal(rawtext)
+    for part in re.findall(r'[^._]+[._]?', text):
+        # Such a name is too long for a line of a table.
+        literal += [nodes.Text(part), nodes.raw('', '<wbr>', format='html')]
+    return [literal], []
 
 
 def _every_class() -> dict[str, type[exception.SnapshotError]]:
@@ -136,4 +195,5 @@ def _row(cells: Iterable[Cell]) -> nodes.row:
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive('snapshot-errors', SnapshotErrors)
     app.add_directive('nova-options', NovaOptions)
+    app.add_role('test', test_role)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
