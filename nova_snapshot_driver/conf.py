@@ -152,7 +152,7 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
             min=0,
             help='How often an upload that failed is tried again.',
         ),
-        cfg.IntOpt(
+        cfg.FloatOpt(
             'timeout',
             default=600,
             min=1,
@@ -205,7 +205,8 @@ def load(
     register_opts(conf)
     register_nova_opts(conf)
     if config_files is None:
-        config_files = cfg.find_config_files(project='nova')
+        # Those of nova-compute, of which distributions make two.
+        config_files = cfg.find_config_files('nova', 'nova-compute')
     conf(args=[], project='nova', default_config_files=list(config_files))
     for group, option, value in overrides:
         conf.set_override(option, value, group=group)

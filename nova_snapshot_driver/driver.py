@@ -18,6 +18,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import recovery
+from nova_snapshot_driver import undo
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import Capture
 from nova_snapshot_driver.capture import Means
@@ -27,6 +28,7 @@ from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Context
+from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
@@ -174,13 +176,20 @@ class SnapshotDriver:
                 LOG.error('%s', error)
 
     @contextlib.contextmanager
-    def given_back(self, domain: str) -> Iterator[None]:
+    def given_back(
+        self, domain: str, context: Context, image: str
+    ) -> Iterator[None]:
         """The snapshot of somebody else, after whom it is cleaned up.
 
         :param domain: of QEMU, by name or UUID; running, paused, suspended or
             shut off, as it is afterwards too
+        :param image: its id in Glance; what it has inherited from an image of
+            ours about the making of that is taken from it
         """
-        with self._guest_of(domain, None) as guest:
+        with self._guest_of(domain, context) as guest:
+            Glance(context.glance_access()).remove_properties(
+                image, metadata.OURS
+            )
             active = guest.is_active()
             entry = Entry(
                 guest.definition(),
@@ -192,7 +201,12 @@ class SnapshotDriver:
                 try:
                     yield
                 finally:
-                    recovery.give_back(guest, entry, self._conf)
+                    undo.surely(
+                        guest.name,
+                        'give the guest back',
+                        lambda: self._give_back(guest),
+                        'The next snapshot of it tries again.',
+                    )
 
     def guest(self, domain: str) -> Guest:
         """The guest of a domain, by name or UUID.
@@ -201,12 +215,36 @@ class SnapshotDriver:
         """
         return recovery.find_guest(self._host, self._journal, domain)
 
-    def _heal(self, entry: Entry, context: Context) -> None:
+    def disown(self, uuid: str) -> None:
+        """Give nothing back to a domain any more: its owner destroys it.
+
+        Images of its snapshots that died are still deleted.
+        """
+        entry = self._journal.recall(uuid)
+        if entry is not None:
+            self._journal.remember(entry.given_back())
+
+    def _is_disowned(self, guest: Guest) -> bool:
         try:
-            with self._guest_of(entry.definition.uuid, context):
-                pass
+            entry = self._journal.recall(guest.uuid)
+        except exception.SnapshotError:
+            return False
+        return entry is not None and entry.is_given_back
+
+    def _give_back(self, guest: Guest) -> None:
+        entry = self._journal.recall(guest.uuid)
+        if entry is not None and not entry.is_given_back:
+            recovery.give_back(guest, entry, self._conf)
+
+    def _heal(self, entry: Entry, context: Context) -> None:
+        uuid = entry.definition.uuid
+        try:
+            self.guest(uuid)
         except exception.DomainNotFound:
             recovery.forget_lost(entry, self._journal, self._conf, context)
+            return
+        with self._guest_of(uuid, context):
+            pass
 
     def _snapshot(
         self,
@@ -220,14 +258,20 @@ class SnapshotDriver:
         with (
             target.discarded_on_failure(),
             self._guest_of(instance.domain, target.context) as guest,
+            contextlib.ExitStack() as disk_operation,
         ):
             target.check()
-            plan = self._plan(instance, guest)
-            image_alone = Entry(
-                guest.definition(), persistent=False, image=target.image
+            # A guest that is to be suspended is not yet, while the disks of
+            # others are busy; nor is anything decided that may change.
+            disk_operation.enter_context(
+                self._surroundings.disk_operation(cancellation)
             )
+            plan = self._plan(instance, guest)
+            entry = entry_of(guest, plan, target.image)
             with (
-                self._journal.kept(image_alone),
+                self._journal.kept(entry.given_back()),
+                # While the journal knows of it.
+                target.discarded_on_failure(),
                 self._workspace(guest, plan, target) as workspace,
             ):
                 quiesce = self._quiesce(guest, plan)
@@ -238,22 +282,20 @@ class SnapshotDriver:
                     self._surroundings,
                     progress,
                     cancellation,
+                    lambda: self._is_disowned(guest),
                 )
                 image = Layer(target.staging(workspace), plan.image_format)
                 update_task_state(task_state=IMAGE_PENDING_UPLOAD)
+                watch.lap('prepare')
                 with (
-                    # A guest that is to be suspended is not yet, while the
-                    # disks of others are busy.
-                    self._surroundings.disk_operation(cancellation),
-                    self._journal.kept(
-                        entry_of(guest, plan, target.image), image_alone
-                    ),
+                    self._journal.kept(entry, entry.given_back()),
                     CAPTURES[plan.path](guest, plan, means) as view,
                 ):
                     watch.lap('capture')
                     self._extract(view, image, plan, means)
                     watch.lap('extract')
                 watch.lap('give_back')
+                disk_operation.close()
                 update_task_state(
                     task_state=IMAGE_UPLOADING,
                     expected_state=IMAGE_PENDING_UPLOAD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
@@ -44,7 +45,7 @@ class GlanceAccess:
     certificate: str | None = None
     key: str | None = None
     insecure: bool = False
-    timeout: int = DEFAULT_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT
     global_request_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +120,11 @@ class Glance:
         """Set properties; those that are not named stay."""
         with self._calling('update the image', image):
             self._client.images.update(image, **properties)
+
+    def remove_properties(self, image: str, names: Iterable[str]) -> None:
+        """Remove those that it has of these."""
+        with self._calling('update the image', image):
+            self._client.images.update(image, remove_props=list(names))
 
     def upload(self, image: str, content: Content, size: int) -> None:
         """Send the data of an image.

@@ -47,6 +47,20 @@ class Entry:
     frozen: bool = False
     image: str | None = None
 
+    @property
+    def is_given_back(self) -> bool:
+        """Nothing is taken from the domain (any more)."""
+        return self == self.given_back()
+
+    def given_back(self) -> Entry:
+        """What is left of it when the domain has all that was taken."""
+        return Entry(
+            # Nothing is to be defined from it, and there are secrets in it.
+            dataclasses.replace(self.definition, xml=''),
+            persistent=False,
+            image=self.image,
+        )
+
     def to_json(self) -> str:
         fields = dataclasses.asdict(self)
         if self.power_state is not None:
@@ -120,8 +134,8 @@ class Journal:
         :param afterwards: of the same domain, to be kept in its place once
             the context has ended
         """
-        self.remember(entry)
         try:
+            self.remember(entry)
             yield
         except exception.NotGivenBack:
             raise
@@ -168,7 +182,12 @@ class Journal:
         for path in glob.glob(
             os.path.join(glob.escape(self._directory), '*.json')
         ):
-            entry = self._read(path)
+            try:
+                entry = self._read(path)
+            except exception.DirectoryUnusable as error:
+                # The other domains are not to suffer from it.
+                LOG.error('%s', error)
+                continue
             if entry is not None:
                 yield entry
 
@@ -193,10 +212,14 @@ class Journal:
             )
             os.replace(path, f'{path}.unreadable')
             return None
+        except OSError as error:
+            raise self._unusable(error, path) from error
 
-    def _unusable(self, error: OSError) -> exception.DirectoryUnusable:
+    def _unusable(
+        self, error: OSError, path: str | None = None
+    ) -> exception.DirectoryUnusable:
         return exception.DirectoryUnusable(
-            directory=self._directory,
+            directory=path or self._directory,
             reason=error.strerror,
             option='[snapshot] state_directory',
         )

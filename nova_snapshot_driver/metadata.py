@@ -18,6 +18,14 @@ LONGEST_VALUE = 255
 #: Containers that Glance takes for a disk of the same format alone.
 AMAZON_FORMATS = ('aki', 'ami', 'ari')
 
+#: What this driver says of a snapshot, beyond what Nova's own says.
+OURS = (
+    'snapshot_method',
+    'snapshot_method_reason',
+    'snapshot_quiesced',
+    'snapshot_quiesced_reason',
+)
+
 #: Properties that belong to one image and to no image made from it
 #: (``nova.compute.utils``).
 NEVER_INHERITED = frozenset(
@@ -77,11 +85,15 @@ def of_snapshot(
         'ramdisk_id': instance.ramdisk_id,
         'os_type': instance.os_type,
     }
+    values = (
+        plan.path.value,
+        plan.path_reason,
+        str(quiesce.done).lower(),
+        quiesce.reason,
+    )
     ours = {
-        'snapshot_method': plan.path.value,
-        'snapshot_method_reason': plan.path_reason[:LONGEST_VALUE],
-        'snapshot_quiesced': str(quiesce.done).lower(),
-        'snapshot_quiesced_reason': quiesce.reason[:LONGEST_VALUE],
+        name: value[:LONGEST_VALUE]
+        for name, value in zip(OURS, values, strict=True)
     }
     return {
         name: value

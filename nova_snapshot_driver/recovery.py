@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from oslo_config import cfg
@@ -46,7 +47,8 @@ def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
                 entry.definition.name,
             )
             host.define(entry.definition)
-            journal.forget(uuid)
+            # Its image is still there.
+            journal.remember(dataclasses.replace(entry, persistent=False))
     return host.guest(domain)
 
 
@@ -66,15 +68,13 @@ def heal(
     directory = conf.libvirt.snapshots_directory
     _end_abandoned_copy(guest, directory, conf.snapshot.guest_timeout)
     entry = journal.recall(guest.uuid)
-    if entry is not None:
+    if entry is not None and not entry.is_given_back:
         LOG.warning(
             'Domain %s: a snapshot died before it had given it back',
             guest.name,
         )
         give_back(guest, entry, conf)
-        _discard_image(entry, context)
-        journal.forget(guest.uuid)
-    workspace.remove_abandoned(directory, guest.uuid)
+    _finish(guest.uuid, entry, journal, conf, context)
 
 
 def forget_lost(
@@ -86,30 +86,50 @@ def forget_lost(
     """
     definition = entry.definition
     with journal.exclusive(definition.uuid, definition.name):
-        _discard_image(entry, context)
-        journal.forget(definition.uuid)
-        workspace.remove_abandoned(
-            conf.libvirt.snapshots_directory, definition.uuid
-        )
+        _finish(definition.uuid, entry, journal, conf, context)
 
 
-def _discard_image(entry: Entry, context: Context | None) -> None:
-    if entry.image is None:
+def _finish(
+    uuid: str,
+    entry: Entry | None,
+    journal: Journal,
+    conf: cfg.ConfigOpts,
+    context: Context | None,
+) -> None:
+    """Remove the files and the image of a snapshot that died."""
+    workspace.remove_abandoned(conf.libvirt.snapshots_directory, uuid)
+    if entry is None:
         return
-    try:
-        if context is None:
-            raise exception.NoCloud(reason='the image goes to a file')
-        discard_unfinished(Glance(context.glance_access()), entry.image)
-    except exception.SnapshotError as error:
-        LOG.warning(
-            'Image %s of a snapshot that died may be left: %s Delete it with '
-            '"openstack image delete %s".',
-            entry.image,
-            error,
-            entry.image,
-        )
+    if _is_discarded(entry, context):
+        journal.forget(uuid)
     else:
-        LOG.warning('Image %s of a snapshot that died is gone', entry.image)
+        journal.remember(entry.given_back())
+
+
+def _is_discarded(entry: Entry, context: Context | None) -> bool:
+    """Have the image deleted, as far as it can be."""
+    if entry.image is None:
+        return True
+    if context is None:
+        reason = 'this snapshot goes to a file, and Glance is not asked.'
+    else:
+        try:
+            discard_unfinished(Glance(context.glance_access()), entry.image)
+        except exception.SnapshotError as error:
+            reason = str(error)
+        else:
+            LOG.warning(
+                'Image %s of a snapshot that died is gone', entry.image
+            )
+            return True
+    LOG.warning(
+        'Image %s of a snapshot that died may be left: %s It is tried again; '
+        'or delete it with "openstack image delete %s".',
+        entry.image,
+        reason,
+        entry.image,
+    )
+    return False
 
 
 def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
@@ -120,10 +140,9 @@ def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
         guest.bring_back(entry.power_state)
     if not guest.is_active():
         return
-    present = {device.identity for device in guest.describe().host_devices}
     for device in entry.devices:
-        if device.identity not in present:
-            guest.attach(device, conf.snapshot.guest_timeout)
+        # One that is still there may have been asked to go.
+        guest.attach(device, conf.snapshot.guest_timeout)
     if entry.frozen:
         quiesce.thaw(
             guest,
@@ -133,12 +152,20 @@ def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
 
 
 def _define_again(guest: Guest, definition: Definition) -> None:
-    if guest.persistent():
+    if _is_persistent(guest):
         # The operator's own, or ours, cut short before its last step.
         guest.set_autostart(definition.autostart)
     else:
         LOG.warning('Domain %s is defined again', guest.name)
         guest.define(definition)
+
+
+def _is_persistent(guest: Guest) -> bool:
+    try:
+        return guest.persistent()
+    except exception.DomainNotFound:
+        # It has stopped while it was transient.
+        return False
 
 
 def _end_abandoned_copy(guest: Guest, directory: str, timeout: int) -> None:

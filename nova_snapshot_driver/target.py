@@ -86,6 +86,7 @@ class GlanceImage:
         self._conf = conf
         self.context = context
         self.image = image
+        self._is_discarded = False
 
     def check(self) -> None:
         self._glance().get(self.image)
@@ -98,6 +99,9 @@ class GlanceImage:
             # Nothing was begun, and whoever asked may know another way.
             raise
         except BaseException as cause:
+            if self._is_discarded:
+                raise
+            self._is_discarded = True
             try:
                 self._glance().delete(self.image)
             except exception.SnapshotError as error:

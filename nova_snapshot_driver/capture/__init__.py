@@ -8,6 +8,7 @@ guest back exactly as it was found.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -25,7 +26,11 @@ from nova_snapshot_driver.workspace import Workspace
 
 @dataclasses.dataclass(frozen=True)
 class Means:
-    """What a capture works with."""
+    """What a capture works with.
+
+    :ivar disowned: whether the domain's owner has begun to destroy it, so
+        that it must not be defined again
+    """
 
     conf: cfg.ConfigOpts
     workspace: Workspace
@@ -33,6 +38,7 @@ class Means:
     surroundings: Surroundings
     progress: Progress
     cancellation: Cancellation
+    disowned: Callable[[], bool] = lambda: False
 
 
 class Capture(Protocol):

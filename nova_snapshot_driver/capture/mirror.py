@@ -37,7 +37,7 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
     with _delta(guest, plan.disk, means.workspace) as delta:
         means.quiesce.check()
         with (
-            _transient(guest),
+            _transient(guest, means),
             guest.copying(
                 plan.disk, delta.path, means.conf.snapshot.guest_timeout
             ) as copy,
@@ -66,7 +66,7 @@ def _delta(
 
 
 @contextlib.contextmanager
-def _transient(guest: Guest) -> Iterator[None]:
+def _transient(guest: Guest, means: Means) -> Iterator[None]:
     """The domain has no persistent definition inside, as the job wants it."""
     if not guest.persistent():
         yield
@@ -76,13 +76,14 @@ def _transient(guest: Guest) -> Iterator[None]:
         guest.undefine()
         yield
     finally:
-        undo.surely(
-            guest.name,
-            'define',
-            lambda: guest.define(definition),
-            'Its definition is kept in [snapshot] state_directory, and the '
-            'next snapshot of it defines it again.',
-        )
+        if not means.disowned():
+            undo.surely(
+                guest.name,
+                'define',
+                lambda: guest.define(definition),
+                'Its definition is kept in [snapshot] state_directory, and '
+                'the next snapshot of it defines it again.',
+            )
 
 
 def _wait_until_ready(guest: Guest, copy: BlockCopy, means: Means) -> None:

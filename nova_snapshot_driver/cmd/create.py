@@ -149,8 +149,13 @@ def _snapshot_to_glance(
                 progress,
                 cancellation,
             )
-    except exception.NotSupported:
-        glance.delete(image.id)
+    except exception.NotSupported as refusal:
+        try:
+            glance.delete(image.id)
+        except exception.GlanceError as error:
+            raise exception.ImageLeftBehind(
+                image=image.id, cause=str(refusal), reason=str(error)
+            ) from refusal
         raise
     return snapshot, {'image': image.id, 'name': image.name}
 

@@ -10,7 +10,6 @@ import sys
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cmd import compute_driver
 from nova_snapshot_driver.cmd.finding import Finding
 from nova_snapshot_driver.cmd.interpreter import OPTION
 from nova_snapshot_driver.cmd.interpreter import Failure
@@ -101,9 +100,7 @@ class Deployment:
             return Finding('Driver', self._gravity, trouble)
         interview = self._interview
         version = interview.package_version
-        detail = (
-            f'{compute_driver.OURS} {version or ""} in {interview.package}'
-        )
+        detail = f'{version or "of no version"} in {interview.package}'
         own = importlib.metadata.version(PROJECT)
         if version not in (None, own):
             return Finding(

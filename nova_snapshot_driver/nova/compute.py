@@ -82,7 +82,9 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
                 self._snapshot(*request)
             except exception.NotSupported as refusal:
                 _say_that_nova_takes_it(instance, refusal)
-                with self._engine().given_back(instance.uuid):
+                with self._engine().given_back(
+                    instance.uuid, objects.Requester(context), image_id
+                ):
                     super().snapshot(*request)
 
     def _require_domain(self, instance: nova_objects.Instance) -> None:
@@ -126,7 +128,14 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             'the instance is destroyed',
             CONF.snapshot.guest_timeout,
         )
+        self._disown(instance)
         super().destroy(context, instance, *args, **kwargs)
+
+    def _disown(self, instance: nova_objects.Instance) -> None:
+        try:
+            self._engine().disown(instance.uuid)
+        except exception.SnapshotError as error:
+            LOG.error('%s', error, instance=instance)
 
     def _engine(self) -> SnapshotDriver:
         # libvirt may have been restarted since the last one.

@@ -51,7 +51,7 @@ def translated(instance: str, image: str) -> Iterator[None]:
             failure = error.__cause__
         if isinstance(failure, exception.SnapshotError):
             raise _translation(failure, instance, image) from error
-        raise failure
+        raise failure from None
 
 
 def _translation(

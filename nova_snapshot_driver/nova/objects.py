@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import nova.conf
@@ -21,6 +22,9 @@ from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 
 CONF = nova.conf.CONF
+
+#: The seconds of silence that nova-compute bears from Glance while it starts.
+START_TIMEOUT = 30
 
 
 def instance_of(instance: objects.Instance) -> Instance:
@@ -102,7 +106,10 @@ class ServiceUser:
                     interface=CONF.glance.valid_interfaces,
                 )
             )
-            return _access(endpoint, auth)
+            access = _access(endpoint, auth)
+        return dataclasses.replace(
+            access, timeout=min(access.timeout, START_TIMEOUT)
+        )
 
 
 @contextlib.contextmanager

@@ -45,10 +45,16 @@ class Parent:
         """Ask for the way to Glance, with tokens that are valid now.
 
         :returns: the fields of ``image.GlanceAccess``
+        :raises SnapshotError: the parent has no answer
         """
         send({'ask': 'glance_access'})
-        access: dict[str, Any] = json.loads(self._lines.get())
-        return access
+        match json.loads(self._lines.get()):
+            case {'error': error}:
+                raise exception.from_dict(error)
+            case {'answer': dict(access)}:
+                return access
+            case other:
+                raise ValueError(f'no answer: {other}')
 
 
 def send(message: dict[str, Any]) -> None:

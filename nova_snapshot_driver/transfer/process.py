@@ -118,7 +118,14 @@ def _run(
                 case {'progress': [done, total]}:
                     progress(job['kind'], done, total)
                 case {'ask': question} if answers:
-                    _tell(process, answers[question]())
+                    # Whoever answers may be waiting for somebody else.
+                    threading.Thread(
+                        target=_answer,
+                        args=(process, answers[question], messages),
+                        daemon=True,
+                    ).start()
+                case Exception():
+                    raise message
                 case {'error': error}:
                     raise exception.from_dict(error)
                 case {'result': result}:
@@ -136,7 +143,7 @@ def _started(
     job: dict[str, Any],
 ) -> Iterator[
     tuple[
-        queue.Queue[dict[str, Any] | None],
+        queue.Queue[Any],
         subprocess.Popen[bytes],
         IO[bytes],
     ]
@@ -152,7 +159,7 @@ def _started(
             start_new_session=True,
         ) as process,
     ):
-        messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        messages: queue.Queue[Any] = queue.Queue()
         reader = threading.Thread(
             target=_read, args=(process.stdout, messages), daemon=True
         )
@@ -168,6 +175,20 @@ def _started(
             reader.join()
 
 
+def _answer(
+    process: subprocess.Popen[bytes],
+    answer: Callable[[], dict[str, Any]],
+    messages: queue.Queue[Any],
+) -> None:
+    try:
+        _tell(process, {'answer': answer()})
+    except exception.SnapshotError as error:
+        # The job may try again.
+        _tell(process, {'error': error.to_dict()})
+    except Exception as error:
+        messages.put(error)
+
+
 def _tell(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
     # A process that is dead already says so through its output.
     with contextlib.suppress(BrokenPipeError):
@@ -175,9 +196,7 @@ def _tell(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
         process.stdin.flush()  # type: ignore[union-attr]
 
 
-def _read(
-    output: IO[bytes], messages: queue.Queue[dict[str, Any] | None]
-) -> None:
+def _read(output: IO[bytes], messages: queue.Queue[Any]) -> None:
     for line in output:
         try:
             messages.put(json.loads(line))

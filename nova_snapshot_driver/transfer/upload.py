@@ -19,6 +19,13 @@ from nova_snapshot_driver.image import GlanceAccess
 #: What Glance hashes with, unless it is told otherwise.
 ALGORITHM = 'sha512'
 
+#: What may pass.
+PASSING = (
+    exception.GlanceUnavailable,
+    exception.KeystoneUnavailable,
+    exception.CloudUnavailable,
+)
+
 #: Seconds before the second attempt; doubled for each one after that.
 PAUSE = 1
 LONGEST_PAUSE = 30
@@ -43,7 +50,7 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """
     image, path = job['image'], job['path']
     attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(exception.GlanceUnavailable),
+        retry=tenacity.retry_if_exception_type(PASSING),
         stop=tenacity.stop_after_attempt(job['retries'] + 1),
         wait=tenacity.wait_exponential(PAUSE, max=LONGEST_PAUSE),
         reraise=True,
@@ -51,7 +58,7 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     try:
         digest = attempts(_attempt, parent, image, path)
         attempts(lambda: prove(_glance(parent), image, path, digest))
-    except exception.GlanceUnavailable as error:
+    except PASSING as error:
         raise exception.UploadFailed(
             image=image, attempts=job['retries'] + 1, reason=str(error)
         ) from error

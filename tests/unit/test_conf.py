@@ -122,7 +122,7 @@ class LoadTest(testtools.TestCase):
     def test_places_where_openstack_keeps_it(self) -> None:
         asked = []
 
-        def find(**where: str) -> list[str]:
+        def find(*where: str) -> list[str]:
             asked.append(where)
             return [str(self.file)]
 
@@ -130,7 +130,7 @@ class LoadTest(testtools.TestCase):
             fixtures.MockPatchObject(cfg, 'find_config_files', find)
         )
         self.assertEqual('cold', conf.load().snapshot.path)
-        self.assertEqual({'project': 'nova'}, asked[0])
+        self.assertEqual(('nova', 'nova-compute'), asked[0])
 
     def test_missing_file(self) -> None:
         self.assertRaises(

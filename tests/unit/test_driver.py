@@ -7,6 +7,7 @@ import hashlib
 import os
 import pathlib
 import types
+from collections.abc import Callable
 from typing import Any
 
 import ddt
@@ -15,6 +16,7 @@ import libvirt
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import PowerState
@@ -90,7 +92,7 @@ class SnapshotTest(DriverCase):
         self.assertEqual(len(CONTENT), snapshot.size)
         self.assertEqual(hashlib.sha512(CONTENT).hexdigest(), snapshot.sha512)
         self.assertEqual(
-            ['capture', 'extract', 'give_back', 'upload'],
+            ['prepare', 'capture', 'extract', 'give_back', 'upload'],
             list(snapshot.seconds),
         )
 
@@ -165,30 +167,48 @@ class JournalTest(DriverCase):
         found: list[Entry | None] = []
         host = self.host
 
-        def look(*_path: str) -> None:
+        def look(*_path: str, **_states: str) -> None:
             found.append(self.entry())
 
-        host.surroundings.at_begin = look
         host.surroundings.at_claim = look
         host.data_plane.at_extract = look
         host.surroundings.at_end = look
         host.data_plane.at_upload = look
-        host.snapshot()
+        # At its beginning, and before the upload.
+        host.snapshot(update_task_state=look)
         return found
 
     def test_image_is_in_it_until_the_upload_has_ended(self) -> None:
         definition = self.host.guest().definition()
         image_alone = Entry(
-            definition, persistent=False, image=self.host.image
+            dataclasses.replace(definition, xml=''),
+            persistent=False,
+            image=self.host.image,
         )
         taken = Entry(
             definition, persistent=True, frozen=True, image=self.host.image
         )
         self.assertEqual(
-            [image_alone, taken, taken, image_alone, image_alone],
-            self.moments(),
+            [image_alone, taken, taken, *[image_alone] * 3], self.moments()
         )
         self.assertIsNone(self.entry())
+
+    def test_no_secret_is_in_it_when_nothing_is_taken(self) -> None:
+        texts: list[str] = []
+
+        def look(**_states: str) -> None:
+            directory = pathlib.Path(self.host.directories.state)
+            (file,) = directory.glob('*.json')
+            texts.append(file.read_text())
+
+        self.host.data_plane.at_extract = look
+        self.host.snapshot(update_task_state=look)
+        pending, taken, uploading = texts
+        self.assertIn('s3cret', taken)
+        for text in (pending, uploading):
+            self.assertIn(self.host.image, text)
+            self.assertNotIn('s3cret', text)
+            self.assertNotIn('<', text)
 
     @tables.rows({'extract': ('at_extract',), 'upload': ('at_upload',)})
     def test_gone_after_a_failure(self, moment: str) -> None:
@@ -223,6 +243,121 @@ class JournalTest(DriverCase):
         self.assertIsNone(entry.image)
         self.assertTrue(entry.persistent)
         self.assertIsNone(self.entry())
+
+
+@ddt.ddt
+class SlotTest(DriverCase):
+    """The disks of others are busy, and a guest lives on meanwhile."""
+
+    @staticmethod
+    def pause(host: FakeHost) -> None:
+        host.machine.state = libvirt.VIR_DOMAIN_PAUSED
+
+    @staticmethod
+    def resume(host: FakeHost) -> None:
+        host.machine.state = libvirt.VIR_DOMAIN_RUNNING
+
+    @staticmethod
+    def suspend(host: FakeHost) -> None:
+        host.guest().managed_save(TIMEOUT, Cancellation())
+
+    @staticmethod
+    def stop(host: FakeHost) -> None:
+        host.machine.stop()
+
+    @tables.rows(
+        {
+            'paused': (libvirt.VIR_DOMAIN_RUNNING, pause, 'cold', 'paused'),
+            'resumed': (libvirt.VIR_DOMAIN_PAUSED, resume, 'cold', 'running'),
+            'suspended': (
+                *(libvirt.VIR_DOMAIN_RUNNING, suspend, 'cold'),
+                'suspended',
+            ),
+            'stopped': (
+                *(libvirt.VIR_DOMAIN_RUNNING, stop, 'cold'),
+                'shut off',
+            ),
+            'paused_live': (
+                *(libvirt.VIR_DOMAIN_RUNNING, pause, 'auto'),
+                'paused',
+            ),
+            'suspended_live': (
+                *(libvirt.VIR_DOMAIN_RUNNING, suspend, 'auto'),
+                'suspended',
+            ),
+        }
+    )
+    def test_given_back_as_it_was_when_the_slot_came(
+        self,
+        state: int,
+        change: Callable[[FakeHost], None],
+        path: str,
+        afterwards: str,
+    ) -> None:
+        host = self.useFixture(FakeHost(state=state))
+        host.set('snapshot', 'path', path)
+        seen: list[laws.Before] = []
+
+        def wait() -> None:
+            change(host)
+            seen.append(host.before())
+
+        host.surroundings.at_begin = wait
+        host.snapshot()
+        (before,) = seen
+        self.assertEqual([], host.differences(before))
+        self.assertEqual(
+            PowerState(afterwards), host.guest().power_state(), afterwards
+        )
+
+    def test_defined_otherwise(self) -> None:
+        """Nova may have attached a volume."""
+        newer = documents.inactive(DEVICES + documents.PCI_DEVICE)
+        seen: list[laws.Before] = []
+
+        def wait() -> None:
+            self.host.connection.defineXML(newer)
+            seen.append(self.host.before())
+
+        self.host.surroundings.at_begin = wait
+        self.host.snapshot()
+        (before,) = seen
+        self.assertNotEqual(self.before.definition, before.definition)
+        self.assertEqual([], self.host.differences(before))
+
+    def test_given_up_before_the_upload(self) -> None:
+        """Others have waited long enough."""
+        inside: list[bool] = []
+
+        def look(**_states: str) -> None:
+            inside.append(self.host.surroundings.inside)
+
+        self.host.data_plane.at_extract = look
+        self.host.data_plane.at_upload = look
+        self.host.snapshot(update_task_state=look)
+        self.assertEqual([True, True, False, False], inside)
+        self.assertEqual(1, self.host.surroundings.operations)
+
+    def test_given_up_after_a_failure(self) -> None:
+        def fail() -> None:
+            raise KeyError
+
+        self.host.data_plane.at_extract = fail
+        self.assertRaises(KeyError, self.host.snapshot)
+        self.assertFalse(self.host.surroundings.inside)
+
+    def test_nothing_is_done_while_it_waits(self) -> None:
+        def wait() -> None:
+            self.assertEqual([], self.host.differences(self.before))
+            self.assertEqual([], self.host.task_states)
+            self.assertEqual([], self.host.qemu_img.calls)
+
+        self.host.surroundings.at_begin = wait
+        self.host.surroundings.is_busy = True
+        self.assertRaises(exception.HostBusy, self.host.snapshot)
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertEqual([], self.host.task_states)
+        self.assertEqual({}, self.host.glance.images)
 
 
 class NotSupportedTest(testtools.TestCase):
@@ -266,7 +401,8 @@ class NotSupportedTest(testtools.TestCase):
             {request.method for request in host.glance.requests[requests:]},
         )
         self.assertEqual([], host.task_states)
-        self.assertEqual(0, host.surroundings.operations)
+        # Whoever takes the snapshot now may need it.
+        self.assertFalse(host.surroundings.inside)
         assert isinstance(error, exception.NotSupported)
         return error
 
@@ -421,6 +557,24 @@ class HealTest(DriverCase):
             *self.host.differences(self.other_before),
         ]
 
+    def is_healed_but_for(self, *images: str) -> None:
+        """The guests come first; the images are not forgotten."""
+        entries = list(self.journal.entries())
+        self.assertCountEqual(images, [entry.image for entry in entries])
+        for entry in entries:
+            self.assertTrue(entry.is_given_back)
+            self.assertIn(
+                f'openstack image delete {entry.image}', self.host.log.output
+            )
+        self.assertEqual(
+            {
+                f'in the state directory: {entry.definition.uuid}.json'
+                for entry in entries
+            },
+            set(self.differences()),
+        )
+        self.assertCountEqual(images, self.host.glance.images)
+
     def entries(self) -> list[str]:
         return [entry.definition.uuid for entry in self.journal.entries()]
 
@@ -513,21 +667,39 @@ class HealTest(DriverCase):
         self.die_on_both()
         self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
         self.heal()
+        self.is_healed_but_for(self.host.image, self.other_image)
+        # And once more in vain.
+        self.heal()
+        self.is_healed_but_for(self.host.image, self.other_image)
+        self.host.glance.troubles.clear()
+        self.heal()
         self.assertEqual([], self.differences())
-        for image in self.host.glance.images:
-            self.assertIn(
-                f'openstack image delete {image}', self.host.log.output
-            )
-        self.assertEqual(2, len(self.host.glance.images))
+        self.assertEqual({}, self.host.glance.images)
 
     def test_keystone_is_away(self) -> None:
         self.die_on_both()
         away = exception.KeystoneUnavailable(reason='connection refused')
         self.host.context.troubles = {1: away}
         self.heal()
-        self.assertEqual([], self.differences())
         (image,) = self.host.glance.images
-        self.assertIn(f'openstack image delete {image}', self.host.log.output)
+        self.is_healed_but_for(image)
+        self.heal()
+        self.assertEqual([], self.differences())
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_domain_is_deleted_before_its_image_could_be(self) -> None:
+        self.die_on_both()
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.heal()
+        self.host.machine.stop()
+        self.host.machine.config = None
+        self.heal()
+        self.assertCountEqual([documents.UUID, self.OTHER], self.entries())
+        self.host.glance.troubles.clear()
+        self.heal()
+        self.assertEqual([], self.entries())
+        self.assertEqual({}, self.host.glance.images)
+        self.assertTrue(self.host.machine.gone)
 
     def test_entry_that_can_not_be_read(self) -> None:
         self.die_on_both()
@@ -542,6 +714,16 @@ class HealTest(DriverCase):
         )
         self.assertIsNotNone(self.other.config)
 
+    def test_entry_that_the_disk_does_not_give(self) -> None:
+        self.die_on_both()
+        pathlib.Path(self.host.directories.state, '0.json').mkdir()
+        pathlib.Path(self.host.directories.state, 'z.json').mkdir()
+        self.heal()
+        self.assertEqual([], self.entries())
+        self.assertIsNotNone(self.host.machine.config)
+        self.assertIsNotNone(self.other.config)
+        self.assertIn('0.json', self.host.log.output)
+
     def test_guest_is_snapshotted_afterwards(self) -> None:
         self.die_on_both()
         self.heal()
@@ -550,6 +732,7 @@ class HealTest(DriverCase):
         self.assertEqual([], self.differences())
 
 
+@ddt.ddt
 class GivenBackTest(testtools.TestCase):
     """Somebody else takes a snapshot, and leaves what it likes."""
 
@@ -562,7 +745,9 @@ class GivenBackTest(testtools.TestCase):
         self.before = self.host.before()
 
     def given_back(self) -> contextlib.AbstractContextManager[None]:
-        return self.host.driver().given_back(documents.UUID)
+        return self.host.driver().given_back(
+            documents.UUID, self.host.context, self.host.image
+        )
 
     def is_given_back(self) -> None:
         self.assertEqual([], self.host.differences(self.before))
@@ -581,6 +766,27 @@ class GivenBackTest(testtools.TestCase):
             Entry(definition, power_state=PowerState.RUNNING, devices=devices),
             entry,
         )
+
+    def test_image_of_a_dead_snapshot_is_deleted_before(self) -> None:
+        image = self.host.glance.add()
+        entry = Entry(self.host.guest().definition(), image=image)
+        Journal(self.host.directories.state).remember(entry.given_back())
+        with self.given_back():
+            self.assertNotIn(image, self.host.glance.images)
+        self.is_given_back()
+        self.assertIn(self.host.image, self.host.glance.images)
+
+    def test_image_says_nothing_of_the_one_that_it_comes_from(self) -> None:
+        record = self.host.glance.images[self.host.image]
+        record['os_type'] = 'linux'
+        expected = dict(record)
+        for name in metadata.OURS:
+            record[name] = 'of another one'
+        with self.given_back():
+            self.assertEqual(
+                expected, self.host.glance.images[self.host.image]
+            )
+        self.is_given_back()
 
     def test_transient(self) -> None:
         with self.given_back():
@@ -618,6 +824,49 @@ class GivenBackTest(testtools.TestCase):
         with self.given_back():
             pass
         self.assertEqual([], self.host.differences(before))
+
+    @tables.rows(
+        {
+            call: (call,)
+            for call in (
+                'attachDeviceFlags',
+                'createWithFlags',
+                'isPersistent',
+                'setAutostart',
+            )
+        }
+    )
+    def test_libvirt_refuses_twice(self, call: str) -> None:
+        guest = self.host.guest()
+        (device,) = guest.describe().host_devices
+        with self.given_back():
+            guest.detach(device, TIMEOUT, Cancellation())
+            if call == 'createWithFlags':
+                guest.managed_save(TIMEOUT, Cancellation())
+            else:
+                guest.undefine()
+            self.machine.refusals[call] = 2
+        self.is_given_back()
+
+    def test_libvirt_refuses(self) -> None:
+        """The next one gives it back, from the journal."""
+        with (
+            testtools.ExpectedException(exception.NotGivenBack),
+            self.given_back(),
+        ):
+            self.host.guest().undefine()
+            self.machine.refusals['setAutostart'] = 3
+        self.host.driver().heal(self.host.context)
+        self.is_given_back()
+
+    def test_guest_stops_while_it_is_transient(self) -> None:
+        with self.given_back():
+            self.host.guest().undefine()
+            self.machine.stop()
+        self.before = dataclasses.replace(
+            self.before, state='shut off', host_devices=()
+        )
+        self.is_given_back()
 
     def test_no_snapshot_of_ours_meanwhile(self) -> None:
         with self.given_back():

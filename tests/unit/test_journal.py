@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import ddt
 import fixtures
@@ -40,7 +41,11 @@ ENTRY = Entry(
 )
 
 #: What is left to be undone when the guest has been given back.
-REST = Entry(DEFINITION, persistent=False, image=ENTRY.image)
+REST = Entry(
+    dataclasses.replace(DEFINITION, xml=''),
+    persistent=False,
+    image=ENTRY.image,
+)
 
 #: As it was written before an entry knew of an image.
 OLD = """\
@@ -104,6 +109,46 @@ class EntryTest(JournalCase):
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
         self.assertEqual([], os.listdir(self.directory))
         other.forget(DEFINITION.uuid)
+
+    def test_given_back(self) -> None:
+        self.assertEqual(REST, ENTRY.given_back())
+        self.assertEqual(REST, REST.given_back())
+        self.assertTrue(REST.is_given_back)
+        self.assertFalse(ENTRY.is_given_back)
+
+    def test_given_back_is_not_forgotten_on_disk(self) -> None:
+        self.journal.remember(REST)
+        entry = self.journal.recall(DEFINITION.uuid)
+        self.assertTrue(entry and entry.is_given_back)
+
+    @tables.rows(
+        {
+            name: (fields,)
+            for name, fields in {
+                'definition': {'definition': DEFINITION},
+                'persistent': {'persistent': True},
+                'power_state': {'power_state': ENTRY.power_state},
+                'devices': {'devices': ENTRY.devices},
+                'frozen': {'frozen': True},
+            }.items()
+        }
+    )
+    def test_one_thing_is_not_given_back(self, fields: dict[str, Any]) -> None:
+        entry = dataclasses.replace(REST, **fields)
+        self.assertFalse(entry.is_given_back)
+        self.assertEqual(REST, entry.given_back())
+
+    def test_no_secret_is_left_when_it_is_given_back(self) -> None:
+        secret = dataclasses.replace(DEFINITION, xml='<passwd>s3cret</passwd>')
+        device = HostDevice('hostdev0', '<s3cret/>', '<s3cret/>')
+        entry = dataclasses.replace(
+            ENTRY, definition=secret, devices=(device,)
+        )
+        self.journal.remember(entry)
+        self.assertIn('s3cret', self.entry.read_text())
+        self.journal.remember(entry.given_back())
+        self.assertNotIn('s3cret', self.entry.read_text())
+        self.assertNotIn('<', self.entry.read_text())
 
     def test_kept(self) -> None:
         """For as long as the domain is not given back."""

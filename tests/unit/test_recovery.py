@@ -251,26 +251,40 @@ class ImageTest(RecoveryCase):
 
     def die_with(self, status: str = 'queued') -> None:
         self.host.glance.images[self.host.image]['status'] = status
-        self.journal.remember(
-            Entry(
-                self.guest.definition(),
-                persistent=False,
-                image=self.host.image,
-            )
-        )
+        entry = Entry(self.guest.definition(), image=self.host.image)
+        self.journal.remember(entry.given_back())
 
     def images(self) -> list[str]:
         return list(self.host.glance.images)
 
     def remedy_is_known(self, reason: str) -> None:
-        """Nobody will come back to it, but whoever reads the log."""
-        self.is_healed()
+        """It is tried again; whoever reads the log may be faster."""
+        entry = Entry(self.guest.definition(), image=self.host.image)
+        self.assertEqual(
+            entry.given_back(), self.journal.recall(documents.UUID)
+        )
+        self.assertEqual(
+            [f'in the state directory: {documents.UUID}.json'],
+            self.host.differences(self.before),
+        )
         self.assertEqual([self.host.image], self.images())
         self.assertIn(
             f'openstack image delete {self.host.image}', self.host.log.output
         )
         self.assertIn(reason, self.host.log.output)
         self.assertNotIn('is gone', self.host.log.output)
+        self.is_discarded_the_next_time()
+
+    def is_discarded_the_next_time(self) -> None:
+        self.host.glance.troubles.clear()
+        self.host.context.troubles.clear()
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], self.images())
+        self.assertIn(
+            f'Image {self.host.image} of a snapshot that died is gone',
+            self.host.log.output,
+        )
 
     @tables.rows({status: (status,) for status in ('queued', 'saving')})
     def test_unfinished(self, status: str) -> None:
@@ -282,6 +296,8 @@ class ImageTest(RecoveryCase):
             f'Image {self.host.image} of a snapshot that died is gone',
             self.host.log.output,
         )
+        # It had.
+        self.assertNotIn('given it back', self.host.log.output)
 
     def test_complete(self) -> None:
         """The process may have died when all was done."""
@@ -307,6 +323,35 @@ class ImageTest(RecoveryCase):
         )
         self.heal()
         self.is_healed()
+        self.assertEqual([], self.images())
+        self.assertIn('before it had given it back', self.host.log.output)
+
+    def test_guest_is_given_back_though_glance_is_away(self) -> None:
+        self.die()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(
+            dataclasses.replace(entry, image=self.host.image)
+        )
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.heal()
+        self.remedy_is_known('Service unavailable')
+        self.assertEqual(
+            1, self.host.log.output.count('before it had given it back')
+        )
+
+    def test_what_is_defined_meanwhile_stays(self) -> None:
+        """An image that is still there is no reason to touch the guest."""
+        self.die_with()
+        self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
+        self.heal()
+        newer = documents.inactive(documents.file_disk('/new'))
+        self.host.connection.defineXML(newer)
+        self.machine.autostart = False
+        before = self.host.before()
+        self.host.glance.troubles.clear()
+        self.heal()
+        self.assertEqual([], self.host.differences(before))
         self.assertEqual([], self.images())
 
     def test_no_image(self) -> None:
@@ -338,8 +383,10 @@ class ImageTest(RecoveryCase):
     def test_nobody_has_a_way_to_glance(self) -> None:
         self.die_with()
         recovery.heal(self.guest, self.journal, self.host.conf, None)
-        self.remedy_is_known(self.host.image)
         self.assertEqual([], self.host.glance.requests)
+        # It is not for want of a cloud, and nobody is to name one.
+        self.assertNotIn('There is no cloud', self.host.log.output)
+        self.remedy_is_known('this snapshot goes to a file')
 
     def test_tokens_are_not_in_the_log(self) -> None:
         self.die_with()
@@ -380,11 +427,19 @@ class LostTest(RecoveryCase):
     def test_glance_is_away(self) -> None:
         self.host.glance.troubles = dict.fromkeys(range(1, 50), unavailable)
         self.forget()
-        self.assertIsNone(self.journal.recall(documents.UUID))
+        rest = self.journal.recall(documents.UUID)
+        self.assertEqual(self.entry.given_back(), rest)
         self.assertFalse(self.space.exists())
         self.assertIn(
             f'openstack image delete {self.host.image}', self.host.log.output
         )
+        assert rest is not None
+        self.host.glance.troubles.clear()
+        recovery.forget_lost(
+            rest, self.journal, self.host.conf, self.host.context
+        )
+        self.assertIsNone(self.journal.recall(documents.UUID))
+        self.assertEqual({}, self.host.glance.images)
 
     def test_snapshot_is_alive(self) -> None:
         with (

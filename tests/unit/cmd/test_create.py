@@ -5,11 +5,13 @@ import hashlib
 import re
 
 import fixtures
+import libvirt
 import testtools
 
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
 from tests.unit.fake_data_plane import CONTENT
+from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 
 SHA512 = hashlib.sha512(CONTENT).hexdigest()
@@ -163,7 +165,7 @@ class ResultTest(CreateCase):
         self.assertEqual(len(CONTENT), result['size'])
         self.assertEqual(SHA512, result['sha512'])
         self.assertEqual(
-            ['capture', 'extract', 'give_back', 'upload'],
+            ['prepare', 'capture', 'extract', 'give_back', 'upload'],
             list(result['seconds']),
         )
 
@@ -185,6 +187,34 @@ class ResultTest(CreateCase):
         result = self.command.to_glance('create', documents.NAME)
         self.assertEqual(1, result.status)
         self.assertEqual({}, self.glance.images)
+
+    def test_no_way_leaves_no_image(self) -> None:
+        self.host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json'
+        )
+        self.assertEqual(1, result.status)
+        self.assertEqual('not-supported', result.json['error']['code'])
+        self.assertEqual({}, self.glance.images)
+
+    def test_no_way_and_the_image_can_not_be_deleted(self) -> None:
+        self.host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
+        create = ('create', documents.NAME, '--format', 'json')
+        refusal = self.command.to_glance(*create).json['error']['message']
+        self.assertEqual('DELETE', self.glance.requests[-1].method)
+        # The same requests once more, and the last one is refused.
+        last = 2 * len(self.glance.requests)
+        self.glance.troubles[last] = lambda: Answer(403)
+        result = self.command.to_glance(*create)
+        self.assertEqual(1, result.status)
+        self.assertEqual(last, len(self.glance.requests))
+        error = result.json['error']
+        self.assertEqual('image-left-behind', error['code'])
+        (image,) = self.glance.images
+        self.assertEqual(image, error['fields']['image'])
+        self.assertEqual(refusal, error['fields']['cause'])
+        self.assertIn('Forbidden', error['fields']['reason'])
+        self.assertIn(f'openstack image delete {image}', error['message'])
 
     def test_unknown_domain_leaves_no_image(self) -> None:
         result = self.command.to_glance('create', 'web-9')

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 
 import ddt
@@ -55,7 +56,11 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.transfer import process
 def say_nothing():
-    (pid,) = pathlib.Path('/proc/thread-self/children').read_text().split()
+    (pid,) = (
+        pid
+        for file in pathlib.Path('/proc/self/task').glob('*/children')
+        for pid in file.read_text().split()
+    )
     pathlib.Path(sys.argv[2]).write_text(pid)
     time.sleep(1000)
 process.upload(
@@ -235,7 +240,9 @@ class UploadTest(ProcessCase):
         self.image.write_bytes(b'image')
 
     def upload(
-        self, glance_access: Callable[[], GlanceAccess] | None = None
+        self,
+        glance_access: Callable[[], GlanceAccess] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> str:
         return process.upload(
             str(self.image),
@@ -244,7 +251,7 @@ class UploadTest(ProcessCase):
             0,
             PATIENCE,
             silent,
-            Cancellation(),
+            cancellation or Cancellation(),
         )
 
     def tokens(self) -> list[tuple[str, str, str]]:
@@ -311,18 +318,10 @@ class UploadTest(ProcessCase):
             self.assertNotIn(token, str(error))
             self.assertNotIn(token, self.log.output)
 
-    @tables.rows(
-        {
-            'error': (exception.KeystoneUnavailable(reason='it is away'), 1),
-            'bug': (KeyError('token'), 1),
-            'error_of_the_proof': (
-                exception.KeystoneUnavailable(reason='it is away'),
-                2,
-            ),
-        }
-    )
-    def test_no_way_to_glance(self, trouble: Exception, number: int) -> None:
-        """Whoever asks for the snapshot gets it as it was raised."""
+    def no_way_to_glance(
+        self, trouble: Exception, number: int, raised: type[Exception]
+    ) -> Exception:
+        """What is raised where an answer is an error."""
         self.context.troubles[number] = trouble
         pids: list[int] = []
 
@@ -330,12 +329,102 @@ class UploadTest(ProcessCase):
             pids.extend(children())
             return self.context.glance_access()
 
-        error = self.assertRaises(type(trouble), self.upload, glance_access)
-        self.assertIs(trouble, error)
+        error = self.assertRaises(raised, self.upload, glance_access)
         self.assertEqual(number, self.context.accesses)
         self.assertEqual(number - 1, len(self.tokens()))
         self.assertEqual([], [pid for pid in pids if is_running(pid)])
         self.assertNotEqual([], pids)
+        assert isinstance(error, Exception)
+        return error
+
+    @tables.rows({'upload': (1,), 'proof': (2,)})
+    def test_keystone_is_away(self, number: int) -> None:
+        """There are no retries: the job gives up, and says why."""
+        away = exception.KeystoneUnavailable(reason='it is away')
+        error = self.no_way_to_glance(away, number, exception.UploadFailed)
+        assert isinstance(error, exception.UploadFailed)
+        self.assertEqual(self.record, error.fields['image'])
+        self.assertEqual(1, error.fields['attempts'])
+        self.assertEqual(str(away), error.fields['reason'])
+
+    def test_other_error(self) -> None:
+        """It comes back from the job as it went there."""
+        no_cloud = exception.NoCloud(reason='it has none')
+        error = self.no_way_to_glance(no_cloud, 1, exception.NoCloud)
+        assert isinstance(error, exception.NoCloud)
+        self.assertEqual(no_cloud.to_dict(), error.to_dict())
+
+    @tables.rows({'upload': (1,), 'proof': (2,)})
+    def test_bug_of_the_parent(self, number: int) -> None:
+        """Whoever asks for the snapshot gets it as it was raised."""
+        bug = KeyError('token')
+        self.assertIs(bug, self.no_way_to_glance(bug, number, KeyError))
+
+    def hangs(
+        self,
+        meanwhile: Callable[[], None],
+        raised: type[Exception],
+        cancellation: Cancellation | None = None,
+    ) -> Exception:
+        """Have Keystone silent until the upload has been given up.
+
+        :param meanwhile: what happens then
+        """
+        silence = threading.Event()
+        self.addCleanup(silence.set)
+        threads: list[threading.Thread] = []
+        pids: list[int] = []
+        excepthook = self.useFixture(
+            fixtures.MockPatchObject(threading, 'excepthook')
+        ).mock
+
+        def glance_access() -> GlanceAccess:
+            threads.append(threading.current_thread())
+            pids.extend(children())
+            meanwhile()
+            silence.wait(PATIENCE)
+            return self.context.glance_access()
+
+        error = self.assertRaises(
+            raised, self.upload, glance_access, cancellation
+        )
+        (thread,) = threads
+        self.assertTrue(thread.is_alive(), 'it was waited for')
+        (pid,) = pids
+        self.assertFalse(is_running(pid))
+        silence.set()
+        thread.join(PATIENCE)
+        self.assertFalse(thread.is_alive())
+        self.assertEqual([], excepthook.mock_calls)
+        self.assertEqual([], self.tokens())
+        assert isinstance(error, Exception)
+        return error
+
+    def test_cancelled_while_keystone_is_silent(self) -> None:
+        cancellation = Cancellation()
+        error = self.hangs(
+            lambda: cancellation.request('SIGINT'),
+            exception.Cancelled,
+            cancellation=cancellation,
+        )
+        self.assertIn('SIGINT', str(error))
+
+    def test_timeout_while_keystone_is_silent(self) -> None:
+        now = [0.0]
+        self.useFixture(
+            fixtures.MockPatchObject(
+                process,
+                'time',
+                types.SimpleNamespace(monotonic=lambda: now[0]),
+            )
+        )
+
+        def let_time_pass() -> None:
+            now[0] += PATIENCE + 1
+
+        error = self.hangs(let_time_pass, exception.TransferTimeout)
+        assert isinstance(error, exception.TransferTimeout)
+        self.assertEqual('upload_timeout', error.fields['option'])
 
     def test_parent_dies_before_it_has_answered(self) -> None:
         service = subprocess.Popen(

@@ -6,12 +6,14 @@ import logging
 import pathlib
 from typing import Any
 
+import ddt
 import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.transfer import upload
+from tests.unit import tables
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import Broken
 from tests.unit.fake_glance import broken
@@ -54,6 +56,7 @@ class UploadCase(testtools.TestCase):
         return sum(r.method == 'PUT' for r in self.glance.requests)
 
 
+@ddt.ddt
 class UploadTest(UploadCase):
     def test_proven(self) -> None:
         result = self.upload()
@@ -148,6 +151,53 @@ class UploadTest(UploadCase):
         )
         self.upload()
         self.assertEqual(1, self.uploads())
+
+    @tables.rows(
+        {
+            f'{name}_at_{number}': (kind, number)
+            for name, kind in {
+                'keystone': exception.KeystoneUnavailable,
+                'cloud': exception.CloudUnavailable,
+            }.items()
+            # The attempt, and the proof.
+            for number in (1, 2)
+        }
+    )
+    def test_keystone_is_away_for_a_moment(
+        self, kind: type[exception.SnapshotError], number: int
+    ) -> None:
+        """A day of upload is not thrown away for one token."""
+        self.context.troubles[number] = kind(reason='away')
+        result = self.upload(retries=1)
+        self.assertEqual(
+            {'sha512': hashlib.sha512(CONTENT).hexdigest()}, result
+        )
+        self.assertEqual(1, self.uploads())
+        self.assertEqual(3, self.context.accesses)
+
+    def test_keystone_is_away_when_the_answer_was_lost(self) -> None:
+        """The image is complete, and is not sent into another one."""
+        self.glance.late_troubles[1] = broken
+        self.context.troubles[2] = exception.KeystoneUnavailable(reason='-')
+        self.upload()
+        self.assertEqual(CONTENT, self.glance.content[self.image])
+        self.assertEqual('active', self.glance.images[self.image]['status'])
+
+    def test_keystone_stays_away(self) -> None:
+        away = exception.KeystoneUnavailable(reason='connection refused')
+        self.context.troubles = dict.fromkeys(range(1, 9), away)
+        error = self.assertRaises(
+            exception.UploadFailed, self.upload, retries=2
+        )
+        self.assertEqual(3, error.fields['attempts'])
+        self.assertEqual(3, self.context.accesses)
+        self.assertIn('connection refused', str(error))
+        self.assertEqual(0, self.uploads())
+
+    def test_other_error_of_the_parent_is_not_tried_again(self) -> None:
+        self.context.troubles[1] = exception.NoCloud(reason='-')
+        self.assertRaises(exception.NoCloud, self.upload)
+        self.assertEqual(1, self.context.accesses)
 
     def test_given_up(self) -> None:
         self.glance.troubles = dict.fromkeys(range(1, 9), unavailable)
