@@ -187,9 +187,7 @@ class SnapshotDriver:
             ours about the making of that is taken from it
         """
         with self._guest_of(domain, context) as guest:
-            Glance(context.glance_access()).remove_properties(
-                image, metadata.OURS
-            )
+            self._remove_our_words(image, context)
             active = guest.is_active()
             entry = Entry(
                 guest.definition(),
@@ -214,6 +212,15 @@ class SnapshotDriver:
         :raises DomainNotFound: there is none
         """
         return recovery.find_guest(self._host, self._journal, domain)
+
+    def _remove_our_words(self, image: str, context: Context) -> None:
+        try:
+            Glance(context.glance_access()).remove_properties(
+                image, metadata.OURS
+            )
+        except exception.SnapshotError as error:
+            # Whoever takes the snapshot will meet it too, if it stays.
+            LOG.warning('%s', error)
 
     def disown(self, uuid: str) -> None:
         """Give nothing back to a domain any more: its owner destroys it.
@@ -254,26 +261,63 @@ class SnapshotDriver:
         progress: Progress,
         cancellation: Cancellation,
     ) -> Snapshot:
-        watch = _Stopwatch()
         with (
             target.discarded_on_failure(),
             self._guest_of(instance.domain, target.context) as guest,
-            contextlib.ExitStack() as disk_operation,
         ):
             target.check()
+            # What is not supported is refused at once.
+            self._plan(instance, guest)
+            unfinished = Entry(
+                guest.definition(), image=target.image
+            ).given_back()
+            with (
+                self._journal.kept(unfinished),
+                # While the journal knows of it.
+                target.discarded_on_failure(),
+            ):
+                snapshot = self._take(
+                    guest,
+                    instance,
+                    target,
+                    unfinished,
+                    update_task_state,
+                    progress,
+                    cancellation,
+                )
+        LOG.info(
+            'Snapshot of domain %s is taken: %s',
+            guest.name,
+            snapshot,
+            instance_uuid=guest.uuid,
+        )
+        return snapshot
+
+    def _take(
+        self,
+        guest: Guest,
+        instance: Instance,
+        target: Target,
+        unfinished: Entry,
+        update_task_state: Callable[..., Any],
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Snapshot:
+        watch = _Stopwatch()
+        with contextlib.ExitStack() as disk_operation:
             # A guest that is to be suspended is not yet, while the disks of
             # others are busy; nor is anything decided that may change.
             disk_operation.enter_context(
                 self._surroundings.disk_operation(cancellation)
             )
             plan = self._plan(instance, guest)
-            entry = entry_of(guest, plan, target.image)
-            with (
-                self._journal.kept(entry.given_back()),
-                # While the journal knows of it.
-                target.discarded_on_failure(),
-                self._workspace(guest, plan, target) as workspace,
-            ):
+            LOG.info(
+                'Snapshot of domain %s: %s',
+                guest.name,
+                plan,
+                instance_uuid=guest.uuid,
+            )
+            with self._workspace(guest, plan, target) as workspace:
                 quiesce = self._quiesce(guest, plan)
                 means = Means(
                     self._conf,
@@ -288,7 +332,9 @@ class SnapshotDriver:
                 update_task_state(task_state=IMAGE_PENDING_UPLOAD)
                 watch.lap('prepare')
                 with (
-                    self._journal.kept(entry, entry.given_back()),
+                    self._journal.kept(
+                        entry_of(guest, plan, target.image), unfinished
+                    ),
                     CAPTURES[plan.path](guest, plan, means) as view,
                 ):
                     watch.lap('capture')
@@ -305,14 +351,7 @@ class SnapshotDriver:
                     image.path, properties, progress, cancellation
                 )
                 watch.lap('upload')
-        snapshot = _result(guest, plan, quiesce, proof, watch.laps)
-        LOG.info(
-            'Snapshot of domain %s is taken: %s',
-            guest.name,
-            snapshot,
-            instance_uuid=guest.uuid,
-        )
-        return snapshot
+        return _result(guest, plan, quiesce, proof, watch.laps)
 
     @contextlib.contextmanager
     def _guest_of(
@@ -329,12 +368,6 @@ class SnapshotDriver:
             self._conf, instance, guest.describe(), guest.power_state()
         )
         _require_readable(guest, plan)
-        LOG.info(
-            'Snapshot of domain %s: %s',
-            guest.name,
-            plan,
-            instance_uuid=guest.uuid,
-        )
         return plan
 
     @contextlib.contextmanager

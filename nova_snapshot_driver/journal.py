@@ -137,7 +137,7 @@ class Journal:
         try:
             self.remember(entry)
             yield
-        except exception.NotGivenBack:
+        except (exception.NotGivenBack, exception.ImageLeftBehind):
             raise
         except BaseException:
             self._settle(entry, afterwards)

@@ -123,8 +123,8 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
             )
             return True
     LOG.warning(
-        'Image %s of a snapshot that died may be left: %s It is tried again; '
-        'or delete it with "openstack image delete %s".',
+        'Image %s of a snapshot that died may be left: %s Delete it with '
+        '"openstack image delete %s".',
         entry.image,
         reason,
         entry.image,

@@ -124,7 +124,7 @@ def _run(
                         args=(process, answers[question], messages),
                         daemon=True,
                     ).start()
-                case Exception():
+                case BaseException():
                     raise message
                 case {'error': error}:
                     raise exception.from_dict(error)
@@ -185,13 +185,14 @@ def _answer(
     except exception.SnapshotError as error:
         # The job may try again.
         _tell(process, {'error': error.to_dict()})
-    except Exception as error:
+    except BaseException as error:
         messages.put(error)
 
 
 def _tell(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
-    # A process that is dead already says so through its output.
-    with contextlib.suppress(BrokenPipeError):
+    # A process that is dead already says so through its output; one that is
+    # given up has its input closed.
+    with contextlib.suppress(BrokenPipeError, ValueError):
         process.stdin.write(json.dumps(message).encode() + b'\n')  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
 

@@ -348,7 +348,11 @@ class SlotTest(DriverCase):
 
     def test_nothing_is_done_while_it_waits(self) -> None:
         def wait() -> None:
-            self.assertEqual([], self.host.differences(self.before))
+            # The image has to be known to whoever heals.
+            self.assertEqual(
+                [f'in the state directory: {documents.UUID}.json'],
+                self.host.differences(self.before),
+            )
             self.assertEqual([], self.host.task_states)
             self.assertEqual([], self.host.qemu_img.calls)
 

@@ -12,6 +12,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver.domain import Layer
 from tests.unit.fake_qemu_img import FakeQemuImg
+from tests.unit.host import NoWaiting
 
 
 class QemuImgCase(testtools.TestCase):
@@ -98,6 +99,10 @@ class ContentBytesTest(QemuImgCase):
 
 
 class FailureTest(QemuImgCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(NoWaiting())
+
     def fail(self, error: Exception) -> exception.SnapshotError:  # type: ignore[override]
         self.fake.error = error
         raised = self.assertRaises(
@@ -106,7 +111,20 @@ class FailureTest(QemuImgCase):
             Layer('/disk', 'qcow2'),
         )
         assert isinstance(raised, exception.SnapshotError)
+        self.assertEqual(3, len(self.fake.calls))
         return raised
+
+    def test_once(self) -> None:
+        """A guest was writing to it."""
+        error = processutils.ProcessExecutionError(exit_code=1)
+        answers = [error, ('{"required": 4096}', '')]
+        execute = self.useFixture(
+            fixtures.MockPatchObject(
+                processutils, 'execute', side_effect=answers
+            )
+        ).mock
+        self.assertEqual(4096, qemu_img.content_bytes(Layer('/disk', 'raw')))
+        self.assertEqual(2, execute.call_count)
 
     def test_exit_status(self) -> None:
         error = self.fail(
