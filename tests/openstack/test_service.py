@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nova-compute with the driver in it: it goes on, and says what it does."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import ClassVar
+
+from openstack.compute.v2.server import Server
+
+from tests.lab.bounded import run
+from tests.lab.bounded import wait_until
+from tests.lab.cloud.configuration import Overrides
+from tests.openstack.base import CloudTest
+from tests.openstack.base import options
+from tests.openstack.held import PHASE_TIMEOUT
+from tests.openstack.held import HeldTest
+from tests.openstack.held import Phase
+
+#: Seconds in which nova-compute answers, on a machine that emulates guests.
+ANSWER_TIMEOUT = 5
+
+#: Two reports of its state, ten seconds apart, and some.
+HEARTBEAT_TIMEOUT = 45
+
+COMMAND_TIMEOUT = 120
+
+
+class ServiceTest(HeldTest):
+    """Whatever a snapshot waits for, nothing else waits for the snapshot."""
+
+    nova_compute: ClassVar[Overrides] = {
+        ('DEFAULT', 'periodic_fuzzy_delay'): 0,
+        ('DEFAULT', 'sync_power_state_interval'): 5,
+        ('DEFAULT', 'max_concurrent_snapshots'): 1,
+        # On native threads builds and snapshots share a pool of the larger of
+        # the two sizes.
+        ('DEFAULT', 'max_concurrent_builds'): 1,
+    }
+    server: ClassVar[Server]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.boot()
+        cls.addClassCleanup(cls.delete, cls.server)
+
+    def test_calls_are_answered_and_the_state_is_reported(self) -> None:
+        for phase in Phase:
+            with self.held(phase, self.server) as image:
+                reported = self._reported()
+                log = self.cloud.log('nova-compute')
+                wait_until(
+                    lambda before=reported: (  # type: ignore[misc]
+                        self._is_answered_in_time()
+                        and self._reported() > before
+                    ),
+                    f'nova-compute to report its state ({phase})',
+                    HEARTBEAT_TIMEOUT,
+                    1,
+                )
+                log.wait(
+                    'periodic task.*_sync_power_states', HEARTBEAT_TIMEOUT
+                )
+            self.wait_for_image(image)
+
+    def _reported(self) -> str:
+        (service,) = self.admin.compute.services(binary='nova-compute')
+        self.assertEqual('up', service.state)
+        updated_at: str = service.updated_at
+        return updated_at
+
+    def _is_answered_in_time(self) -> bool:
+        """A call that only nova-compute can answer."""
+        began = time.monotonic()
+        self.records(self.server)
+        self.assertLess(time.monotonic() - began, ANSWER_TIMEOUT)
+        return True
+
+    def test_as_many_snapshots_as_nova_allows(self) -> None:
+        """Another one waits, and its server is left alone."""
+        second = self.new_server()
+        with self.held(Phase.UPLOAD, self.server) as image:
+            waiting = self.ask_for_snapshot(second)
+            self.wait_for_records(second, 2)
+            self.assertEqual(
+                'image_snapshot',
+                self.admin.compute.get_server(second.id).task_state,
+            )
+        self.wait_for_image(image)
+        self.wait_for_image(waiting)
+
+    def test_one_line_says_what_is_planned_and_one_what_came_of_it(
+        self,
+    ) -> None:
+        self.snapshot(self.server)
+        for pattern in (
+            r'Snapshot of domain [\w-]+: mirror \(the guest is running\)',
+            r'Snapshot of domain [\w-]+ is taken: mirror, quiesced .*'
+            r'SHA-512 [0-9a-f]{128}',
+        ):
+            line = self.log.wait(pattern, PHASE_TIMEOUT)
+            self.assertIn(f'[instance: {self.server.id}]', line)
+            self.assertRegex(
+                line, r' INFO nova_snapshot_driver.* req-[0-9a-f]'
+            )
+
+
+class CheckTest(CloudTest):
+    def test_all_is_well(self) -> None:
+        """The command says of this deployment that Nova finds the driver."""
+        findings = {finding['subject']: finding for finding in self._check()}
+        for subject in ('compute_driver', 'Nova', 'Driver', 'Glance'):
+            self.assertEqual('ok', findings[subject]['verdict'], subject)
+        self.assertEqual(
+            [], [f for f in findings.values() if f['verdict'] == 'bad']
+        )
+
+    def _check(self) -> list[dict[str, str]]:
+        etc = self.cloud.directory / 'etc/nova'
+        output = run(
+            [
+                self.cloud.install.programs / 'nova-snapshot',
+                *('check', '--format', 'json'),
+                *('--config-file', etc / 'nova.conf'),
+                *('--config-file', etc / 'nova-compute.conf'),
+            ],
+            timeout=COMMAND_TIMEOUT,
+            accept=(0, 1),
+        )
+        findings: list[dict[str, str]] = json.loads(output)
+        return findings
+
+
+class WayBackTest(CloudTest):
+    def test_to_upstreams_driver_and_to_this_one_again(self) -> None:
+        """A line of nova.conf and a restart, whatever servers there are."""
+        server = self.new_server()
+        before = self.before(server)
+        self.addCleanup(self.cloud.ensure, options())
+        self.cloud.ensure(options(driver='libvirt.LibvirtDriver'))
+        earliest = self.wait_for_records(server)
+        image = self.snapshot(server)
+        self.assertNotIn('snapshot_method', image.properties)
+        self.examine(image, earliest)
+        self.cloud.ensure(options())
+        earliest = self.wait_for_records(server)
+        image = self.snapshot(server)
+        self.assertEqual('mirror', image.properties['snapshot_method'])
+        self.examine(image, earliest)
+        self.assert_as_before(before)
