@@ -119,7 +119,8 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
             reason = str(error)
         else:
             LOG.warning(
-                'Image %s of a snapshot that died is gone', entry.image
+                'Image %s of a snapshot that died is gone, or was complete',
+                entry.image,
             )
             return True
     LOG.warning(
