@@ -87,16 +87,25 @@ class HeldTest(base.CloudTest):
 
     def setUp(self) -> None:
         super().setUp()
+        self._further: Overrides = {}
         # An earlier test's server is of no interest any more.
         self.proxy.heal()
         self.addCleanup(self.proxy.heal)
 
     def configure(self, overrides: Overrides) -> None:
-        """Give nova-compute further options, for one test."""
-        self.addCleanup(self.cloud.configure_compute, self.nova_compute)
-        self.cloud.configure_compute({**self.nova_compute, **overrides})
+        """Give nova-compute further options until the end of the test.
+
+        :param overrides: ``{}`` takes them away before that
+        """
+        self.addCleanup(self._configure, {})
+        self._configure(overrides)
         # How it has ended is not what the test is about.
         self.log = self.cloud.log('nova-compute')
+
+    def _configure(self, overrides: Overrides) -> None:
+        if overrides != self._further:
+            self._further = overrides
+            self.cloud.configure_compute({**self.nova_compute, **overrides})
 
     # Snapshots
 
