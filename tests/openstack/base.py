@@ -150,15 +150,29 @@ class CloudTest(base.BaseTestCase):
 
         Whoever calls it has it deleted: :meth:`delete`.
         """
-        compute = (connection or cls.demo).compute
         found = (connection or cls.demo).image.find_image(
             image if isinstance(image, str) else image.id,
             ignore_missing=False,
         )
+        server = cls.start(found, connection, **attributes)
+        cls.wait_for_records(server, 1)
+        if found.hw_qemu_guest_agent == 'yes':
+            cls.wait_for_agent(server)
+        return server
+
+    @classmethod
+    def start(
+        cls,
+        image: Image,
+        connection: Connection | None = None,
+        **attributes: Any,
+    ) -> Server:
+        """The same, and do not wait for its guest."""
+        compute = (connection or cls.demo).compute
         server = compute.create_server(
             **{
                 'name': f'{cls.__name__}-{uuid.uuid4().hex[:6]}',
-                'image_id': found.id,
+                'image_id': image.id,
                 'flavor_id': compute.find_flavor(
                     'tiny', ignore_missing=False
                 ).id,
@@ -166,13 +180,7 @@ class CloudTest(base.BaseTestCase):
                 **attributes,
             }
         )
-        server = compute.wait_for_server(
-            server, interval=0.3, wait=BOOT_TIMEOUT
-        )
-        cls.wait_for_records(server, 1)
-        if found.hw_qemu_guest_agent == 'yes':
-            cls.wait_for_agent(server)
-        return server
+        return compute.wait_for_server(server, interval=0.3, wait=BOOT_TIMEOUT)
 
     def new_server(self, *args: Any, **attributes: Any) -> Server:
         """A server that is deleted after the test."""

@@ -38,20 +38,26 @@ class MeanwhileTest(HeldTest):
     # The server is deleted: the snapshot neither holds nor revives it.
 
     def test_server_is_deleted_while_copied(self) -> None:
-        self._delete_while(Phase.MIRROR)
+        self._delete_while(Phase.MIRROR, self.new_server())
 
     def test_server_is_deleted_while_the_image_is_written(self) -> None:
-        self._delete_while(Phase.EXTRACT)
+        self._delete_while(Phase.EXTRACT, self._young_server())
 
     def test_server_is_deleted_while_the_image_is_uploaded(self) -> None:
-        self._delete_while(Phase.UPLOAD)
+        self._delete_while(Phase.UPLOAD, self._young_server())
 
     def test_server_is_deleted_while_suspended(self) -> None:
         self.configure({('snapshot', 'path'): 'cold'})
-        self._delete_while(Phase.EXTRACT)
+        self._delete_while(Phase.EXTRACT, self._young_server())
 
-    def _delete_while(self, phase: Phase) -> None:
-        server = self.new_server()
+    def _young_server(self) -> Server:
+        """One whose guest need not have booted."""
+        image = self.demo.image.find_image('witness', ignore_missing=False)
+        server = self.start(image)
+        self.addCleanup(self.delete, server)
+        return server
+
+    def _delete_while(self, phase: Phase, server: Server) -> None:
         with self.held(phase, server) as image:
             self.demo.compute.delete_server(server.id)
             wait_until(
