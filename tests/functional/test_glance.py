@@ -17,6 +17,7 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.instance import Instance
+from tests import laws
 from tests.functional import base
 from tests.lab import glance
 from tests.lab import proxy
@@ -253,18 +254,26 @@ class GlanceTest(base.SnapshotTest):
         self.fails(exception.UploadFailed)
 
     def test_glance_dies_for_good(self) -> None:
-        """What is left behind is named."""
+        """What is left behind is named, and deleted when it is back."""
+        before = laws.Before.of(self.connection, self.guest.name)
         self._when_uploading(self.server.kill, proxy.Stall(5 * MIB))
+        self.addCleanup(self._start_again)
         self.image = self.images.create(name='left', visibility='private')
         driver = self.driver(retries=0)
-        error = self.laws_hold(
-            lambda: self.assertRaises(
-                exception.ImageLeftBehind, self._snapshot, driver
-            )
+        error = self.assertRaises(
+            exception.ImageLeftBehind, self._snapshot, driver
         )
         self.assertIn(f'openstack image delete {self.image.id}', str(error))
         self.server.start()
-        self.images.delete(self.image.id)
+        driver.heal(_Context(self.server.url))
+        self.assertRaises(
+            exception.ImageNotFound, self.images.get, self.image.id
+        )
+        self.assertEqual([], self.broken_laws(before))
+
+    def _start_again(self) -> None:
+        if not self.server.running:
+            self.server.start()
 
     def _when_uploading(
         self, happens: Callable[[], object], fault: proxy.Fault
