@@ -154,7 +154,7 @@ class CloudTest(base.BaseTestCase):
             image if isinstance(image, str) else image.id,
             ignore_missing=False,
         )
-        server = cls.start(found, connection, **attributes)
+        server = cls.start(found.id, connection, **attributes)
         cls.wait_for_records(server, 1)
         if found.hw_qemu_guest_agent == 'yes':
             cls.wait_for_agent(server)
@@ -163,16 +163,19 @@ class CloudTest(base.BaseTestCase):
     @classmethod
     def start(
         cls,
-        image: Image,
+        image: str,
         connection: Connection | None = None,
         **attributes: Any,
     ) -> Server:
-        """The same, and do not wait for its guest."""
+        """The same, and do not wait for its guest.
+
+        :param image: its id
+        """
         compute = (connection or cls.demo).compute
         server = compute.create_server(
             **{
                 'name': f'{cls.__name__}-{uuid.uuid4().hex[:6]}',
-                'image_id': image.id,
+                'image_id': image,
                 'flavor_id': compute.find_flavor(
                     'tiny', ignore_missing=False
                 ).id,

@@ -252,7 +252,7 @@ class DefectsTest(HeldTest):
         """
         self.configure({('libvirt', 'snapshot_image_format'): 'raw'})
         earlier = len(self.proxy.uploads)
-        self.proxy.inject(Cut(256 * MIB), times=1)
+        self.proxy.inject(Cut(64 * MIB), times=1)
         image = self.snapshot(self.server)
         self.assertEqual(
             [None, 204],

@@ -52,8 +52,7 @@ class MeanwhileTest(HeldTest):
 
     def _young_server(self) -> Server:
         """One whose guest need not have booted."""
-        image = self.demo.image.find_image('witness', ignore_missing=False)
-        server = self.start(image)
+        server = self.start(self.server.image.id)
         self.addCleanup(self.delete, server)
         return server
 

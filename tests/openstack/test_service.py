@@ -80,10 +80,12 @@ class ServiceTest(HeldTest):
 
     def test_as_many_snapshots_as_nova_allows(self) -> None:
         """Another one waits, and its server is left alone."""
-        second = self.new_server()
+        second = self.start(self.server.image.id)
+        self.addCleanup(self.delete, second)
         with self.held(Phase.UPLOAD, self.server) as image:
             waiting = self.ask_for_snapshot(second)
-            self.wait_for_records(second, 2)
+            # For a while.
+            self.wait_for_records(self.server, 2)
             self.assertEqual(
                 'image_snapshot',
                 self.admin.compute.get_server(second.id).task_state,
