@@ -19,6 +19,7 @@ snapshot_opts = [
         default='auto',
         choices=[
             ('auto', 'live where the guest is active, cold where it is not'),
+            ('backup', 'live: a backup job shows the root disk as it was'),
             ('mirror', 'live: a block job copies the root disk'),
             ('cold', 'the guest is suspended while its disk is read'),
         ],
@@ -92,8 +93,81 @@ snapshot_opts = [
         min=1,
         help=(
             'The longest time, in seconds, that the upload may take, all '
-            'attempts together.'
+            'attempts together. An image that is streamed is read, encoded '
+            'and uploaded in this time.'
         ),
+    ),
+    cfg.IntOpt(
+        'deadline',
+        default=0,
+        min=0,
+        help=(
+            'The longest time, in seconds, that a snapshot may take from its '
+            'begin to the proven image; 0 leaves it to the bounds of its '
+            'steps.'
+        ),
+    ),
+    cfg.StrOpt(
+        'scratch_directory',
+        help=(
+            'Where QEMU keeps, while a backup job runs, what the guest '
+            'overwrites. By default [libvirt] snapshots_directory.'
+        ),
+    ),
+    cfg.IntOpt(
+        'scratch_reserve',
+        default=1024,
+        min=1,
+        help=(
+            'The MiB that a backup job must leave free where its scratch file '
+            'lies. A job that comes nearer is ended, and the snapshot fails: '
+            'without room there the writes of the guest itself would fail.'
+        ),
+    ),
+    cfg.IntOpt(
+        'bandwidth',
+        default=0,
+        min=0,
+        help=(
+            'How many MiB a second one snapshot may read or send; 0 is no '
+            'limit.'
+        ),
+    ),
+    cfg.StrOpt(
+        'compression_type',
+        default='zstd',
+        choices=['zstd', 'zlib'],
+        help=(
+            'How an image is compressed where [libvirt] snapshot_compression '
+            'asks for it. QEMU reads zstd since 5.1.'
+        ),
+    ),
+    cfg.IntOpt(
+        'compression_level',
+        default=1,
+        min=1,
+        max=19,
+        help=(
+            'From 1, the fastest, to 19; zlib ends at 9. An image that '
+            'qemu-img converts has the level of qemu-img.'
+        ),
+    ),
+    cfg.IntOpt(
+        'nice',
+        default=0,
+        min=0,
+        max=19,
+        help='How much the data plane yields to others on the processor.',
+    ),
+    cfg.StrOpt(
+        'ionice',
+        default='none',
+        choices=[
+            ('none', 'as nova-compute itself'),
+            ('best-effort', 'the lowest priority of the usual class'),
+            ('idle', 'only when nobody else wants the disk'),
+        ],
+        help='How much the data plane yields to others on the disk.',
     ),
 ]
 

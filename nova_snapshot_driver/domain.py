@@ -29,10 +29,15 @@ class PowerState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One image of a backing chain."""
+    """One image of a backing chain.
+
+    :ivar passphrase: in base64, of an image that is encrypted with LUKS and
+        read without libvirt
+    """
 
     path: str
     format: str
+    passphrase: str | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,6 +126,41 @@ class MirrorFailed(SnapshotError):
     )
 
 
+class BackupRefused(SnapshotError):
+    code = 'backup-refused'
+    template = (
+        'Domain {domain}: libvirt does not begin a backup job: {reason}. '
+        'Nothing was touched.'
+    )
+
+
+class BackupFailed(SnapshotError):
+    code = 'backup-failed'
+    template = (
+        'Domain {domain}: the backup job of {disk} ended before the image was '
+        'complete: {reason}. The guest runs on as it did.'
+    )
+
+
+class ScratchFull(SnapshotError):
+    code = 'scratch-full'
+    template = (
+        'Domain {domain}: {directory} has {available} MiB free, and a backup '
+        'job has to leave {reserve} MiB (option [snapshot] scratch_reserve). '
+        'The job was ended before the guest could notice. Free some space, or '
+        'set [snapshot] scratch_directory to a larger file system.'
+    )
+
+
+class ForeignJob(SnapshotError):
+    code = 'foreign-job'
+    template = (
+        'Domain {domain} has a {job} job that is not ours. It was left alone; '
+        'wait until it has ended, or end it with "virsh domjobabort '
+        '{domain}".'
+    )
+
+
 class DeviceNotReleased(SnapshotError):
     code = 'device-not-released'
     template = (
@@ -186,7 +221,36 @@ class Cancelled(SnapshotError):
     template = 'The snapshot was cancelled ({reason}).'
 
 
+class DeadlineExceeded(SnapshotError):
+    code = 'deadline-exceeded'
+    template = (
+        'The snapshot was not complete within {seconds} s (option [snapshot] '
+        'deadline).'
+    )
+
+
 # The data plane
+
+
+class SourceUnreadable(SnapshotError):
+    code = 'source-unreadable'
+    template = 'The content of the disk cannot be read: {reason}'
+
+
+class LibnbdMissing(SnapshotError):
+    code = 'libnbd-missing'
+    template = (
+        'libnbd cannot be used: {reason}. Install the package '
+        'python3-libnbd, for the Python that this runs on.'
+    )
+
+
+class CompressionOverflow(SnapshotError):
+    code = 'compression-overflow'
+    template = (
+        'The image could not be compressed into the {budget} bytes that were '
+        'kept for it.'
+    )
 
 
 class CommandFailed(SnapshotError):
