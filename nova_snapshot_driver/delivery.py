@@ -69,6 +69,7 @@ class Stream:
         # Whoever cancels it before the guest is given back is heard.
         self._request.cancellation.check()
         assert self._proof is not None  # noqa: S101 (for mypy)
+        self._request.target.publish()
         return self._proof
 
 

@@ -91,6 +91,9 @@ class Target(Protocol):
     ) -> Proof:
         """Take the content of a view, as it is read and encoded."""
 
+    def publish(self) -> None:
+        """Show an image that was streamed, where it is not shown yet."""
+
 
 class GlanceImage:
     """An image in Glance, whose record exists."""
@@ -176,6 +179,9 @@ class GlanceImage:
         )
         return Proof(sent.size, sent.sha512)
 
+    def publish(self) -> None:
+        """Glance shows what is complete."""
+
     def _glance(self) -> Glance:
         return Glance(self.context.glance_access())
 
@@ -224,12 +230,7 @@ class OutputFile:
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
-        try:
-            # Whoever creates the name owns it: no file is ever replaced.
-            with open(self._path, 'x'):
-                os.replace(path, self._path)
-        except FileExistsError:
-            raise exception.OutputExists(path=self._path) from None
+        self.publish()
         return Proof(os.path.getsize(self._path), None)
 
     def stream(
@@ -241,7 +242,7 @@ class OutputFile:
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
-        process.save(
+        size = process.save(
             view,
             encoding,
             self._draft,
@@ -250,6 +251,12 @@ class OutputFile:
             progress,
             cancellation,
         )
-        return self.receive(
-            self._draft, properties, limits, progress, cancellation
-        )
+        return Proof(size, None)
+
+    def publish(self) -> None:
+        try:
+            # Whoever creates the name owns it: no file is ever replaced.
+            with open(self._path, 'x'):
+                os.replace(self._draft, self._path)
+        except FileExistsError:
+            raise exception.OutputExists(path=self._path) from None

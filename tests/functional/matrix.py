@@ -19,8 +19,14 @@ OVERLAY_FILL = 8
 class Matrix(base.SnapshotTest):
     """For a guest with an agent or without."""
 
-    def test_live(self) -> None:
-        snapshot, evidence = taken(self, 'mirror')
+    def test_backup(self) -> None:
+        self._is_live('backup')
+
+    def test_mirror(self) -> None:
+        self._is_live('mirror')
+
+    def _is_live(self, path: str) -> None:
+        snapshot, evidence = taken(self, path)
         self.assertIs(self.options.agent, snapshot.quiesced)
         # A file system that was frozen has nothing in its journal.
         self.assertIs(snapshot.quiesced, not evidence.journal_replayed)
@@ -36,9 +42,10 @@ class Matrix(base.SnapshotTest):
         self.guest.domain.suspend()
         self.addCleanup(self.guest.still_counts)
         self.addCleanup(self.guest.domain.resume)
-        snapshot, _evidence = taken(self, 'mirror')
-        self.assertFalse(snapshot.quiesced)
-        self.assertTrue(self.guest.paused)
+        for path in ('backup', 'mirror'):
+            snapshot, _evidence = taken(self, path)
+            self.assertFalse(snapshot.quiesced)
+            self.assertTrue(self.guest.paused)
 
     def test_cold_paused(self) -> None:
         self.guest.domain.suspend()
@@ -54,6 +61,7 @@ class Matrix(base.SnapshotTest):
         self.addCleanup(self.guest.boot)
         snapshot, image = self.snapshot(self.driver())
         self.assertEqual('cold', snapshot.method)
+        self.assertTrue(snapshot.streamed)
         evidence = self.examine(image, last)
         self.assertFalse(evidence.journal_replayed)
         self.assertFalse(self.guest.running)
@@ -74,20 +82,23 @@ class WithAgent(Matrix):
         super().setUpClass()
         cls.guest.write_fill(OVERLAY_FILL)
 
-    def test_live_hanging_agent(self) -> None:
-        _hang_agent(self)
-        snapshot, _evidence = taken(self, 'mirror')
-        self.assertFalse(snapshot.quiesced)
-        self.guest.still_counts()
+    def test_backup_hanging_agent(self) -> None:
+        self._ignores_hanging_agent('backup')
+
+    def test_mirror_hanging_agent(self) -> None:
+        self._ignores_hanging_agent('mirror')
 
     def test_cold_hanging_agent(self) -> None:
+        self._ignores_hanging_agent('cold')
+
+    def _ignores_hanging_agent(self, path: str) -> None:
         _hang_agent(self)
-        snapshot, _evidence = taken(self, 'cold')
+        snapshot, _evidence = taken(self, path)
         self.assertFalse(snapshot.quiesced)
         self.guest.still_counts()
 
     def test_required_hanging_agent(self) -> None:
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             _hang_agent(self)
             driver = self.driver(path=path, quiesce='require')
             self.snapshot_fails(exception.QuiesceFailed, driver)
@@ -96,7 +107,7 @@ class WithAgent(Matrix):
 
 class WithoutAgent(Matrix):
     def test_required(self) -> None:
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             driver = self.driver(path=path, quiesce='require')
             self.snapshot_fails(exception.QuiesceFailed, driver)
         self.guest.still_counts()

@@ -61,7 +61,7 @@ class BlockDeviceTest(base.HostTest):
     def test_running(self) -> None:
         self.machine.create()
         self.addCleanup(self.machine.destroy)
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             for image_format in (None, 'qcow2'):
                 self._holds_content(path, image_format)
         state, _reason = self.machine.state()

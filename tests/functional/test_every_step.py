@@ -11,6 +11,11 @@ from tests.functional import steps
 from tests.lab.options import GuestOptions
 
 
+class BackupTest(steps.EveryStep):
+    options = GuestOptions('backup-steps')
+    path = 'backup'
+
+
 class MirrorTest(steps.EveryStep):
     options = GuestOptions('mirror-steps')
     path = 'mirror'

@@ -16,7 +16,7 @@ class FormatsTest(base.SnapshotTest):
 
     def test_every_format(self) -> None:
         for image_format in ('raw', 'qcow2', 'vmdk', 'vdi'):
-            for path in ('mirror', 'cold'):
+            for path in ('backup', 'mirror', 'cold'):
                 last = self.guest.ticks.last
                 driver = self.driver(path=path, image_format=image_format)
                 snapshot, image = self.snapshot(driver)

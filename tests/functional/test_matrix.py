@@ -58,8 +58,8 @@ class IdeTest(base.SnapshotTest):
 
     def test_root_disk(self) -> None:
         self.assertEqual(['hda'], self.guest.targets)
-        matrix.taken(self, 'mirror')
-        matrix.taken(self, 'cold')
+        for path in ('backup', 'mirror', 'cold'):
+            matrix.taken(self, path)
         self.guest.still_counts()
 
 
@@ -68,8 +68,8 @@ class ScsiTest(base.SnapshotTest):
 
     def test_root_disk(self) -> None:
         self.assertEqual(['sda'], self.guest.targets)
-        matrix.taken(self, 'mirror')
-        matrix.taken(self, 'cold')
+        for path in ('backup', 'mirror', 'cold'):
+            matrix.taken(self, path)
         self.guest.still_counts()
 
 
@@ -79,7 +79,8 @@ class TransientTest(base.SnapshotTest):
     options = GuestOptions('transient', persistent=False)
 
     def test_live(self) -> None:
-        matrix.taken(self, 'mirror')
+        for path in ('backup', 'mirror'):
+            matrix.taken(self, path)
         self.guest.still_counts()
 
     def test_cold_is_refused(self) -> None:

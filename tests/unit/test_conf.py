@@ -65,6 +65,14 @@ class DefaultsTest(testtools.TestCase):
             'mirror_timeout': (7200,),
             'extract_timeout': (7200,),
             'upload_timeout': (86400,),
+            'deadline': (0,),
+            'scratch_directory': (None,),
+            'scratch_reserve': (1024,),
+            'bandwidth': (0,),
+            'compression_type': ('zstd',),
+            'compression_level': (1,),
+            'nice': (0,),
+            'ionice': ('none',),
         }
     )
     def test_ours(self, default: object) -> None:
@@ -72,7 +80,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(8, len(conf.snapshot_opts))
+        self.assertEqual(16, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(

@@ -399,6 +399,7 @@ class SlotTest(DriverCase):
         self.assertEqual({}, self.host.glance.images)
 
 
+@ddt.ddt
 class NotSupportedTest(testtools.TestCase):
     """Whoever asks may know another way, and finds all as it was."""
 
@@ -456,7 +457,9 @@ class NotSupportedTest(testtools.TestCase):
 
     def test_file_that_is_mirrored(self) -> None:
         """Its size is measured, though QEMU reads it."""
-        error = self.is_refused(self.host_with('file'))
+        host = self.host_with('file')
+        host.set('snapshot', 'path', 'mirror')
+        error = self.is_refused(host)
         self.assertIn(self.DISK, str(error))
 
     def test_file_that_is_read(self) -> None:
@@ -469,6 +472,16 @@ class NotSupportedTest(testtools.TestCase):
         host.set('snapshot', 'path', 'cold')
         error = self.is_refused(host)
         self.assertIn(self.DISK, str(error))
+
+    @tables.rows({source: (source,) for source in ('file', 'block')})
+    def test_disk_that_is_backed_up(self, source: str) -> None:
+        """QEMU alone opens it."""
+        host = self.host_with(source)
+        before = host.before()
+        snapshot = host.snapshot()
+        self.assertEqual('backup', snapshot.method)
+        self.assertEqual([], host.differences(before))
+        self.assertEqual([], host.qemu_img.calls)
 
     def test_device_that_is_mirrored(self) -> None:
         """QEMU reads it, and only its size is needed."""

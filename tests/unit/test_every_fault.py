@@ -32,8 +32,10 @@ from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
 from tests.unit.host import FakeHost
 from tests.unit.ways import COLD
+from tests.unit.ways import CONVERTED
 from tests.unit.ways import LIVE
 from tests.unit.ways import MORE_WAYS
+from tests.unit.ways import STREAMED
 from tests.unit.ways import WAYS
 from tests.unit.ways import Way
 
@@ -281,7 +283,7 @@ class DataPlaneTest(Case):
         error = self.judge(host, before, host.snapshot)
         self.assertIsInstance(error, exception.TransferDied)
 
-    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    @tables.rows({name: (way,) for name, way in CONVERTED.items()})
     def test_guest_is_as_it_was_when_the_upload_begins(self, way: Way) -> None:
         host = self.on(way)
         before = host.before()
@@ -427,7 +429,7 @@ class SurroundingsTest(Case):
             host.snapshot(interposer.connection)
         return seen
 
-    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    @tables.rows({name: (way,) for name, way in CONVERTED.items()})
     def test_guest_is_changed_while_the_host_agrees(self, way: Way) -> None:
         host = self.on(way)
         before = host.before()
@@ -450,7 +452,15 @@ class SurroundingsTest(Case):
         self.assertEqual([True, False], inside)
         self.assertEqual(1, host.surroundings.operations)
 
-    @tables.rows({name: (way,) for name, way in WAYS.items()})
+    @tables.rows({name: (way,) for name, way in STREAMED.items()})
+    def test_stream_takes_no_room_from_others(self, way: Way) -> None:
+        """It is as slow as the network."""
+        host = self.on(way)
+        host.surroundings.is_busy = True
+        host.snapshot()
+        self.assertEqual(0, host.surroundings.operations)
+
+    @tables.rows({name: (way,) for name, way in CONVERTED.items()})
     def test_busy(self, way: Way) -> None:
         host = self.on(way)
         before = host.before()

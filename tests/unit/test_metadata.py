@@ -56,7 +56,7 @@ class OfSnapshotTest(testtools.TestCase):
                 'kernel_id': 'a-kernel',
                 'ramdisk_id': 'a-ramdisk',
                 'os_type': 'linux',
-                'snapshot_method': 'mirror',
+                'snapshot_method': 'backup',
                 'snapshot_method_reason': 'the guest is running',
                 'snapshot_quiesced': 'true',
                 'snapshot_quiesced_reason': 'by the guest agent',

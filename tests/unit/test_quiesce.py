@@ -8,6 +8,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
+from nova_snapshot_driver.plan import Obstacles
 from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.quiesce import Quiesce
 from tests.unit.fake_libvirt import Agent
@@ -34,6 +35,7 @@ class QuiesceCase(testtools.TestCase):
             Instance(guest.name, quiesce=policy),
             guest.describe(),
             guest.power_state(),
+            Obstacles(),
         )
         return Quiesce(guest, plan, 10, thaw_timeout)
 

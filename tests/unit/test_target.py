@@ -7,11 +7,13 @@ import pathlib
 import fixtures
 import testtools
 
+from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
+from nova_snapshot_driver.transfer.process import Limits
 from nova_snapshot_driver.workspace import Workspace
 from tests.unit.host import FakeHost
 
@@ -60,7 +62,10 @@ class OutputFileTest(testtools.TestCase):
         super().setUp()
         self.root = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.path = self.root / 'image.qcow2'
-        self.target = OutputFile(str(self.path))
+        self.target = self.output(self.path)
+
+    def output(self, path: pathlib.Path) -> OutputFile:
+        return OutputFile(conf.load([]), str(path))
 
     @property
     def draft(self) -> pathlib.Path:
@@ -68,7 +73,7 @@ class OutputFileTest(testtools.TestCase):
 
     def receive(self) -> int:
         proof = self.target.receive(
-            str(self.draft), {}, silent, Cancellation()
+            str(self.draft), {}, Limits(), silent, Cancellation()
         )
         self.assertIsNone(proof.sha512)
         return proof.size
@@ -113,6 +118,6 @@ class OutputFileTest(testtools.TestCase):
         self.assertEqual([], os.listdir(self.root))
 
     def test_directory_is_missing(self) -> None:
-        target = OutputFile(str(self.root / 'missing' / 'image'))
+        target = self.output(self.root / 'missing' / 'image')
         error = self.assertRaises(exception.DirectoryUnusable, target.check)
         self.assertIn('--output', str(error))

@@ -115,6 +115,7 @@ class RequireSpaceTest(testtools.TestCase):
                 'directory': '/a2',
                 'available': 100,
                 'required': 126,
+                'option': '[libvirt] snapshots_directory',
             },
             error.fields,
         )

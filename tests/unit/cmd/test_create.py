@@ -160,7 +160,7 @@ class ResultTest(CreateCase):
         self.assertEqual('n', result['name'])
         self.assertEqual(documents.NAME, result['domain'])
         self.assertEqual(documents.UUID, result['uuid'])
-        self.assertEqual('mirror', result['method'])
+        self.assertEqual('backup', result['method'])
         self.assertIs(True, result['quiesced'])
         self.assertEqual(len(CONTENT), result['size'])
         self.assertEqual(SHA512, result['sha512'])
@@ -175,7 +175,7 @@ class ResultTest(CreateCase):
         for words in (
             image,
             documents.NAME,
-            'mirror (the guest is running)',
+            'backup (the guest is running)',
             'yes (by the guest agent)',
             f'{len(CONTENT)} bytes',
             SHA512[:40],
@@ -184,7 +184,9 @@ class ResultTest(CreateCase):
 
     def test_failure_leaves_no_image(self) -> None:
         self.host.machine.job_dies_at = 1
-        result = self.command.to_glance('create', documents.NAME)
+        result = self.command.to_glance(
+            'create', documents.NAME, '--path', 'mirror'
+        )
         self.assertEqual(1, result.status)
         self.assertEqual({}, self.glance.images)
 

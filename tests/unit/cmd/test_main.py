@@ -15,6 +15,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
 from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.encoding import Encoding
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
@@ -190,7 +191,9 @@ class OptionsTest(MainCase):
         self.assertEqual('cold', result.json['method'])
         self.assertEqual('not wanted', result.json['quiesced_reason'])
         self.assertEqual('qcow2', result.json['disk_format'])
-        self.assertTrue(self.host.data_plane.compress)
+        self.assertEqual(
+            Encoding('qcow2', 'zstd', 1), self.host.data_plane.encoding
+        )
 
     def test_file_holds_where_there_is_no_argument(self) -> None:
         self.command.config.write_text(
@@ -198,7 +201,9 @@ class OptionsTest(MainCase):
         )
         result = self.create('--format', 'json')
         self.assertEqual('cold', result.json['method'])
-        self.assertTrue(self.host.data_plane.compress)
+        self.assertEqual(
+            Encoding('qcow2', 'zstd', 1), self.host.data_plane.encoding
+        )
 
 
 class LogTest(MainCase):
