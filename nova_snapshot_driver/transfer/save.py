@@ -34,8 +34,11 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
         if os.fstat(file).st_size:
             raise exception.OutputExists(path=path)
         with source.opened(view, Throttle(job['bandwidth'])) as disk:
-            content = encode.encoded(disk, Encoding(**job['encoding']))
-            _write(content, file, parent)
+            content, _ = encode.write(
+                disk,
+                Encoding(**job['encoding']),
+                lambda content: _write(content, file, parent),
+            )
             return {'size': content.size}
     finally:
         os.close(file)
@@ -44,6 +47,8 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
 def _write(content: Content, file: int, parent: Parent) -> None:
     """Write to a file in which zeros take no room."""
     position = 0
+    # An attempt before this one may have left data where zeros are to be.
+    os.ftruncate(file, 0)
     os.ftruncate(file, content.size)
     with content.pieces() as pieces:
         for piece in pieces:

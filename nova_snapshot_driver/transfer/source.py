@@ -70,6 +70,9 @@ class Source:
     def close(self) -> None:
         with contextlib.suppress(self._module.Error):
             self._handle.shutdown(self._module.SHUTDOWN_ABANDON_PENDING)
+        # It is the end of the handle that waits for the end of a server that
+        # was started by it.
+        del self._handle
 
     def data(self) -> Iterator[tuple[int, int]]:
         """The extents that may not be left out, as (offset, end).

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.transfer import encode
 from nova_snapshot_driver.transfer import source
 from nova_snapshot_driver.transfer import upload
+from nova_snapshot_driver.transfer.content import Content
 from nova_snapshot_driver.transfer.job import Parent
 from nova_snapshot_driver.transfer.job import view_from_dict
 from nova_snapshot_driver.transfer.throttle import Throttle
@@ -23,8 +25,15 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     :raises UploadFailed: no attempt succeeded
     :raises ImageUnproven: Glance holds something else
     """
+
+    def send(content: Content) -> str:
+        try:
+            return upload.send(content, job, parent)
+        except exception.CompressionOverflow:
+            upload.settle(job, parent)
+            raise
+
     view = view_from_dict(job['view'])
     with source.opened(view, Throttle(job['bandwidth'])) as disk:
-        content = encode.encoded(disk, Encoding(**job['encoding']))
-        digest = upload.send(content, job, parent)
-        return {'size': content.size, 'sha512': digest}
+        content, digest = encode.write(disk, Encoding(**job['encoding']), send)
+    return {'size': content.size, upload.ALGORITHM: digest}

@@ -34,6 +34,9 @@ PASSING = (
 PAUSE = 1
 LONGEST_PAUSE = 30
 
+#: How long Glance may take to see that an upload was broken off, in seconds.
+SETTLE_TIMEOUT = 30
+
 #: How often Glance is asked whether the image is still wanted, in seconds.
 WATCH_INTERVAL = 4
 
@@ -73,6 +76,20 @@ def send(content: Content, job: dict[str, Any], parent: Parent) -> str:
             image=image, attempts=job['retries'] + 1, reason=str(error)
         ) from error
     return sent
+
+
+def settle(job: dict[str, Any], parent: Parent) -> None:
+    """Wait until an image takes data again whose upload we have broken off."""
+    glance = _glance(parent)
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda status: status == 'saving')
+        | tenacity.retry_if_exception_type(PASSING),
+        stop=tenacity.stop_after_delay(SETTLE_TIMEOUT),
+        wait=tenacity.wait_fixed(0.5),
+        # The next attempt says what is the matter.
+        retry_error_callback=lambda _: None,
+    )
+    attempts(lambda: glance.get(job['image']).status)
 
 
 def _glance(parent: Parent) -> Glance:

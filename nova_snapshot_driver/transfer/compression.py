@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clusters become smaller, on more than one core."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import threading
+import zlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+import zstandard
+
+from nova_snapshot_driver.transfer import zeros
+from nova_snapshot_driver.transfer.clusters import CLUSTER
+
+#: What QEMU takes to inflate, as a power of two.
+_WINDOW = 12
+
+_ZLIB_LEVELS = 9
+
+#: More than these would take more from the host than they give the snapshot.
+_MOST_THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What becomes of a cluster.
+
+    :ivar data: empty where all of it is zero
+    """
+
+    data: bytes | memoryview
+
+    @property
+    def is_compressed(self) -> bool:
+        return 0 < len(self.data) < CLUSTER
+
+
+ZERO = Stored(b'')
+
+
+class Compressor:
+    """
+    :param algorithm: zstd or zlib
+    :param level: from 1 (fast) on
+    """
+
+    def __init__(self, algorithm: str, level: int) -> None:
+        self._make: Callable[[], Callable[[memoryview], bytes]] = {
+            'zstd': lambda: zstandard.ZstdCompressor(level=level).compress,
+            'zlib': lambda: _deflate(min(level, _ZLIB_LEVELS)),
+        }[algorithm]
+        # One for each thread: none of them can be shared.
+        self._local = threading.local()
+
+    def compress(self, cluster: memoryview) -> Stored:
+        """
+        :param cluster: the last one of a disk may be shorter
+        """
+        if zeros.is_zero(cluster):
+            return ZERO
+        if len(cluster) < CLUSTER:
+            cluster = memoryview(cluster.tobytes().ljust(CLUSTER, b'\0'))
+        if not hasattr(self._local, 'compress'):
+            self._local.compress = self._make()
+        compressed: bytes = self._local.compress(cluster)
+        # One byte less than a cluster would be no gain.
+        return Stored(compressed if len(compressed) < CLUSTER - 1 else cluster)
+
+    def compress_all(
+        self, blocks: Iterable[memoryview]
+    ) -> Iterator[list[Stored]]:
+        """What becomes of the clusters of each block, in their order.
+
+        :param blocks: each valid until the next one is taken
+        """
+        threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        tasks: collections.deque[concurrent.futures.Future[list[Stored]]] = (
+            collections.deque()
+        )
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            for block in blocks:
+                tasks.append(pool.submit(self._compress_block, bytes(block)))
+                if len(tasks) > 2 * threads:
+                    yield tasks.popleft().result()
+            while tasks:
+                yield tasks.popleft().result()
+
+    def _compress_block(self, block: bytes) -> list[Stored]:
+        view = memoryview(block)
+        return [
+            self.compress(view[begin : begin + CLUSTER])
+            for begin in range(0, len(block), CLUSTER)
+        ]
+
+
+def _deflate(level: int) -> Callable[[memoryview], bytes]:
+    def deflate(cluster: memoryview) -> bytes:
+        stream = zlib.compressobj(level, zlib.DEFLATED, -_WINDOW)
+        return stream.compress(cluster) + stream.flush()
+
+    return deflate

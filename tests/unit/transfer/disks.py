@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks to read, and what QEMU says of the images that were made of them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import time
+
+import fixtures
+
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.view import Export
+
+#: What would be a failure of the test, and not of what it tests, in seconds.
+PATIENCE = 30
+
+
+class Disks(fixtures.Fixture):
+    """A directory with images, and with the sockets of their servers."""
+
+    def _setUp(self) -> None:
+        self.root = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self._servers: list[subprocess.Popen[bytes]] = []
+        self.addCleanup(self.kill_servers)
+
+    def raw(
+        self,
+        size: int,
+        spans: list[tuple[int, bytes]] | None = None,
+        name: str = 'disk',
+    ) -> Layer:
+        """A raw image.
+
+        :param spans: what is written where; all else are holes
+        """
+        path = self.root / name
+        with path.open('wb') as file:
+            file.truncate(size)
+            for offset, data in spans or []:
+                file.seek(offset)
+                file.write(data)
+        return Layer(str(path), 'raw')
+
+    def qcow2(self, raw: Layer, *options: str, name: str = 'qcow2') -> Layer:
+        """The same content in another format."""
+        path = self.root / name
+        run(
+            *('qemu-img', 'convert', '-f', raw.format, '-O', 'qcow2'),
+            *(*options, raw.path, str(path)),
+        )
+        return Layer(str(path), 'qcow2')
+
+    def serve(self, image: Layer, *options: str) -> Export:
+        """Have a server of its own for an image."""
+        socket = self.root / f'socket-{len(self._servers)}'
+        self._servers.append(
+            subprocess.Popen(
+                [
+                    *('qemu-nbd', '--read-only', '--persistent', '-t'),
+                    *('-f', image.format, '-k', str(socket), '-x', 'vda'),
+                    *(*options, image.path),
+                ]
+            )
+        )
+        deadline = time.monotonic() + PATIENCE
+        while not socket.exists():
+            if time.monotonic() > deadline:
+                raise AssertionError('the server does not come')
+            time.sleep(0.01)
+        return Export(str(socket), 'vda')
+
+    def kill_servers(self) -> None:
+        for server in self._servers:
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+
+    def stop_servers(self) -> None:
+        """Have them answer no more, and be there."""
+        for server in self._servers:
+            server.send_signal(signal.SIGSTOP)
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """What can't be compressed."""
+    return random.Random(seed).randbytes(size)
+
+
+def text(size: int) -> bytes:
+    """What can."""
+    lines = b''.join(b'%d: the same again\n' % i for i in range(4096))
+    return (lines * (size // len(lines) + 1))[:size]
+
+
+def run(*command: str) -> str:
+    """What a command says; it has to succeed."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise AssertionError(
+            f'{command} ended with {result.returncode}: '
+            f'{result.stdout}{result.stderr}'
+        )
+    return result.stdout
+
+
+def assert_same(disk: Layer, image: Layer) -> None:
+    """Whether an image is whole, and holds what the disk does."""
+    if image.format == 'qcow2':
+        run('qemu-img', 'check', '-f', 'qcow2', image.path)
+    said = run(
+        *('qemu-img', 'compare', '-f', disk.format, '-F', image.format),
+        *(disk.path, image.path),
+    )
+    if 'Warning' in said:
+        raise AssertionError(said)
+
+
+def allocated(path: str) -> int:
+    return os.stat(path).st_blocks * 512
