@@ -18,7 +18,9 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import recovery
+from nova_snapshot_driver import status
 from nova_snapshot_driver import undo
+from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import Capture
 from nova_snapshot_driver.capture import Means
@@ -38,6 +40,7 @@ from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.status import Status
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
@@ -261,13 +264,20 @@ class SnapshotDriver:
         progress: Progress,
         cancellation: Cancellation,
     ) -> Snapshot:
+        if self._conf.snapshot.deadline:
+            cancellation.limit(self._conf.snapshot.deadline)
         with (
             target.discarded_on_failure(),
             self._guest_of(instance.domain, target.context) as guest,
         ):
             target.check()
             # What is not supported is refused at once.
-            self._plan(instance, guest)
+            plan = self._plan(instance, guest)
+            cancellation.watch(
+                CancelRequest(
+                    self._conf.snapshot.state_directory, guest.uuid
+                ).heed
+            )
             unfinished = Entry(
                 guest.definition(), image=target.image
             ).given_back()
@@ -275,6 +285,7 @@ class SnapshotDriver:
                 self._journal.kept(unfinished),
                 # While the journal knows of it.
                 target.discarded_on_failure(),
+                self._reported(guest, plan, target, progress) as report,
             ):
                 snapshot = self._take(
                     guest,
@@ -282,7 +293,7 @@ class SnapshotDriver:
                     target,
                     unfinished,
                     update_task_state,
-                    progress,
+                    report,
                     cancellation,
                 )
         LOG.info(
@@ -292,6 +303,22 @@ class SnapshotDriver:
             instance_uuid=guest.uuid,
         )
         return snapshot
+
+    def _reported(
+        self, guest: Guest, plan: Plan, target: Target, progress: Progress
+    ) -> contextlib.AbstractContextManager[Progress]:
+        """The progress, told to the other processes of the host as well."""
+        return status.reported(
+            self._conf.snapshot.state_directory,
+            Status(
+                domain=guest.name,
+                uuid=guest.uuid,
+                image=target.image,
+                file=target.file,
+                path=plan.path.value,
+            ),
+            progress,
+        )
 
     def _take(
         self,

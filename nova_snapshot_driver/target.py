@@ -40,11 +40,15 @@ class Target(Protocol):
     """The destination of one image.
 
     :ivar image: its id in Glance; None where it goes elsewhere
+    :ivar file: its path on this host; None where it goes elsewhere
     :ivar context: in which Glance can be reached; None where there is none
     """
 
     @property
     def image(self) -> str | None: ...
+
+    @property
+    def file(self) -> str | None: ...
 
     @property
     def context(self) -> Context | None: ...
@@ -79,6 +83,8 @@ class Target(Protocol):
 
 class GlanceImage:
     """An image in Glance, whose record exists."""
+
+    file: str | None = None
 
     def __init__(
         self, conf: cfg.ConfigOpts, context: Context, image: str
@@ -147,13 +153,13 @@ class OutputFile:
     context: Context | None = None
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)
-        self._draft = f'{self._path}.{secrets.token_hex(4)}.part'
+        self.file = os.path.abspath(path)
+        self._draft = f'{self.file}.{secrets.token_hex(4)}.part'
 
     def check(self) -> None:
-        if os.path.lexists(self._path):
-            raise exception.OutputExists(path=self._path)
-        directory = os.path.dirname(self._path)
+        if os.path.lexists(self.file):
+            raise exception.OutputExists(path=self.file)
+        directory = os.path.dirname(self.file)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise exception.DirectoryUnusable(
                 directory=directory,
@@ -170,7 +176,7 @@ class OutputFile:
                 os.unlink(self._draft)
 
     def destination(self, root: str) -> str:
-        return os.path.dirname(self._path)
+        return os.path.dirname(self.file)
 
     def staging(self, workspace: Workspace) -> str:
         return self._draft
@@ -184,8 +190,8 @@ class OutputFile:
     ) -> Proof:
         try:
             # Whoever creates the name owns it: no file is ever replaced.
-            with open(self._path, 'x'):
-                os.replace(path, self._path)
+            with open(self.file, 'x'):
+                os.replace(path, self.file)
         except FileExistsError:
-            raise exception.OutputExists(path=self._path) from None
-        return Proof(os.path.getsize(self._path), None)
+            raise exception.OutputExists(path=self.file) from None
+        return Proof(os.path.getsize(self.file), None)
