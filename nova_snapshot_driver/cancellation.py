@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from nova_snapshot_driver import exception
 
+#: Returns the error to stop with, if it is to stop.
+Look = Callable[[], exception.SnapshotError | None]
+
 #: How often it is looked outside whether to stop, in seconds.
 LOOK_INTERVAL = 0.5
 
@@ -25,7 +28,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._requested = threading.Event()
         self._error: exception.SnapshotError | None = None
-        self._watched: list[Callable[[], exception.SnapshotError | None]] = []
+        self._watched: list[Look] = []
         self._next_look = 0.0
 
     def request(self, reason: str) -> None:
@@ -42,11 +45,10 @@ class Cancellation:
 
         self.watch(look)
 
-    def watch(self, look: Callable[[], exception.SnapshotError | None]) -> None:
+    def watch(self, look: Look) -> None:
         """Look at something outside as well.
 
-        :param look: returns the error to stop with, if it is to stop; called
-            often, and not to wait
+        :param look: called often, and not to wait
         """
         self._watched.append(look)
 

@@ -23,12 +23,11 @@ from oslo_log import log as logging
 from nova_snapshot_driver import journal
 from nova_snapshot_driver.progress import IN_BYTES
 from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.workspace import MIB
 
 LOG = logging.getLogger(__name__)
 
 VERSION = 1
-
-MIB = 1 << 20
 
 #: The least time between two writes of the file, in seconds.
 WRITE_INTERVAL = 1.0

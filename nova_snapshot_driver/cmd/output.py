@@ -28,6 +28,7 @@ from rich.text import Text
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import progress
+from nova_snapshot_driver.workspace import MIB
 
 STEPS = {
     'copy': 'Copying the disk, the guest runs on',
@@ -37,7 +38,6 @@ STEPS = {
     'upload': 'Uploading to Glance',
 }
 
-MIB = 1 << 20
 
 VERDICT_STYLES = {'ok': 'green', 'note': 'yellow', 'bad': 'bold red'}
 
@@ -55,9 +55,7 @@ def print_record(record: Mapping[str, str]) -> None:
     Console().print(table)
 
 
-def print_table(
-    titles: Sequence[str], rows: Iterable[Sequence[str]]
-) -> None:
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=box.SIMPLE)
     for title in titles:
         table.add_column(title, overflow='fold')

@@ -14,8 +14,10 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.cmd import output
 from nova_snapshot_driver.progress import IN_BYTES
 from nova_snapshot_driver.status import Status
+from nova_snapshot_driver.workspace import MIB
 
-TITLES = ('Domain', 'Image or file', 'Path', 'Step', 'Done', 'Speed', 'Left')
+#: The rest would not fit into a terminal.
+TITLES = ('Domain', 'Path', 'Step', 'Done', 'Speed', 'Left')
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -45,17 +47,14 @@ def run(
 
 
 def _in_words(each: Status) -> list[str]:
-    in_bytes = each.step in IN_BYTES
-    mib = output.MIB
     done = f'{each.percent} %' if each.step else ''
-    if in_bytes:
-        done += f' of {each.total // mib} MiB'
+    if each.step in IN_BYTES:
+        done += f' of {each.total // MIB} MiB'
     return [
         each.domain,
-        each.image or each.file or '',
         each.path,
         each.step or 'prepare',
         done,
-        '' if each.rate is None else f'{each.rate / mib:.1f} MiB/s',
+        '' if each.rate is None else f'{each.rate / MIB:.1f} MiB/s',
         '' if each.seconds_left is None else f'{each.seconds_left} s',
     ]
