@@ -174,14 +174,12 @@ class StatusFileTest(ReportCase):
             fixtures.MockPatchObject(status, 'WRITE_INTERVAL', 0.0)
         )
         with self.reported() as report:
-            threads = [
-                threading.Thread(
-                    target=lambda: [
-                        report('stream', done, 100) for done in range(100)
-                    ]
-                )
-                for _ in range(4)
-            ]
+
+            def work() -> None:
+                for done in range(100):
+                    report('stream', done, 100)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:
