@@ -4,8 +4,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
 from nova_snapshot_driver import exception
+
+#: Returns the error to stop with, if it is to stop.
+Look = Callable[[], exception.SnapshotError | None]
+
+#: How often it is looked outside whether to stop, in seconds.
+LOOK_INTERVAL = 0.5
 
 
 class Cancellation:
@@ -13,23 +21,63 @@ class Cancellation:
 
     A signal handler or another thread calls ``request()``; the thread that
     makes the snapshot meets it as ``exception.Cancelled`` at its next wait
-    and nowhere else, so that an undo is never cut in two.
+    and nowhere else, so that an undo is never cut in two. The same holds for
+    a deadline, and for what is watched.
     """
 
     def __init__(self) -> None:
         self._requested = threading.Event()
-        self._reason = ''
+        self._error: exception.SnapshotError | None = None
+        self._watched: list[Look] = []
+        self._next_look = 0.0
 
     def request(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        self._requested.set()
+        self._stop(exception.Cancelled(reason=reason))
+
+    def limit(self, seconds: int) -> None:
+        """Have everything end within a time, which begins now."""
+        deadline = time.monotonic() + seconds
+
+        def look() -> exception.SnapshotError | None:
+            if time.monotonic() < deadline:
+                return None
+            return exception.DeadlineExceeded(seconds=seconds)
+
+        self.watch(look)
+
+    def watch(self, look: Look) -> None:
+        """Look at something outside as well.
+
+        :param look: called often, and not to wait
+        """
+        self._watched.append(look)
 
     def check(self) -> None:
-        """Raise ``Cancelled`` if it was requested."""
-        if self._requested.is_set():
-            raise exception.Cancelled(reason=self._reason)
+        """Raise what stops the snapshot, if anything does."""
+        self._look()
+        if self._error is not None:
+            raise self._error
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, or raise ``Cancelled`` as soon as it is requested."""
-        self._requested.wait(seconds)
+        """Sleep, or raise as soon as there is something to raise."""
+        end = time.monotonic() + seconds
         self.check()
+        while (left := end - time.monotonic()) > 0:
+            self._requested.wait(min(left, LOOK_INTERVAL))
+            self.check()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._error is not None or now < self._next_look:
+            return
+        self._next_look = now + LOOK_INTERVAL
+        for look in self._watched:
+            error = look()
+            if error is not None:
+                self._stop(error)
+                return
+
+    def _stop(self, error: exception.SnapshotError) -> None:
+        # The first reason counts.
+        self._error = self._error or error
+        self._requested.set()

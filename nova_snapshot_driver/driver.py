@@ -18,7 +18,9 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import recovery
 from nova_snapshot_driver import space
+from nova_snapshot_driver import status
 from nova_snapshot_driver import undo
+from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import Capture
 from nova_snapshot_driver.capture import Means
@@ -44,6 +46,7 @@ from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.request import TaskStates
+from nova_snapshot_driver.status import Status
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
@@ -263,8 +266,10 @@ class SnapshotDriver:
         with self._guest_of(uuid, context):
             pass
 
-    def _snapshot(self, request: _Request) -> Snapshot:
+    def _snapshot(self, request: Request) -> Snapshot:
         target = request.target
+        if self._conf.snapshot.deadline:
+            request.cancellation.limit(self._conf.snapshot.deadline)
         with (
             target.discarded_on_failure(),
             self._guest_of(
@@ -274,6 +279,11 @@ class SnapshotDriver:
             target.check()
             # What is not supported is refused at once.
             self._plan(request.instance, guest)
+            request.cancellation.watch(
+                CancelRequest(
+                    self._conf.snapshot.state_directory, guest.uuid
+                ).heed
+            )
             unfinished = Entry(
                 guest.definition(), image=target.image
             ).given_back()
@@ -291,8 +301,24 @@ class SnapshotDriver:
         )
         return snapshot
 
+    def _reported(
+        self, guest: Guest, plan: Plan, request: Request
+    ) -> contextlib.AbstractContextManager[Progress]:
+        """The progress, told to the other processes of the host as well."""
+        return status.reported(
+            self._conf.snapshot.state_directory,
+            Status(
+                domain=guest.name,
+                uuid=guest.uuid,
+                image=request.target.image,
+                file=request.target.file,
+                path=plan.path.value,
+            ),
+            request.progress,
+        )
+
     def _take(
-        self, guest: Guest, request: _Request, unfinished: Entry
+        self, guest: Guest, request: Request, unfinished: Entry
     ) -> Snapshot:
         try:
             return self._take_as_planned(guest, request, unfinished)
@@ -307,7 +333,7 @@ class SnapshotDriver:
     def _take_as_planned(
         self,
         guest: Guest,
-        request: _Request,
+        request: Request,
         unfinished: Entry,
         no_backup: str | None = None,
     ) -> Snapshot:
@@ -315,8 +341,12 @@ class SnapshotDriver:
         :param no_backup: why there can be no backup job; None if there can
         """
         watch = _Stopwatch()
-        with contextlib.ExitStack() as disk_operation:
-            plan = self._plan(request.instance, guest, no_backup)
+        plan = self._plan(request.instance, guest, no_backup)
+        with (
+            self._reported(guest, plan, request) as reported,
+            contextlib.ExitStack() as disk_operation,
+        ):
+            request = dataclasses.replace(request, progress=reported)
             if not plan.stream:
                 # A guest that is to be suspended is not yet, while the disks
                 # of others are busy; nor is anything decided that may change.

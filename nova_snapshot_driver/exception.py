@@ -221,6 +221,20 @@ class Cancelled(SnapshotError):
     template = 'The snapshot was cancelled ({reason}).'
 
 
+class CancelledByOperator(Cancelled):
+    """Whoever waits for the snapshot has not asked for it."""
+
+    code = 'cancelled-by-operator'
+
+
+class SnapshotNotFound(SnapshotError):
+    code = 'snapshot-not-found'
+    template = (
+        'No snapshot of domain {domain} is there to be cancelled: {reason}. '
+        '"nova-snapshot status" lists those that run on this host.'
+    )
+
+
 class DeadlineExceeded(SnapshotError):
     code = 'deadline-exceeded'
     template = (

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import glob
 import json
 import os
+import struct
 from collections.abc import Iterator
 
 from oslo_concurrency import lockutils
@@ -25,6 +27,11 @@ from nova_snapshot_driver.guest import Definition
 LOG = logging.getLogger(__name__)
 
 VERSION = 1
+
+#: What lies beside an entry and means nothing without the lock of its domain:
+#: how far the snapshot has come, and that somebody wants it to stop.
+STATUS = 'status'
+CANCEL = 'cancel'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +126,7 @@ class Journal:
                         blocking=False,
                     )
                 )
+                self._forget_passing(uuid)
             except lockutils.AcquireLockFailedException:
                 raise exception.DomainBusy(domain=domain) from None
             except OSError as error:
@@ -155,7 +163,7 @@ class Journal:
         uuid = entry.definition.uuid
         draft = self._draft(uuid)
         try:
-            with open(draft, 'w', encoding='utf-8', opener=_private) as file:
+            with open(draft, 'w', encoding='utf-8', opener=private) as file:
                 file.write(entry.to_json())
                 file.flush()
                 os.fsync(file.fileno())
@@ -195,6 +203,11 @@ class Journal:
         for path in (self._path(uuid), self._draft(uuid)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def _forget_passing(self, uuid: str) -> None:
+        for kind in (STATUS, f'{STATUS}.draft', CANCEL):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(passing(self._directory, uuid, kind))
 
     def _read(self, path: str) -> Entry | None:
         try:
@@ -238,5 +251,33 @@ class Journal:
             os.close(descriptor)
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """An opener of files that are the driver's own."""
     return os.open(path, flags, 0o600)
+
+
+def passing(directory: str, uuid: str, kind: str) -> str:
+    """The path of what means nothing without the lock of a domain.
+
+    :param kind: ``STATUS`` or ``CANCEL``
+    """
+    return os.path.join(directory, f'{uuid}.{kind}')
+
+
+def is_locked(directory: str, uuid: str) -> bool:
+    """Whether a snapshot of a domain is alive in another process.
+
+    It is looked at, not tried: a snapshot that begins meanwhile is not to
+    find its domain busy. Not to be asked in a process that takes snapshots,
+    whose own locks the kernel would drop with the file that is closed here.
+
+    :raises OSError: there is no telling
+    """
+    # A struct flock: type, whence, start, length and process.
+    anything = struct.pack('hhqqi', fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with open(os.path.join(directory, f'{uuid}.lock'), 'rb') as file:
+            found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, anything)
+    except FileNotFoundError:
+        return False
+    return bool(struct.unpack('hhqqi', found)[0] != fcntl.F_UNLCK)

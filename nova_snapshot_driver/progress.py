@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+#: The steps whose progress is counted in bytes.
+IN_BYTES = frozenset({'copy', 'stream', 'save', 'upload'})
+
 
 class Progress(Protocol):
     """Called often, and not to be kept waiting."""
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """
-        :param step: ``copy``, ``extract`` or ``upload``
+        :param step: ``copy``, ``extract``, ``stream``, ``save`` or ``upload``
         :param done: bytes, or any other share of the total
         """
 

@@ -43,11 +43,15 @@ class Target(Protocol):
     """The destination of one image.
 
     :ivar image: its id in Glance; None where it goes elsewhere
+    :ivar file: its path on this host; None where it goes elsewhere
     :ivar context: in which Glance can be reached; None where there is none
     """
 
     @property
     def image(self) -> str | None: ...
+
+    @property
+    def file(self) -> str | None: ...
 
     @property
     def context(self) -> Context | None: ...
@@ -97,6 +101,8 @@ class Target(Protocol):
 
 class GlanceImage:
     """An image in Glance, whose record exists."""
+
+    file: str | None = None
 
     def __init__(
         self, conf: cfg.ConfigOpts, context: Context, image: str
@@ -194,13 +200,13 @@ class OutputFile:
 
     def __init__(self, conf: cfg.ConfigOpts, path: str) -> None:
         self._conf = conf
-        self._path = os.path.abspath(path)
-        self._draft = f'{self._path}.{secrets.token_hex(4)}.part'
+        self.file = os.path.abspath(path)
+        self._draft = f'{self.file}.{secrets.token_hex(4)}.part'
 
     def check(self) -> None:
-        if os.path.lexists(self._path):
-            raise exception.OutputExists(path=self._path)
-        directory = os.path.dirname(self._path)
+        if os.path.lexists(self.file):
+            raise exception.OutputExists(path=self.file)
+        directory = os.path.dirname(self.file)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise exception.DirectoryUnusable(
                 directory=directory,
@@ -217,7 +223,7 @@ class OutputFile:
                 os.unlink(self._draft)
 
     def destination(self, root: str, streamed: bool) -> str | None:
-        return os.path.dirname(self._path)
+        return os.path.dirname(self.file)
 
     def staging(self, workspace: Workspace) -> str:
         return self._draft
@@ -256,7 +262,7 @@ class OutputFile:
     def publish(self) -> None:
         try:
             # Whoever creates the name owns it: no file is ever replaced.
-            with open(self._path, 'x'):
-                os.replace(self._draft, self._path)
+            with open(self.file, 'x'):
+                os.replace(self._draft, self.file)
         except FileExistsError:
-            raise exception.OutputExists(path=self._path) from None
+            raise exception.OutputExists(path=self.file) from None

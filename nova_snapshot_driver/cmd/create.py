@@ -71,6 +71,20 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help='whether the file systems are frozen by the guest agent '
         '(default: [snapshot] quiesce)',
     )
+    parser.add_argument(
+        '--deadline',
+        type=int,
+        metavar='SECONDS',
+        help='the longest time that it may take (default: [snapshot] '
+        'deadline)',
+    )
+    parser.add_argument(
+        '--bandwidth',
+        type=int,
+        metavar='MIB',
+        help='how many MiB a second it may read or send (default: [snapshot] '
+        'bandwidth)',
+    )
     parser.set_defaults(run=run, overrides=overrides)
 
 
@@ -83,6 +97,8 @@ def overrides(
         ('libvirt', 'snapshot_compression', arguments.compress),
         ('snapshot', 'path', arguments.path),
         ('snapshot', 'quiesce', arguments.quiesce),
+        ('snapshot', 'deadline', arguments.deadline),
+        ('snapshot', 'bandwidth', arguments.bandwidth),
     ]
 
 

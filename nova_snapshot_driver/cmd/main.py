@@ -20,9 +20,11 @@ from oslo_config import cfg
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.cmd import cancel
 from nova_snapshot_driver.cmd import check
 from nova_snapshot_driver.cmd import create
 from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.cmd import status
 
 #: As shells report a program that a signal has ended.
 EXIT_CANCELLED = 130
@@ -40,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         configuration = _configuration(arguments)
         with _signals_cancel(cancellation):
-            status: int = _in_thread(
+            code: int = _in_thread(
                 lambda: arguments.run(arguments, configuration, cancellation)
             )
-        return status
+        return code
     except exception.SnapshotError as error:
         output.print_error(error, arguments.format)
         if isinstance(error, exception.Cancelled):
@@ -123,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
     )
     create.add_parser(commands, common)
     check.add_parser(commands, common)
+    status.add_parser(commands, common)
+    cancel.add_parser(commands, common)
     return root
 
 

@@ -10,26 +10,31 @@ import threading
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn
 from rich.progress import Progress as Bars
+from rich.progress import ProgressColumn
+from rich.progress import Task
 from rich.progress import TaskID
 from rich.progress import TaskProgressColumn
 from rich.progress import TextColumn
-from rich.progress import TimeElapsedColumn
 from rich.progress import TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import progress
+from nova_snapshot_driver.workspace import MIB
 
 STEPS = {
     'copy': 'Copying the disk, the guest runs on',
     'extract': 'Writing the image',
+    'stream': 'Reading, encoding and uploading',
+    'save': 'Writing the image',
     'upload': 'Uploading to Glance',
 }
 
@@ -47,6 +52,15 @@ def print_record(record: Mapping[str, str]) -> None:
     table.add_column(overflow='fold')
     for name, value in record.items():
         table.add_row(name, Text(value))
+    Console().print(table)
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=box.SIMPLE)
+    for title in titles:
+        table.add_column(title, overflow='fold')
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 
@@ -80,13 +94,26 @@ def progress_bars() -> Iterator[progress.Progress]:
         return
     with Bars(
         TextColumn('{task.description}'),
-        BarColumn(),
+        BarColumn(bar_width=None),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _BytesColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     ) as bars:
         yield _Steps(bars)
+
+
+class _BytesColumn(ProgressColumn):
+    """How much of how much, and how fast; if the step counts bytes."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or not task.fields['in_bytes']:
+            return Text()
+        words = f'{int(task.completed) // MIB}/{int(task.total) // MIB} MiB'
+        speed = task.finished_speed or task.speed
+        if speed:
+            words += f', {speed / MIB:.0f} MiB/s'
+        return Text(words)
 
 
 class _Steps:
@@ -100,5 +127,9 @@ class _Steps:
     def __call__(self, step: str, done: int, total: int) -> None:
         with self._lock:
             if step not in self._tasks:
-                self._tasks[step] = self._bars.add_task(STEPS[step])
+                self._tasks[step] = self._bars.add_task(
+                    STEPS[step],
+                    total=None,
+                    in_bytes=step in progress.IN_BYTES,
+                )
         self._bars.update(self._tasks[step], completed=done, total=total)

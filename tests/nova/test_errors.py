@@ -138,6 +138,17 @@ class TranslationTest(ComputeCase):
         self.assertNotIn('ERROR', self.host.log.output)
         self.assertIn(f'Snapshot failed: {error}', self.host.log.output)
 
+    def test_cancelled_by_an_operator(self) -> None:
+        """nova-compute is quiet about an instance that is gone, and leaves
+        its task state. This one is there, and is to be used again.
+        """
+        raised = self.raised_for(
+            exception.CancelledByOperator(reason='nova-snapshot cancel')
+        )
+        self.assertIs(SnapshotFailed, type(raised))
+        self.assertIn('(cancelled-by-operator)', str(raised))
+        self.assertNotIn('ERROR', self.host.log.output)
+
     def test_image_that_is_left_behind_hides_nothing(self) -> None:
         """The instance is deleted, and Glance is away.
 

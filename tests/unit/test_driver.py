@@ -385,7 +385,10 @@ class SlotTest(DriverCase):
         def wait() -> None:
             # The image has to be known to whoever heals.
             self.assertEqual(
-                [f'in the state directory: {documents.UUID}.json'],
+                [
+                    f'in the state directory: {documents.UUID}.json',
+                    f'in the state directory: {documents.UUID}.status',
+                ],
                 self.host.differences(self.before),
             )
             self.assertEqual([], self.host.task_states)

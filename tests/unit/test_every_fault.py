@@ -304,9 +304,14 @@ class DataPlaneTest(Case):
         host.data_plane.at_upload = look
         host.snapshot()
         # And the image, in case that nobody lives to delete it.
-        ((left,),) = found
         self.assertEqual(
-            f'in the state directory: {documents.UUID}.json', left
+            [
+                [
+                    f'in the state directory: {documents.UUID}.json',
+                    f'in the state directory: {documents.UUID}.status',
+                ]
+            ],
+            found,
         )
         (entry,) = entries
         self.assertEqual(

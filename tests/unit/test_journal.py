@@ -17,6 +17,7 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import journal
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Definition
@@ -367,3 +368,37 @@ class ExclusiveTest(JournalCase):
             self.journal.exclusive(DEFINITION.uuid, 'web-1'),
         ):
             raise exception.DomainBusy(domain='web-2')
+
+    def is_locked(self) -> bool:
+        return journal.is_locked(str(self.directory), DEFINITION.uuid)
+
+    def test_is_locked(self) -> None:
+        self.assertFalse(self.is_locked())
+        process = self.holder()
+        self.assertTrue(self.is_locked())
+        # Whoever looks is not in the way.
+        self.assertTrue(self.is_locked())
+        process.kill()
+        process.wait()
+        self.assertFalse(self.is_locked())
+
+    def passing(self) -> list[str]:
+        return [
+            name
+            for name in os.listdir(self.directory)
+            if not name.endswith('.lock')
+        ]
+
+    def test_what_an_earlier_snapshot_left_is_gone(self) -> None:
+        for name in ('status', 'status.draft', 'cancel'):
+            (self.directory / f'{DEFINITION.uuid}.{name}').touch()
+        with self.journal.exclusive('other', 'web-2'):
+            self.assertEqual(3, len(self.passing()))
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            self.assertEqual([], self.passing())
+
+    def test_what_is_of_a_snapshot_that_runs_stays(self) -> None:
+        self.holder()
+        (self.directory / f'{DEFINITION.uuid}.status').touch()
+        self.assertRaises(exception.DomainBusy, self.take)
+        self.assertEqual(1, len(self.passing()))

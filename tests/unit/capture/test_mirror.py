@@ -59,7 +59,7 @@ class ViewTest(MirrorCase):
         differences = self.look(lambda: self.host.differences(before))
         assert isinstance(differences, list)
         # The entry stays as long as anything is not done.
-        workspace, entry = differences
+        workspace, entry, _status = differences
         self.assertIn('in the snapshots directory', workspace)
         self.assertIn('in the state directory', entry)
 
@@ -74,7 +74,7 @@ class ViewTest(MirrorCase):
             self.assertIsNone(self.host.data_plane.view)
             self.assertFalse(self.machine.frozen)
             self.assertEqual(before, self.host.before())
-            workspace, entry = self.host.differences(before)
+            workspace, entry, _status = self.host.differences(before)
             self.assertIn('in the snapshots directory', workspace)
             self.assertIn('in the state directory', entry)
 

@@ -33,6 +33,8 @@ class ArgumentsTest(testtools.TestCase):
             'no_domain': ('create',),
             'unknown_option': ('create', 'web-1', '--fast'),
             'bad_choice': ('create', 'web-1', '--path', 'sideways'),
+            'bad_number': ('create', 'web-1', '--deadline', 'soon'),
+            'nothing_to_cancel': ('cancel',),
         }
     )
     def test_wrong(self, *arguments: str) -> None:
@@ -47,6 +49,8 @@ class ArgumentsTest(testtools.TestCase):
             'root': ('--help',),
             'create': ('create', '--help'),
             'check': ('check', '--help'),
+            'status': ('status', '--help'),
+            'cancel': ('cancel', '--help'),
         }
     )
     def test_help(self, *arguments: str) -> None:
@@ -193,6 +197,19 @@ class OptionsTest(MainCase):
         self.assertEqual('qcow2', result.json['disk_format'])
         self.assertEqual(
             Encoding('qcow2', 'zstd', 1), self.host.data_plane.encoding
+        )
+
+    def test_argument_that_is_out_of_range(self) -> None:
+        result = self.create('--deadline', '-1', '--format', 'json')
+        self.assertEqual(1, result.status)
+        self.assertEqual('configuration-invalid', result.json['error']['code'])
+
+    def test_bandwidth(self) -> None:
+        arguments = main.parser().parse_args(
+            ['create', documents.NAME, '--bandwidth', '50']
+        )
+        self.assertIn(
+            ('snapshot', 'bandwidth', 50), arguments.overrides(arguments)
         )
 
     def test_file_holds_where_there_is_no_argument(self) -> None:

@@ -8,6 +8,7 @@ import json
 import testtools
 
 from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.progress import IN_BYTES
 from nova_snapshot_driver.progress import silent
 
 
@@ -33,6 +34,13 @@ class PrintTest(testtools.TestCase):
         )
         # Brackets are no markup.
         self.assertIn('mirror ([snapshot] path)', printed)
+
+    def test_table(self) -> None:
+        printed = self.printed(
+            output.print_table, ('Domain', 'Left'), [('[web]', '12 s')]
+        )
+        for text in ('Domain', 'Left', '[web]', '12 s'):
+            self.assertIn(text, printed)
 
     def test_verdicts(self) -> None:
         rows = [('libvirt', 'ok', '9.0.0'), ('Glance', 'bad', '[/] away')]
@@ -63,3 +71,24 @@ class ProgressTest(testtools.TestCase):
             self.assertIn(output.STEPS[step], shown)
         self.assertNotIn(output.STEPS['extract'], shown)
         self.assertIn('25%', shown)
+
+    def shown(self, *progress: tuple[str, int, int]) -> str:
+        terminal = Terminal()
+        with (
+            contextlib.redirect_stderr(terminal),
+            output.progress_bars() as bars,
+        ):
+            for step, done, total in progress:
+                bars(step, done, total)
+        return terminal.getvalue()
+
+    def test_bytes(self) -> None:
+        mib = 1 << 20
+        shown = self.shown(('stream', mib, 4 * mib), ('stream', mib, 4 * mib))
+        self.assertIn('1/4 MiB', shown)
+
+    def test_step_that_counts_no_bytes(self) -> None:
+        self.assertNotIn('MiB', self.shown(('extract', 5000, 10000)))
+
+    def test_every_step_has_a_name(self) -> None:
+        self.assertLessEqual(IN_BYTES, output.STEPS.keys())

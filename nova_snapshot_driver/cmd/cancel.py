@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snapshot cancel``: stop a snapshot that runs on this host."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from oslo_config import cfg
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import journal
+from nova_snapshot_driver import status
+from nova_snapshot_driver.cancel_request import CancelRequest
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.status import Status
+
+POLL_INTERVAL = 0.2
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        'cancel',
+        parents=[common],
+        help='stop the snapshot of a domain that runs on this host',
+        description='Stop the snapshot of a domain that runs on this host, '
+        'whether nova-compute takes it or a command, and wait until it has '
+        'given everything back.',
+    )
+    parser.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
+    parser.set_defaults(run=run, overrides=lambda _arguments: [])
+
+
+def run(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    cancellation: Cancellation,
+) -> int:
+    directory = conf.snapshot.state_directory
+    snapshot = _find(directory, arguments.domain)
+    request = CancelRequest(directory, snapshot.uuid)
+    request.make()
+    _wait(directory, snapshot, conf.snapshot.guest_timeout, cancellation)
+    if request.is_open():
+        request.withdraw()
+        raise exception.SnapshotNotFound(
+            domain=arguments.domain,
+            reason='it ended by itself before it heard of this',
+        )
+    given_back = Journal(directory).recall(snapshot.uuid) is None
+    if arguments.format == 'json':
+        output.print_json(_result(snapshot) | {'given_back': given_back})
+    else:
+        output.print_record(_in_words(snapshot, given_back))
+    return 0 if given_back else 1
+
+
+def _find(directory: str, domain: str) -> Status:
+    for snapshot in status.running(directory):
+        if domain in (snapshot.domain, snapshot.uuid):
+            return snapshot
+    raise exception.SnapshotNotFound(domain=domain, reason='none is running')
+
+
+def _wait(
+    directory: str,
+    snapshot: Status,
+    timeout: int,
+    cancellation: Cancellation,
+) -> None:
+    """Wait until a snapshot is over.
+
+    :raises HypervisorTimeout: it has not given everything back in time
+    """
+    deadline = time.monotonic() + timeout
+    while journal.is_locked(directory, snapshot.uuid):
+        if time.monotonic() > deadline:
+            raise exception.HypervisorTimeout(
+                domain=snapshot.domain,
+                operation='the end of the snapshot that is cancelled',
+                seconds=timeout,
+                option='guest_timeout',
+            )
+        cancellation.sleep(POLL_INTERVAL)
+
+
+def _result(snapshot: Status) -> dict[str, Any]:
+    return {
+        name: getattr(snapshot, name)
+        for name in ('domain', 'uuid', 'image', 'file')
+    }
+
+
+def _in_words(snapshot: Status, given_back: bool) -> dict[str, str]:
+    where = (
+        {'Image': snapshot.image}
+        if snapshot.image
+        else {'File': snapshot.file or ''}
+    )
+    return {
+        'Domain': snapshot.domain,
+        **where,
+        'Snapshot': 'cancelled',
+        'Given back': 'everything'
+        if given_back
+        else f'not everything: the log of process {snapshot.pid} says what',
+    }
