@@ -237,7 +237,7 @@ class OutputFile:
         cancellation: Cancellation,
     ) -> Proof:
         self.publish()
-        return Proof(os.path.getsize(self._path), None)
+        return Proof(os.path.getsize(self.file), None)
 
     def stream(
         self,

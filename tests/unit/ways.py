@@ -40,8 +40,6 @@ LIVE = {
     'backup_required': Way(quiesce='require'),
     'backup_no_agent': Way(agent=Agent.ABSENT),
     'mirror': Way('mirror'),
-    'mirror_required': Way('mirror', quiesce='require'),
-    'mirror_no_agent': Way('mirror', agent=Agent.ABSENT),
 }
 
 COLD = {
@@ -67,6 +65,8 @@ STREAMED = {
 MORE_WAYS = {
     'backup_mute_agent': Way(agent=Agent.HANGS),
     'backup_paused': Way(state=libvirt.VIR_DOMAIN_PAUSED),
+    'mirror_required': Way('mirror', quiesce='require'),
+    'mirror_no_agent': Way('mirror', agent=Agent.ABSENT),
     'mirror_mute_agent': Way('mirror', agent=Agent.HANGS),
     'cold_devices': Way('cold', devices=DEVICES + TWO_DEVICES),
 }
