@@ -201,6 +201,40 @@ class CommandTest(oslotest_base.BaseTestCase):
 
     # Interrupted
 
+    def running(self) -> list[dict[str, Any]]:
+        status, output, errors = self.run_command('status', '--format', 'json')
+        self.assertEqual(0, status, errors)
+        return list(json.loads(output))
+
+    def test_cancelled(self) -> None:
+        before = self.before()
+        self.assertEqual([], self.running())
+        snapshot = self.start(
+            'create', self.guest.name, '--output', self.image
+        )
+        state = Path(self.directories.state)
+        wait_until(
+            lambda: any(state.glob('*.status')), 'the snapshot', TIMEOUT
+        )
+        # It is not to be complete before it is cancelled.
+        snapshot.send_signal(signal.SIGSTOP)
+        (found,) = self.running()
+        self.assertEqual(self.guest.name, found['domain'])
+        self.assertEqual(snapshot.pid, found['pid'])
+        self.assertEqual(str(self.image), found['file'])
+        cancel = self.start('cancel', self.guest.name, '--format', 'json')
+        wait_until(lambda: any(state.glob('*.cancel')), 'the request', TIMEOUT)
+        snapshot.send_signal(signal.SIGCONT)
+        output, errors = cancel.communicate(timeout=TIMEOUT)
+        self.assertEqual(0, cancel.returncode, output + errors)
+        self.assertIs(True, json.loads(output)['given_back'])
+        _output, errors = snapshot.communicate(timeout=TIMEOUT)
+        self.assertEqual(130, snapshot.returncode, errors)
+        self.assertIn('nova-snapshot cancel', errors)
+        self.assertEqual([], self.running())
+        self.assert_laws_hold(before)
+        self.assertEqual([], os.listdir(self.output))
+
     def test_interrupted(self) -> None:
         """At moments all over its way, by Ctrl-C and by SIGTERM."""
         before = self.before()
