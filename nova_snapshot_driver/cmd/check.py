@@ -225,12 +225,12 @@ def _space(conf: cfg.ConfigOpts, guest: Guest, plan: Plan) -> str:
     needs = space.needs(guest, plan, place, None if plan.stream else place)
     require_space(guest.name, needs)
     needed = sum(size for _directory, size in needs)
-    found = f'up to {-(-needed // MIB)} MiB of {root}'
-    if plan.path is not Path.BACKUP:
-        return found
-    scratch = directories.existing(backup.scratch_root(conf))
-    reserve = conf.snapshot.scratch_reserve
-    require_space(
-        guest.name, [(scratch, reserve * MIB)], backup.SCRATCH_DIRECTORY
-    )
-    return f'{found}, and what the guest overwrites meanwhile of {scratch}'
+    found = [f'up to {-(-needed // MIB)} MiB of {root}'] if needed else []
+    if plan.path is Path.BACKUP:
+        scratch = directories.existing(backup.scratch_root(conf))
+        reserve = conf.snapshot.scratch_reserve
+        require_space(
+            guest.name, [(scratch, reserve * MIB)], backup.SCRATCH_DIRECTORY
+        )
+        found.append(f'what the guest overwrites meanwhile, in {scratch}')
+    return ', and '.join(found) or 'none is needed'

@@ -187,7 +187,7 @@ class NovaTest(CheckCase):
                 'Data plane: streams',
                 'Glance',
             ],
-            [*findings][:9],
+            [*findings][:10],
         )
         self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
         self.assertIn(ENDPOINT, findings['Glance'][1])
@@ -312,8 +312,15 @@ class DomainTest(CheckCase):
             [subject for subject in findings if subject.startswith('Domain')],
         )
         self.assertIn('backup', findings[self.SUBJECT][1])
-        self.assertIn('up to 4 MiB', findings[f'{self.SUBJECT}: space'][1])
+        self.assertIn(
+            'what the guest overwrites', findings[f'{self.SUBJECT}: space'][1]
+        )
         self.assertEqual([], self.host.differences(before))
+
+    def test_conversion_takes_space(self) -> None:
+        self.command.config.write_text('[libvirt]\nsnapshot_image_format=vmdk')
+        _status, findings = self.check(documents.NAME)
+        self.assertIn('up to 2 MiB', findings[f'{self.SUBJECT}: space'][1])
 
     def test_unknown(self) -> None:
         self.is_bad('Domain web-9', 'There is no domain', 'web-9')

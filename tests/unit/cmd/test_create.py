@@ -165,7 +165,7 @@ class ResultTest(CreateCase):
         self.assertEqual(len(CONTENT), result['size'])
         self.assertEqual(SHA512, result['sha512'])
         self.assertEqual(
-            ['prepare', 'capture', 'extract', 'give_back', 'upload'],
+            ['prepare', 'capture', 'stream', 'give_back'],
             list(result['seconds']),
         )
 
