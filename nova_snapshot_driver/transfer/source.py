@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -68,10 +69,15 @@ class Source:
         os.rmdir(os.path.dirname(path))
 
     def close(self) -> None:
-        with contextlib.suppress(self._module.Error):
-            self._handle.shutdown(self._module.SHUTDOWN_ABANDON_PENDING)
-        # It is the end of the handle that waits for the end of a server that
-        # was started by it.
+        # Neither waits for an answer, and what was started only reads.
+        for end in (
+            self._handle.aio_disconnect,
+            lambda: self._handle.kill_subprocess(signal.SIGKILL),
+        ):
+            with contextlib.suppress(self._module.Error):
+                end()
+        # It is the end of the handle that closes the connection, and waits
+        # for the end of the server.
         del self._handle
 
     def data(self) -> Iterator[tuple[int, int]]:

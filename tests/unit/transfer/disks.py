@@ -54,7 +54,16 @@ class Disks(fixtures.Fixture):
         )
         return Layer(str(path), 'qcow2')
 
-    def serve(self, image: Layer, *options: str) -> Export:
+    def torn(self, raw: Layer, offset: int) -> Layer:
+        """The same content, of which a sector can't be read."""
+        rules = self.root / 'rules'
+        rules.write_text(
+            '[inject-error]\nevent = "none"\niotype = "read"\n'
+            f'errno = "5"\nsector = "{offset // 512}"\n'
+        )
+        return Layer(f'blkdebug:{rules}:{raw.path}', raw.format)
+
+    def serve(self, image: Layer) -> Export:
         """Have a server of its own for an image."""
         socket = self.root / f'socket-{len(self._servers)}'
         self._servers.append(
@@ -62,7 +71,7 @@ class Disks(fixtures.Fixture):
                 [
                     *('qemu-nbd', '--read-only', '--persistent', '-t'),
                     *('-f', image.format, '-k', str(socket), '-x', 'vda'),
-                    *(*options, image.path),
+                    image.path,
                 ]
             )
         )

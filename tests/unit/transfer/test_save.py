@@ -117,7 +117,7 @@ class ExactTest(SaveCase):
         image = self.save(disk, encoding)
         disks.assert_same(disk, image)
 
-    @hypothesis.settings(max_examples=8, deadline=None, database=None)
+    @hypothesis.settings(max_examples=15, deadline=None, database=None)
     @hypothesis.given(
         runs=RUNS,
         tail=strategies.sampled_from([0, 1, 512, 4096, CLUSTER - 512]),
