@@ -31,7 +31,7 @@ from nova_snapshot_driver.view import View
 SILENCE = 120
 
 #: What is asked for the extents of at once; the protocol has 32 bits for it.
-_STATUS_REQUEST = 1 << 31
+_STATUS_REQUEST = 1 << 30
 
 
 class Source:

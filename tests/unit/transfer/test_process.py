@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import ddt
 import fixtures
 import testtools
 
+from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
@@ -35,6 +37,14 @@ from tests.unit.transfer.commands import Commands
 
 #: What would be a failure of the test, and not of what it tests, in seconds.
 PATIENCE = 30
+
+NO_LIMITS = process.Limits()
+
+#: Where the tools of the host are, whatever a test says of that.
+PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+
+#: That of the tests themselves.
+NICE = os.nice(0)
 
 #: Says who it is, and never ends by itself.
 ENDLESS = 'echo $$ >{}\nexec /bin/sleep 1000'
@@ -117,13 +127,14 @@ class ProcessCase(testtools.TestCase):
         timeout: int = PATIENCE,
         progress: Progress = silent,
         cancellation: Cancellation | None = None,
+        limits: process.Limits = NO_LIMITS,
     ) -> None:
         process.extract(
             Layer(str(self.root / 'delta'), 'qcow2'),
             Layer(str(self.root / 'image'), 'raw'),
             Encoding('raw'),
             timeout,
-            process.Limits(),
+            limits,
             progress,
             cancellation or Cancellation(),
         )
@@ -170,6 +181,69 @@ class ExtractTest(ProcessCase):
     def test_command_is_missing(self) -> None:
         error = self.assertRaises(exception.CommandMissing, self.extract)
         self.assertIn('qemu-utils', str(error))
+
+
+@ddt.ddt
+class LimitsTest(ProcessCase):
+    """What the process and its children leave to others."""
+
+    def limited(self, limits: process.Limits) -> tuple[str, list[str]]:
+        """The niceness and the class of I/O, and the arguments."""
+        for name in ('ionice', 'nice'):
+            path = shutil.which(name, path=PATH)
+            self.commands.add(name, f'exec {path} "$@"')
+        self.commands.add(
+            'qemu-img',
+            f'(nice; ionice) >{self.root}/said\n'
+            f'echo "$@" >{self.root}/arguments',
+        )
+        self.extract(limits=limits)
+        return (
+            (self.root / 'said').read_text(),
+            (self.root / 'arguments').read_text().split(),
+        )
+
+    @tables.rows(
+        {
+            'none': (process.Limits(), f'{NICE}\nnone: prio'),
+            'nice': (process.Limits(nice=3), f'{NICE + 3}\nnone: prio'),
+            'best_effort': (
+                process.Limits(ionice='best-effort'),
+                f'{NICE}\nbest-effort: prio 7\n',
+            ),
+            'both': (
+                process.Limits(nice=5, ionice='idle'),
+                f'{NICE + 5}\nidle\n',
+            ),
+        }
+    )
+    def test_of_the_process(self, limits: process.Limits, said: str) -> None:
+        self.assertTrue(self.limited(limits)[0].startswith(said))
+
+    def test_bandwidth(self) -> None:
+        _, arguments = self.limited(process.Limits(bandwidth=1 << 20))
+        self.assertIn('-r 1048576', ' '.join(arguments))
+
+    def test_of_the_configuration(self) -> None:
+        loaded = conf.load(
+            [],
+            [
+                ('snapshot', 'bandwidth', 7),
+                ('snapshot', 'nice', 5),
+                ('snapshot', 'ionice', 'idle'),
+            ],
+        )
+        self.assertEqual(
+            process.Limits(7 << 20, 5, 'idle'), process.Limits.of(loaded)
+        )
+
+    def test_no_ionice(self) -> None:
+        error = self.assertRaises(
+            exception.CommandMissing,
+            self.extract,
+            limits=process.Limits(ionice='idle'),
+        )
+        self.assertIn('util-linux', str(error))
 
 
 class EndTest(ProcessCase):

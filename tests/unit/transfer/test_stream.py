@@ -266,7 +266,7 @@ class UnreadableTest(StreamCase):
     def test_disk_has_an_error(self) -> None:
         torn = self.disks.torn(self.disk, 7 << 20)
         # qemu-nbd says no more of it.
-        self.assert_unreadable(self.disks.serve(torn), 'connect')
+        self.assert_unreadable(self.disks.serve(torn), 'onnect')
 
     def test_no_qemu_nbd(self) -> None:
         self.useFixture(fixtures.EnvironmentVariable('PATH', '/nowhere'))
