@@ -51,6 +51,10 @@ class Source:
         self._handle = module.NBD()
         with self._translated():
             self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
+            # A server that is not asked for its block sizes takes any.
+            self._handle.set_request_block_size(False)
+            # A buffer whose reading has failed is never looked at.
+            self._handle.set_pread_initialize(False)
             connect(self._handle)
             self._wait_until(self._handle.aio_is_ready)
             self.size: int = self._handle.get_size()

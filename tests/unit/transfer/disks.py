@@ -63,15 +63,28 @@ class Disks(fixtures.Fixture):
         )
         return Layer(f'blkdebug:{rules}:{raw.path}', raw.format)
 
+    def serve_sectors(self, raw: Layer, size: int) -> Export:
+        """Have a server for an image whose sectors have some size."""
+        return self._serve(
+            *(
+                '--image-opts',
+                f'driver=raw,file.driver=blkdebug,'
+                f'file.align={size},file.image.driver=file,'
+                f'file.image.filename={raw.path}',
+            ),
+        )
+
     def serve(self, image: Layer) -> Export:
         """Have a server of its own for an image."""
+        return self._serve('-f', image.format, image.path)
+
+    def _serve(self, *arguments: str) -> Export:
         socket = self.root / f'socket-{len(self._servers)}'
         self._servers.append(
             subprocess.Popen(
                 [
                     *('qemu-nbd', '--read-only', '--persistent', '-t'),
-                    *('-f', image.format, '-k', str(socket), '-x', 'vda'),
-                    image.path,
+                    *('-k', str(socket), '-x', 'vda', *arguments),
                 ]
             )
         )

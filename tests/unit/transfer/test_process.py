@@ -33,10 +33,19 @@ from tests.unit import tables
 from tests.unit.fake_glance import broken
 from tests.unit.glance_server import GlanceServer
 from tests.unit.host import GlanceContext
+from tests.unit.transfer import disks
 from tests.unit.transfer.commands import Commands
 
 #: What would be a failure of the test, and not of what it tests, in seconds.
 PATIENCE = 30
+
+QCOW2 = Encoding('qcow2')
+
+#: What Python runs first of all.
+NO_LIBNBD = """\
+from nova_snapshot_driver.transfer import libnbd
+libnbd.DIRECTORIES = ()
+"""
 
 NO_LIMITS = process.Limits()
 
@@ -537,6 +546,113 @@ class UploadTest(ProcessCase):
         self.image.unlink()
         error = self.assertRaises(exception.TransferDied, self.upload)
         self.assertIn('FileNotFoundError', str(error))
+
+
+class OnePassTest(ProcessCase):
+    """From a real disk, in a process of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.EnvironmentVariable('PATH', PATH))
+        self.disks = self.useFixture(disks.Disks())
+        self.disk = self.disks.raw(32 << 20, [(0, disks.noise(20 << 20))])
+        self.server = self.useFixture(GlanceServer())
+        self.record = self.server.glance.add(
+            disk_format='qcow2', container_format='bare'
+        )
+        self.context = GlanceContext(self.server.endpoint)
+
+    def stream(
+        self,
+        encoding: Encoding = QCOW2,
+        cancellation: Cancellation | None = None,
+        progress: Progress = silent,
+    ) -> process.Sent:
+        return process.stream(
+            self.disk,
+            encoding,
+            self.record,
+            self.context.glance_access,
+            0,
+            PATIENCE,
+            NO_LIMITS,
+            progress,
+            cancellation or Cancellation(),
+        )
+
+    def test_stream(self) -> None:
+        told = []
+        sent = self.stream(progress=lambda *step: told.append(step))
+        content = self.server.glance.content[self.record]
+        self.assertEqual(
+            process.Sent(len(content), hashlib.sha512(content).hexdigest()),
+            sent,
+        )
+        self.assertEqual(('stream', len(content), len(content)), told[-1])
+
+    def test_save(self) -> None:
+        path = self.root / 'image'
+        size = process.save(
+            self.disk,
+            Encoding('qcow2', 'zstd'),
+            str(path),
+            PATIENCE,
+            NO_LIMITS,
+            silent,
+            Cancellation(),
+        )
+        self.assertEqual(path.stat().st_size, size)
+        disks.assert_same(self.disk, Layer(str(path), 'qcow2'))
+
+    def test_extract_of_an_export(self) -> None:
+        path = self.root / 'image'
+        process.extract(
+            self.disks.serve(self.disk),
+            Layer(str(path), 'vmdk'),
+            Encoding('vmdk'),
+            PATIENCE,
+            NO_LIMITS,
+            silent,
+            Cancellation(),
+        )
+        disks.assert_same(self.disk, Layer(str(path), 'vmdk'))
+
+    def test_nothing_is_left(self) -> None:
+        """Of the server that it has started."""
+        cancellation = Cancellation()
+        servers: list[int] = []
+
+        def at_upload(_size: int) -> None:
+            servers.extend(
+                int(pid)
+                for plane in children()
+                for file in pathlib.Path(f'/proc/{plane}/task').glob(
+                    '*/children'
+                )
+                for pid in file.read_text().split()
+            )
+            cancellation.request('SIGINT')
+            time.sleep(0.1)
+
+        self.server.at_upload = at_upload
+        self.assertRaises(
+            exception.Cancelled, self.stream, cancellation=cancellation
+        )
+        self.assertNotEqual([], servers)
+        self.wait_until_ended(servers[0])
+
+    def test_no_libnbd(self) -> None:
+        (self.root / 'sitecustomize.py').write_text(NO_LIBNBD)
+        self.useFixture(
+            fixtures.EnvironmentVariable(
+                'PYTHONPATH',
+                os.pathsep.join(
+                    [str(self.root), os.environ.get('PYTHONPATH', '')]
+                ),
+            )
+        )
+        self.assertRaises(exception.LibnbdMissing, self.stream)
+        self.assertEqual([], self.server.glance.requests)
 
 
 class GroupTest(testtools.TestCase):
