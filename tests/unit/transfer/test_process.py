@@ -216,6 +216,26 @@ class EndTest(ProcessCase):
         service.send_signal(signal.SIGKILL)
         self.wait_until_ended(pid)
 
+    def test_service_is_asked_to_end(self) -> None:
+        """systemd asks all of its processes; it waits for the job itself."""
+        go = self.root / 'go'
+        self.commands.add(
+            'qemu-img',
+            f'echo $$ >{self.root}/pid\n'
+            f'until [ -e {go} ]; do /bin/sleep 0.01; done\n'
+            f'echo data >{self.root}/image',
+        )
+
+        def ask() -> None:
+            os.killpg(os.getpgid(self.wait_for_pid()), signal.SIGTERM)
+            go.touch()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        self.extract()
+        thread.join()
+        self.assertEqual('data\n', (self.root / 'image').read_text())
+
     def test_stranger_on_its_output(self) -> None:
         """A library that prints something must not make anybody wait."""
         self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
