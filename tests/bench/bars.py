@@ -11,6 +11,7 @@ from tests.bench.content import MIB
 from tests.bench.figures import Figure
 from tests.bench.results import Results
 from tests.bench.sample import Sample
+from tests.bench.subjects import BLOCK
 from tests.bench.subjects import EMPTY
 from tests.bench.subjects import EMPTY_HUGE
 from tests.bench.subjects import PAUSED
@@ -115,12 +116,15 @@ def bars(results: Results) -> list[Bar]:
             ),
             EMPTY_HUGE,
         ),
-        Bar(
-            'time in which the guest was not in its state',
-            0,
-            's',
-            samples.figure(PAUSED, BACKUP.name, away),
-            PAUSED,
+        *(
+            Bar(
+                'time in which the guest was not in its state',
+                0,
+                's',
+                samples.figure(subject, BACKUP.name, away),
+                subject,
+            )
+            for subject in (PAUSED, BLOCK)
         ),
     ]
 

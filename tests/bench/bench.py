@@ -15,6 +15,7 @@ import libvirt
 from rich.console import Console
 
 from tests.bench import content
+from tests.bench.block import BlockGuest
 from tests.bench.content import GIB
 from tests.bench.content import MIB
 from tests.bench.measure import Measurement
@@ -22,6 +23,7 @@ from tests.bench.measure import Subject
 from tests.bench.sample import Sample
 from tests.bench.server import BenchServer
 from tests.bench.server import Shape
+from tests.bench.subjects import BLOCK
 from tests.bench.subjects import EMPTY
 from tests.bench.subjects import EMPTY_HUGE
 from tests.bench.subjects import PAUSED
@@ -35,6 +37,7 @@ from tests.bench.ways import ZSTD
 from tests.bench.ways import Way
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.options import CloudOptions
+from tests.lab.ticks import Ticks
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -69,6 +72,7 @@ class Bench:
         self._options = options
         self._measurement = Measurement(cloud)
         self._subjects: dict[str, Subject] = {}
+        self._block: tuple[BlockGuest, Ticks] | None = None
         #: by the subject, the file that the floor uploads
         self._finished: dict[str, Path] = {}
         self.samples: list[Sample] = []
@@ -87,6 +91,8 @@ class Bench:
             }
             for name, shape in self._shapes.items():
                 self._make(stack, name, shape)
+            if BACKUP in self._options.ways and not self._options.quick:
+                self._make_block(stack)
             for number in range(1, self._options.rounds + 1):
                 self._round(number)
 
@@ -118,6 +124,12 @@ class Bench:
         # The guests that are not measured take no time of the processors.
         server.pause()
 
+    def _make_block(self, stack: contextlib.ExitStack) -> None:
+        CONSOLE.print(f'Make a guest: {BLOCK}')
+        original = self._subjects[subject_of(min(self._options.sizes))]
+        guest = BlockGuest(self._cloud, original.server)
+        self._block = guest, stack.enter_context(guest.running())
+
     def _round(self, number: int) -> None:
         for way in self._options.ways:
             self._change_to(way)
@@ -129,6 +141,9 @@ class Bench:
             if way in (UPSTREAM, BACKUP):
                 self._measure(EMPTY, way, number)
                 self._measure(EMPTY_HUGE, way, number)
+            if way is BACKUP and self._block is not None:
+                guest, ticks = self._block
+                self._add(guest.snapshot(BLOCK, way, number, ticks))
             if way in (UPSTREAM, MIRROR, BACKUP) and number == 1:
                 self._measure(ZEROS, way, number)
         for subject, file in self._finished.items():

@@ -95,6 +95,7 @@ _BRIEF_ROWS = tuple(
     if row.title
     in (
         'wall, s',
+        "the guest's longest stall, s",
         'not in its state, s',
         'image, MiB',
         'temporary space, MiB',
@@ -202,6 +203,6 @@ def _cell(figure: Figure | None, digits: int) -> str:
     if figure is None:
         return _NONE
     median = f'{figure.median:.{digits}f}'
-    if figure.least == figure.most:
+    if figure.least == figure.median == figure.most:
         return median
     return f'{median} ({figure.least:.{digits}f} … {figure.most:.{digits}f})'

@@ -2,7 +2,6 @@
 """The ways to take a snapshot that are compared."""
 
 import dataclasses
-from collections.abc import Mapping
 
 from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.options import CloudOptions
@@ -17,41 +16,42 @@ class Way:
     name: str
     title: str
     driver: str = CloudOptions.driver
-    options: Mapping[tuple[str, str], object] = dataclasses.field(
-        default_factory=dict
-    )
-    #: its only temporary file is what the guest overwrites meanwhile
-    has_scratch: bool = False
+    #: one of this driver's; none with Nova's own
+    path: str = ''
+    #: more options
+    options: Overrides = dataclasses.field(default_factory=dict)
 
     @property
     def overrides(self) -> Overrides:
         """The options of nova-compute; the images are qcow2."""
-        return {('libvirt', 'snapshot_image_format'): 'qcow2', **self.options}
+        path = {('snapshot', 'path'): self.path} if self.path else {}
+        return {
+            ('libvirt', 'snapshot_image_format'): 'qcow2',
+            **path,
+            **self.options,
+        }
+
+    @property
+    def has_scratch(self) -> bool:
+        """Whether what the guest overwrites is all that is temporary."""
+        return self.path == 'backup'
 
 
 UPSTREAM = Way('upstream', "Nova's own driver", _UPSTREAM)
-MIRROR = Way('mirror', 'mirror', options={('snapshot', 'path'): 'mirror'})
-BACKUP = Way(
-    'backup',
-    'backup',
-    options={('snapshot', 'path'): 'backup'},
-    has_scratch=True,
-)
+MIRROR = Way('mirror', 'mirror', path='mirror')
+BACKUP = Way('backup', 'backup', path='backup')
 ZSTD = Way(
     'backup-zstd',
     'backup, zstd',
-    options={
-        ('snapshot', 'path'): 'backup',
-        ('libvirt', 'snapshot_compression'): True,
-    },
-    has_scratch=True,
+    path='backup',
+    options={('libvirt', 'snapshot_compression'): True},
 )
 #: What Nova's own driver does with a guest on LVM.
 UPSTREAM_COLD = Way(
     'upstream-cold',
     "Nova's own driver, cold",
     _UPSTREAM,
-    {('workarounds', 'disable_libvirt_livesnapshot'): True},
+    options={('workarounds', 'disable_libvirt_livesnapshot'): True},
 )
 
 #: Those of every round, in this order.
