@@ -61,6 +61,8 @@ class Disk:
     :ivar format: the format of the topmost image, as libvirt has it
     :ivar backing: the images beneath the topmost one, nearest first; known
         of a running domain alone
+    :ivar secret: the UUID of the secret in libvirt that a LUKS image is
+        unlocked with
     """
 
     target: str
@@ -69,6 +71,7 @@ class Disk:
     path: str | None
     backing: tuple[Layer, ...] = ()
     encrypted: bool = False
+    secret: str | None = None
     mirror: Mirror | None = None
 
 
@@ -94,6 +97,8 @@ class Domain:
     :ivar agent_connected: an agent has opened its end of that channel;
         known of a running domain alone
     :ivar host_devices: what must be detached before the guest can be saved
+    :ivar qemu_uid: the user that the running QEMU is; None where libvirt does
+        not say it
     :ivar project_id: from the metadata that Nova writes, as the next two
     """
 
@@ -104,6 +109,7 @@ class Domain:
     agent_channel: bool = False
     agent_connected: bool = False
     host_devices: tuple[HostDevice, ...] = ()
+    qemu_uid: int | None = None
     project_id: str | None = None
     user_id: str | None = None
     base_image: str | None = None
@@ -141,6 +147,7 @@ def parse(xml: str) -> Domain:
             for device in root.iterfind('devices/*')
             if _is_passed_through(device)
         ),
+        qemu_uid=_qemu_uid(root),
         project_id=_attribute(root, f'{nova}owner/{{{NOVA}}}project', 'uuid'),
         user_id=_attribute(root, f'{nova}owner/{{{NOVA}}}user', 'uuid'),
         base_image=_attribute(root, f"{nova}root[@type='image']", 'uuid'),
@@ -159,20 +166,36 @@ def _path(element: ElementTree.Element) -> str | None:
     return source.get('file') or source.get('dev')
 
 
+def _qemu_uid(root: ElementTree.Element) -> int | None:
+    """From a label such as ``+64055:+108``."""
+    label = root.findtext("seclabel[@model='dac']/label", '')
+    user = label.partition(':')[0]
+    return int(user) if user.removeprefix('+').isdecimal() else None
+
+
 def _disk(disk: ElementTree.Element) -> Disk:
     mirror = disk.find('mirror')
+    encryption = disk.find('encryption')
+    if encryption is None:
+        encryption = disk.find('source/encryption')
     return Disk(
         target=disk.find('target').get('dev', ''),  # type: ignore[union-attr]
         source=disk.get('type', 'file'),
         format=_attribute(disk, 'driver', 'type') or 'raw',
         path=_path(disk),
         backing=_backing(disk),
-        encrypted=disk.find('encryption') is not None
-        or disk.find('source/encryption') is not None,
+        encrypted=encryption is not None,
+        secret=_luks_secret(encryption),
         mirror=None
         if mirror is None
         else Mirror(_path(mirror), mirror.get('ready') == 'yes'),
     )
+
+
+def _luks_secret(encryption: ElementTree.Element | None) -> str | None:
+    if encryption is None or encryption.get('format') != 'luks':
+        return None
+    return _attribute(encryption, "secret[@type='passphrase']", 'uuid')
 
 
 def _backing(disk: ElementTree.Element) -> tuple[Layer, ...]:

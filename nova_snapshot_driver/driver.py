@@ -16,15 +16,18 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
-from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import recovery
+from nova_snapshot_driver import space
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import Capture
 from nova_snapshot_driver.capture import Means
+from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.capture import cold
 from nova_snapshot_driver.capture import mirror
-from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.delivery import Conversion
+from nova_snapshot_driver.delivery import Delivery
+from nova_snapshot_driver.delivery import Stream
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Context
@@ -32,28 +35,28 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.plan import Obstacles
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.request import Request
+from nova_snapshot_driver.request import TaskStates
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
 from nova_snapshot_driver.target import Proof
 from nova_snapshot_driver.target import Target
-from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.workspace import Workspace
 from nova_snapshot_driver.workspace import require_space
 
 LOG = logging.getLogger(__name__)
 
-# The task states of nova.compute.task_states.
-IMAGE_PENDING_UPLOAD = 'image_pending_upload'
-IMAGE_UPLOADING = 'image_uploading'
-
 CAPTURES: dict[Path, Capture] = {
+    Path.BACKUP: backup.view,
     Path.MIRROR: mirror.view,
     Path.COLD: cold.view,
 }
@@ -72,6 +75,8 @@ class Snapshot:
     uuid: str
     method: str
     method_reason: str
+    streamed: bool
+    streamed_reason: str
     quiesced: bool
     quiesced_reason: str
     disk_format: str
@@ -81,11 +86,12 @@ class Snapshot:
 
     def __str__(self) -> str:
         quiesced = 'quiesced' if self.quiesced else 'not quiesced'
+        streamed = 'streamed' if self.streamed else 'converted'
         steps = ', '.join(
             f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
         )
         return (
-            f'{self.method}, {quiesced} ({self.quiesced_reason}), '
+            f'{self.method}, {streamed}, {quiesced} ({self.quiesced_reason}), '
             f'{self.disk_format}, {self.size} bytes, '
             f'{sum(self.seconds.values()):.1f} s ({steps}), '
             f'SHA-512 {self.sha512 or "not asked for"}'
@@ -131,11 +137,13 @@ class SnapshotDriver:
         :raises SnapshotError: it failed, and the guest is as it was
         """
         return self._snapshot(
-            instance,
-            GlanceImage(self._conf, context, image_id),
-            update_task_state,
-            progress,
-            cancellation or Cancellation(),
+            Request(
+                instance,
+                GlanceImage(self._conf, context, image_id),
+                TaskStates(update_task_state),
+                progress,
+                cancellation or Cancellation(),
+            )
         )
 
     def snapshot_to_file(
@@ -151,11 +159,13 @@ class SnapshotDriver:
         :raises SnapshotError: it failed, and the guest is as it was
         """
         return self._snapshot(
-            instance,
-            OutputFile(path),
-            lambda **_state: None,
-            progress,
-            cancellation or Cancellation(),
+            Request(
+                instance,
+                OutputFile(self._conf, path),
+                TaskStates(lambda **_state: None),
+                progress,
+                cancellation or Cancellation(),
+            )
         )
 
     def heal(self, context: Context) -> None:
@@ -253,21 +263,17 @@ class SnapshotDriver:
         with self._guest_of(uuid, context):
             pass
 
-    def _snapshot(
-        self,
-        instance: Instance,
-        target: Target,
-        update_task_state: Callable[..., Any],
-        progress: Progress,
-        cancellation: Cancellation,
-    ) -> Snapshot:
+    def _snapshot(self, request: _Request) -> Snapshot:
+        target = request.target
         with (
             target.discarded_on_failure(),
-            self._guest_of(instance.domain, target.context) as guest,
+            self._guest_of(
+                request.instance.domain, target.context
+            ) as guest,
         ):
             target.check()
             # What is not supported is refused at once.
-            self._plan(instance, guest)
+            self._plan(request.instance, guest)
             unfinished = Entry(
                 guest.definition(), image=target.image
             ).given_back()
@@ -276,15 +282,7 @@ class SnapshotDriver:
                 # While the journal knows of it.
                 target.discarded_on_failure(),
             ):
-                snapshot = self._take(
-                    guest,
-                    instance,
-                    target,
-                    unfinished,
-                    update_task_state,
-                    progress,
-                    cancellation,
-                )
+                snapshot = self._take(guest, request, unfinished)
         LOG.info(
             'Snapshot of domain %s is taken: %s',
             guest.name,
@@ -294,63 +292,65 @@ class SnapshotDriver:
         return snapshot
 
     def _take(
+        self, guest: Guest, request: _Request, unfinished: Entry
+    ) -> Snapshot:
+        try:
+            return self._take_as_planned(guest, request, unfinished)
+        except exception.BackupRefused as refusal:
+            if self._conf.snapshot.path == Path.BACKUP.value:
+                raise
+            LOG.warning('%s', refusal, instance_uuid=guest.uuid)
+            return self._take_as_planned(
+                guest, request, unfinished, refusal.fields['reason']
+            )
+
+    def _take_as_planned(
         self,
         guest: Guest,
-        instance: Instance,
-        target: Target,
+        request: _Request,
         unfinished: Entry,
-        update_task_state: Callable[..., Any],
-        progress: Progress,
-        cancellation: Cancellation,
+        no_backup: str | None = None,
     ) -> Snapshot:
+        """
+        :param no_backup: why there can be no backup job; None if there can
+        """
         watch = _Stopwatch()
         with contextlib.ExitStack() as disk_operation:
-            # A guest that is to be suspended is not yet, while the disks of
-            # others are busy; nor is anything decided that may change.
-            disk_operation.enter_context(
-                self._surroundings.disk_operation(cancellation)
-            )
-            plan = self._plan(instance, guest)
+            plan = self._plan(request.instance, guest, no_backup)
+            if not plan.stream:
+                # A guest that is to be suspended is not yet, while the disks
+                # of others are busy; nor is anything decided that may change.
+                disk_operation.enter_context(
+                    self._surroundings.disk_operation(request.cancellation)
+                )
+                plan = self._plan(request.instance, guest, no_backup)
             LOG.info(
                 'Snapshot of domain %s: %s',
                 guest.name,
                 plan,
                 instance_uuid=guest.uuid,
             )
-            with self._workspace(guest, plan, target) as workspace:
+            with self._workspace(guest, plan, request.target) as workspace:
                 quiesce = self._quiesce(guest, plan)
-                means = Means(
-                    self._conf,
-                    workspace,
-                    quiesce,
-                    self._surroundings,
-                    progress,
-                    cancellation,
-                    lambda: self._is_disowned(guest),
-                )
-                image = Layer(target.staging(workspace), plan.image_format)
-                update_task_state(task_state=IMAGE_PENDING_UPLOAD)
+                means = self._means(guest, request, workspace, quiesce)
+                delivery = self._delivery(plan, request, workspace, quiesce)
+                request.states.pending_upload()
                 watch.lap('prepare')
                 with (
                     self._journal.kept(
-                        entry_of(guest, plan, target.image), unfinished
+                        entry_of(guest, plan, request.target.image),
+                        unfinished,
                     ),
                     CAPTURES[plan.path](guest, plan, means) as view,
                 ):
                     watch.lap('capture')
-                    self._extract(view, image, plan, means)
-                    watch.lap('extract')
+                    delivery.read(view)
+                    watch.lap(delivery.reading)
                 watch.lap('give_back')
                 disk_operation.close()
-                update_task_state(
-                    task_state=IMAGE_UPLOADING,
-                    expected_state=IMAGE_PENDING_UPLOAD,
-                )
-                properties = metadata.of_snapshot(instance, plan, quiesce)
-                proof = target.receive(
-                    image.path, properties, progress, cancellation
-                )
-                watch.lap('upload')
+                proof = delivery.complete()
+                if not plan.stream:
+                    watch.lap('upload')
         return _result(guest, plan, quiesce, proof, watch.laps)
 
     @contextlib.contextmanager
@@ -363,9 +363,15 @@ class SnapshotDriver:
             recovery.heal(guest, self._journal, self._conf, context)
             yield guest
 
-    def _plan(self, instance: Instance, guest: Guest) -> Plan:
+    def _plan(
+        self, instance: Instance, guest: Guest, no_backup: str | None = None
+    ) -> Plan:
         plan = make_plan(
-            self._conf, instance, guest.describe(), guest.power_state()
+            self._conf,
+            instance,
+            guest.describe(),
+            guest.power_state(),
+            obstacles(no_backup),
         )
         _require_readable(guest, plan)
         return plan
@@ -377,12 +383,39 @@ class SnapshotDriver:
         """A place for the temporary files, with the room that they need."""
         root = self._conf.libvirt.snapshots_directory
         with Workspace.open(root, guest.uuid) as workspace:
-            delta, image = temporary_bytes(guest, plan)
+            destination = target.destination(root, plan.stream)
             require_space(
-                guest.name,
-                [(root, delta), (target.destination(root), image)],
+                guest.name, space.needs(guest, plan, root, destination)
             )
             yield workspace
+
+    def _means(
+        self,
+        guest: Guest,
+        request: Request,
+        workspace: Workspace,
+        quiesce: Quiesce,
+    ) -> Means:
+        return Means(
+            self._conf,
+            workspace,
+            quiesce,
+            self._surroundings,
+            request.progress,
+            request.cancellation,
+            lambda: self._is_disowned(guest),
+        )
+
+    def _delivery(
+        self,
+        plan: Plan,
+        request: Request,
+        workspace: Workspace,
+        quiesce: Quiesce,
+    ) -> Delivery:
+        if plan.stream:
+            return Stream(self._conf, request, plan, quiesce)
+        return Conversion(self._conf, request, plan, quiesce, workspace)
 
     def _quiesce(self, guest: Guest, plan: Plan) -> Quiesce:
         return Quiesce(
@@ -392,17 +425,14 @@ class SnapshotDriver:
             self._conf.snapshot.guest_timeout,
         )
 
-    def _extract(
-        self, view: Layer, image: Layer, plan: Plan, means: Means
-    ) -> None:
-        process.extract(
-            view,
-            image,
-            plan.compress,
-            self._conf.snapshot.extract_timeout,
-            means.progress,
-            means.cancellation,
-        )
+
+def obstacles(no_backup: str | None = None) -> Obstacles:
+    """What can't be done in this process.
+
+    :param no_backup: why libvirt begins no backup job, where that is known
+    """
+    has_libnbd = libnbd.is_available()
+    return Obstacles(no_backup, None if has_libnbd else 'libnbd is missing')
 
 
 def _result(
@@ -417,9 +447,11 @@ def _result(
         uuid=guest.uuid,
         method=plan.path.value,
         method_reason=plan.path_reason,
+        streamed=plan.stream,
+        streamed_reason=plan.stream_reason,
         quiesced=quiesce.done,
         quiesced_reason=quiesce.reason,
-        disk_format=plan.image_format,
+        disk_format=plan.encoding.format,
         size=proof.size,
         sha512=proof.sha512,
         seconds=seconds,
@@ -428,6 +460,10 @@ def _result(
 
 def entry_of(guest: Guest, plan: Plan, image: str | None) -> Entry:
     """What the snapshot may take from the guest, for the journal."""
+    if plan.path is Path.BACKUP:
+        # The domain keeps its definition, and its job is found in libvirt.
+        untouched = Entry(guest.definition(), image=image).given_back()
+        return dataclasses.replace(untouched, frozen=plan.freeze)
     suspended = plan.path is Path.COLD and guest.is_active()
     return Entry(
         guest.definition(),
@@ -444,6 +480,8 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
 
     :raises NotSupported: it can't
     """
+    if plan.path is Path.BACKUP:
+        return
     if plan.path is Path.MIRROR and plan.disk.source == 'block':
         return
     path = plan.source.path
@@ -452,29 +490,6 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
             domain=guest.name,
             reason=f'this user may not read its root disk {path}.',
         )
-
-
-def temporary_bytes(guest: Guest, plan: Plan) -> tuple[int, int]:
-    """The most that the delta and the extracted image may take.
-
-    :raises UnsafeBackingFile: the chain of the source can't be read safely
-    """
-    chain = qemu_img.backing_chain(guest.name, plan.source)
-    content = _content_bytes(guest, plan)
-    if plan.path is not Path.MIRROR:
-        return 0, content
-    # Without a backing file the delta gets all of it, whatever holes and
-    # compressed clusters the source has.
-    delta = qemu_img.allocated_bytes(plan.source) if chain else content
-    return min(delta, content), content
-
-
-def _content_bytes(guest: Guest, plan: Plan) -> int:
-    if plan.disk.source == 'block' and not os.access(
-        plan.source.path, os.R_OK
-    ):
-        return guest.capacity(plan.disk)
-    return qemu_img.content_bytes(plan.source)
 
 
 class _Stopwatch:

@@ -193,7 +193,7 @@ class NoSpace(SnapshotError):
     template = (
         '{directory} has {available} MiB free and the snapshot of {domain} '
         'needs up to {required} MiB. Nothing was touched. Free some space, '
-        'or set [libvirt] snapshots_directory to a larger file system.'
+        'or set {option} to a larger file system.'
     )
 
 

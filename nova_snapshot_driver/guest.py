@@ -7,6 +7,7 @@ Its methods raise ``exception.HypervisorError`` for what libvirt refuses, and
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import threading
@@ -22,6 +23,9 @@ from oslo_log import log as logging
 from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
+from nova_snapshot_driver.backup_job import BackupJob
+from nova_snapshot_driver.backup_job import Place
+from nova_snapshot_driver.backup_job import socket_of
 from nova_snapshot_driver.block_copy import POLL_INTERVAL
 from nova_snapshot_driver.block_copy import BlockCopy
 from nova_snapshot_driver.cancellation import Cancellation
@@ -32,6 +36,9 @@ LOG = logging.getLogger(__name__)
 
 #: How long a managed save may take to end once it is aborted, in seconds.
 ABORT_TIMEOUT = 60
+
+#: How often it is looked whether a job that was aborted is gone, in seconds.
+ABORT_INTERVAL = 0.02
 
 #: How long a device is waited for that the guest did not release in time, or
 #: may be about to, in seconds.
@@ -133,6 +140,17 @@ class Guest:
             )
         return int(capacity)
 
+    def passphrase(self, disk: domain.Disk) -> str:
+        """What an encrypted disk is unlocked with, in base64.
+
+        :raises HypervisorError: libvirt keeps it to itself
+        """
+        with self._calling('read the secret of the disk'):
+            secret = self._handle.connect().secretLookupByUUIDString(
+                disk.secret
+            )
+            return base64.b64encode(secret.value()).decode()
+
     # Its definition
 
     def definition(self) -> Definition:
@@ -215,6 +233,51 @@ class Guest:
                     'End it with "virsh blockjob '
                     f'{self.name} {disk.target} --abort".',
                 )
+
+    # Backup jobs
+
+    def backup_socket(self) -> str | None:
+        """That of the backup job that runs; None where none does.
+
+        Empty for a job without one, which is nobody's of this driver.
+        """
+        with self._calling('read the backup job'):
+            try:
+                return socket_of(self._handle.backupGetXMLDesc())
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_BACKUP:
+                    raise
+                return None
+
+    def is_busy(self) -> bool:
+        """A job runs on it that libvirt bears no other beside."""
+        with self._calling('read the job'):
+            kind, *_figures = self._handle.jobInfo()
+        return bool(kind != libvirt.VIR_DOMAIN_JOB_NONE)
+
+    def backing_up(
+        self, disk: domain.Disk, place: Place, timeout: int
+    ) -> contextlib.AbstractContextManager[None]:
+        """Export a disk as it is now, for as long as the context is on.
+
+        :param timeout: the seconds in which the job must end when told to
+        :raises BackupRefused: libvirt does not begin one
+        :raises BackupFailed: the job has ended by itself, or not well
+        """
+        job = BackupJob(self, self._handle, disk, place, timeout)
+        return job.running()
+
+    def abort_job(self, timeout: int) -> None:
+        """End the job that runs, and see that it is gone."""
+        with self._calling('abort the job'):
+            self._handle.abortJob()
+        self._wait_until(
+            lambda: not self.is_active() or not self.is_busy(),
+            'aborting the job',
+            timeout,
+            Cancellation(),
+            ABORT_INTERVAL,
+        )
 
     # The guest agent
 
@@ -343,7 +406,7 @@ class Guest:
         operation: str,
         timeout: int,
         cancellation: Cancellation,
-        option: str = 'guest_timeout',
+        interval: float | None = None,
     ) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
@@ -352,9 +415,9 @@ class Guest:
                     domain=self.name,
                     operation=operation,
                     seconds=timeout,
-                    option=option,
+                    option='guest_timeout',
                 )
-            cancellation.sleep(POLL_INTERVAL)
+            cancellation.sleep(interval or POLL_INTERVAL)
 
 
 def _in_background(call: Callable[[], object]) -> futures.Future[object]:

@@ -74,7 +74,7 @@ def of_snapshot(
     second part says how the snapshot was made.
     """
     upstream = {
-        'disk_format': plan.image_format,
+        'disk_format': plan.encoding.format,
         'container_format': 'bare'
         if instance.container_format in AMAZON_FORMATS
         else instance.container_format,

@@ -18,17 +18,37 @@ from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.encoding import STREAMABLE
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 
 IMAGE_FORMATS = ('raw', 'qcow2', 'vmdk', 'vdi')
 
+#: The highest level of zlib; the one of zstd is higher.
+HIGHEST_ZLIB_LEVEL = 9
+
+AT_REST = (PowerState.SHUT_OFF, PowerState.SUSPENDED)
+
 
 class Path(enum.Enum):
     """The ways to a view of the disk at one instant."""
 
+    BACKUP = 'backup'
     MIRROR = 'mirror'
     COLD = 'cold'
+
+
+@dataclasses.dataclass(frozen=True)
+class Obstacles:
+    """What can't be done here, each with the reason, or None.
+
+    :ivar backup: a backup job
+    :ivar stream: an image in one pass, without a temporary file
+    """
+
+    backup: str | None = None
+    stream: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +57,8 @@ class Plan:
 
     :ivar power_state: the state in which the guest is given back
     :ivar source: the topmost image of the root disk
-    :ivar image_format: the format of the image in Glance
+    :ivar encoding: of the image in Glance
+    :ivar stream: the image is made in one pass, and never lies on this host
     :ivar freeze: the guest's file systems are to be frozen
     :ivar quiesce_required: the snapshot fails where that can't be done
     """
@@ -47,19 +68,21 @@ class Plan:
     power_state: PowerState
     disk: Disk
     source: Layer
-    image_format: str
+    encoding: Encoding
     format_reason: str
-    compress: bool
+    stream: bool
+    stream_reason: str
     freeze: bool
     quiesce_reason: str
     quiesce_required: bool
 
     def __str__(self) -> str:
         freeze = 'quiesced' if self.freeze else 'not quiesced'
-        compressed = ', compressed' if self.compress else ''
+        transfer = 'streamed' if self.stream else 'converted'
         return (
             f'{self.path.value} ({self.path_reason}), '
-            f'{self.image_format}{compressed} ({self.format_reason}), '
+            f'{self.encoding} ({self.format_reason}), '
+            f'{transfer} ({self.stream_reason}), '
             f'{freeze} ({self.quiesce_reason})'
         )
 
@@ -69,6 +92,7 @@ def make_plan(
     instance: Instance,
     domain: Domain,
     power_state: PowerState,
+    obstacles: Obstacles,
 ) -> Plan:
     """Decide the way of a snapshot.
 
@@ -78,8 +102,13 @@ def make_plan(
     :raises QuiesceFailed: quiescing is required and known to be impossible
     """
     disk, source = _root_disk(domain)
-    path, path_reason = _path(conf, domain, power_state)
-    image_format, format_reason = _image_format(conf, disk)
+    path, path_reason = _path(conf, domain, power_state, obstacles.backup)
+    encoding, format_reason = _encoding(conf, disk)
+    stream, stream_reason = _stream(
+        encoding, path, power_state, obstacles.stream
+    )
+    if disk.encrypted:
+        _require_no_plain_text(domain, disk, path, stream, stream_reason)
     policy = instance.quiesce or QuiescePolicy(conf.snapshot.quiesce)
     freeze, quiesce_reason = _freeze(policy, instance, domain, power_state)
     return Plan(
@@ -88,9 +117,10 @@ def make_plan(
         power_state=power_state,
         disk=disk,
         source=source,
-        image_format=image_format,
+        encoding=encoding,
         format_reason=format_reason,
-        compress=conf.libvirt.snapshot_compression and image_format == 'qcow2',
+        stream=stream,
+        stream_reason=stream_reason,
         freeze=freeze,
         quiesce_reason=quiesce_reason,
         quiesce_required=policy is QuiescePolicy.REQUIRE,
@@ -113,31 +143,49 @@ def _root_disk(domain: Domain) -> tuple[Disk, Layer]:
             f'its root disk {disk.target} is on {disk.source} storage, and '
             'only files and block devices are served.',
         )
-    if disk.encrypted:
-        _refuse(
-            domain,
-            f'its root disk {disk.target} is encrypted, and its content '
-            'must not reach a temporary file in plain text.',
-        )
     return disk, Layer(disk.path, disk.format)
 
 
+def _require_no_plain_text(
+    domain: Domain, disk: Disk, path: Path, stream: bool, stream_reason: str
+) -> None:
+    """See that what the guest has encrypted is on no disk in plain text."""
+    encrypted = f'its root disk {disk.target} is encrypted'
+    if disk.secret is None:
+        _refuse(
+            domain,
+            f'{encrypted}, and otherwise than with LUKS and a secret of '
+            'libvirt.',
+        )
+    if path is Path.MIRROR:
+        _refuse(domain, f'{encrypted}, and a copy of it would not be.')
+    if not stream:
+        _refuse(
+            domain,
+            f'{encrypted}, and its content must not reach a temporary file '
+            f'in plain text. It could not be streamed: {stream_reason}.',
+        )
+
+
 def _path(
-    conf: cfg.ConfigOpts, domain: Domain, power_state: PowerState
+    conf: cfg.ConfigOpts,
+    domain: Domain,
+    power_state: PowerState,
+    no_backup: str | None,
 ) -> tuple[Path, str]:
     forced = conf.snapshot.path
-    if power_state in (PowerState.SHUT_OFF, PowerState.SUSPENDED):
-        if forced == Path.MIRROR.value:
+    if power_state in AT_REST:
+        if forced in (Path.BACKUP.value, Path.MIRROR.value):
             _refuse(
                 domain,
-                'the path mirror is forced ([snapshot] path), and the guest '
-                f'is {power_state.value}.',
+                f'the path {forced} is forced ([snapshot] path), and the '
+                f'guest is {power_state.value}.',
             )
         return Path.COLD, f'the guest is {power_state.value}'
     if forced == Path.COLD.value:
         return _suspend(domain, power_state, 'forced by [snapshot] path')
-    if forced == Path.MIRROR.value:
-        return Path.MIRROR, 'forced by [snapshot] path'
+    if forced != 'auto':
+        return Path(forced), 'forced by [snapshot] path'
     for option, is_set in (
         (
             '[workarounds] disable_libvirt_livesnapshot',
@@ -150,7 +198,9 @@ def _path(
     ):
         if is_set:
             return _suspend(domain, power_state, option)
-    return Path.MIRROR, f'the guest is {power_state.value}'
+    if no_backup is not None:
+        return Path.MIRROR, f'there is no backup job: {no_backup}'
+    return Path.BACKUP, f'the guest is {power_state.value}'
 
 
 def _suspend(
@@ -163,6 +213,36 @@ def _suspend(
             'it, and a paused guest releases none. Resume it first.',
         )
     return Path.COLD, reason
+
+
+def _encoding(conf: cfg.ConfigOpts, disk: Disk) -> tuple[Encoding, str]:
+    image_format, reason = _image_format(conf, disk)
+    if not conf.libvirt.snapshot_compression or image_format != 'qcow2':
+        return Encoding(image_format), reason
+    compression, level = (
+        conf.snapshot.compression_type,
+        conf.snapshot.compression_level,
+    )
+    if compression == 'zlib':
+        level = min(level, HIGHEST_ZLIB_LEVEL)
+    return Encoding(image_format, compression, level), reason
+
+
+def _stream(
+    encoding: Encoding,
+    path: Path,
+    power_state: PowerState,
+    no_stream: str | None,
+) -> tuple[bool, str]:
+    if encoding.format not in STREAMABLE:
+        return False, f'{encoding.format} is not written in one pass'
+    if no_stream is not None:
+        return False, no_stream
+    if path is Path.MIRROR:
+        return False, 'the copy of the disk is a file'
+    if path is Path.COLD and power_state not in AT_REST:
+        return False, 'a suspended guest is not to wait for the upload'
+    return True, 'in one pass'
 
 
 def _image_format(conf: cfg.ConfigOpts, disk: Disk) -> tuple[str, str]:

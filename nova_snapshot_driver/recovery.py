@@ -12,6 +12,7 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import workspace
+from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -64,8 +65,11 @@ def heal(
 
     :param context: in which the image of that snapshot can be deleted
     :raises ForeignBlockJob: its root disk has a block job that is not ours
+    :raises ForeignJob: it has a backup job that is not ours
     """
     directory = conf.libvirt.snapshots_directory
+    # To libvirt it is a block job too.
+    _end_abandoned_backup(guest, directory, conf.snapshot.guest_timeout)
     _end_abandoned_copy(guest, directory, conf.snapshot.guest_timeout)
     entry = journal.recall(guest.uuid)
     if entry is not None and not entry.is_given_back:
@@ -97,7 +101,8 @@ def _finish(
     context: Context | None,
 ) -> None:
     """Remove the files and the image of a snapshot that died."""
-    workspace.remove_abandoned(conf.libvirt.snapshots_directory, uuid)
+    for root in {conf.libvirt.snapshots_directory, backup.scratch_root(conf)}:
+        workspace.remove_abandoned(root, uuid)
     if entry is None:
         return
     if _is_discarded(entry, context):
@@ -167,6 +172,18 @@ def _is_persistent(guest: Guest) -> bool:
     except exception.DomainNotFound:
         # It has stopped while it was transient.
         return False
+
+
+def _end_abandoned_backup(guest: Guest, directory: str, timeout: int) -> None:
+    socket = guest.backup_socket()
+    if socket is None:
+        return
+    if not socket or not _lies_in(socket, directory):
+        raise exception.ForeignJob(domain=guest.name, job='backup')
+    LOG.warning(
+        'Domain %s: a backup job was left behind and is ended', guest.name
+    )
+    guest.abort_job(timeout)
 
 
 def _end_abandoned_copy(guest: Guest, directory: str, timeout: int) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from nova_snapshot_driver.cancellation import Cancellation
@@ -19,6 +20,14 @@ class Surroundings:
         :raises HostBusy: the others leave no room for it
         """
         yield
+
+    def entrust(self, directory: str, uid: int) -> None:
+        """Let QEMU, beside ourselves, make files in a directory of ours.
+
+        :param uid: of the user that QEMU is
+        :raises PermissionError: we may not
+        """
+        os.chown(directory, uid, -1)
 
     def claim(self, path: str) -> None:
         """Make a file readable for us that QEMU has written.

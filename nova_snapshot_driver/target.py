@@ -16,10 +16,13 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer.process import Limits
+from nova_snapshot_driver.view import View
 from nova_snapshot_driver.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
@@ -58,8 +61,8 @@ class Target(Protocol):
         The record of an image whose snapshot is not supported is left alone.
         """
 
-    def destination(self, root: str) -> str:
-        """The directory in which the extracted image takes space.
+    def destination(self, root: str, streamed: bool) -> str | None:
+        """The directory in which the image takes space; None for none.
 
         :param root: ``[libvirt] snapshots_directory``
         """
@@ -71,10 +74,22 @@ class Target(Protocol):
         self,
         path: str,
         properties: dict[str, Any],
+        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
         """Take the finished image from its staging path."""
+
+    def stream(
+        self,
+        view: View,
+        encoding: Encoding,
+        properties: dict[str, Any],
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        """Take the content of a view, as it is read and encoded."""
 
 
 class GlanceImage:
@@ -111,8 +126,8 @@ class GlanceImage:
             LOG.info('Image %s of the failed snapshot is gone', self.image)
             raise
 
-    def destination(self, root: str) -> str:
-        return root
+    def destination(self, root: str, streamed: bool) -> str | None:
+        return None if streamed else root
 
     def staging(self, workspace: Workspace) -> str:
         return workspace.file('image')
@@ -121,6 +136,7 @@ class GlanceImage:
         self,
         path: str,
         properties: dict[str, Any],
+        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
@@ -131,10 +147,34 @@ class GlanceImage:
             self.context.glance_access,
             self._conf.glance.num_retries,
             self._conf.snapshot.upload_timeout,
+            limits,
             progress,
             cancellation,
         )
         return Proof(os.path.getsize(path), digest)
+
+    def stream(
+        self,
+        view: View,
+        encoding: Encoding,
+        properties: dict[str, Any],
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        self._glance().update(self.image, **properties)
+        sent = process.stream(
+            view,
+            encoding,
+            self.image,
+            self.context.glance_access,
+            self._conf.glance.num_retries,
+            self._conf.snapshot.upload_timeout,
+            limits,
+            progress,
+            cancellation,
+        )
+        return Proof(sent.size, sent.sha512)
 
     def _glance(self) -> Glance:
         return Glance(self.context.glance_access())
@@ -146,7 +186,8 @@ class OutputFile:
     image: str | None = None
     context: Context | None = None
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, path: str) -> None:
+        self._conf = conf
         self._path = os.path.abspath(path)
         self._draft = f'{self._path}.{secrets.token_hex(4)}.part'
 
@@ -169,7 +210,7 @@ class OutputFile:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._draft)
 
-    def destination(self, root: str) -> str:
+    def destination(self, root: str, streamed: bool) -> str | None:
         return os.path.dirname(self._path)
 
     def staging(self, workspace: Workspace) -> str:
@@ -179,6 +220,7 @@ class OutputFile:
         self,
         path: str,
         properties: dict[str, Any],
+        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
@@ -189,3 +231,25 @@ class OutputFile:
         except FileExistsError:
             raise exception.OutputExists(path=self._path) from None
         return Proof(os.path.getsize(self._path), None)
+
+    def stream(
+        self,
+        view: View,
+        encoding: Encoding,
+        properties: dict[str, Any],
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Proof:
+        process.save(
+            view,
+            encoding,
+            self._draft,
+            self._conf.snapshot.extract_timeout,
+            limits,
+            progress,
+            cancellation,
+        )
+        return self.receive(
+            self._draft, properties, limits, progress, cancellation
+        )

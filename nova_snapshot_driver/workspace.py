@@ -23,6 +23,9 @@ MIB = 1 << 20
 MARGIN = 1.05
 
 
+SNAPSHOTS_DIRECTORY = '[libvirt] snapshots_directory'
+
+
 class Workspace:
     """A directory that lives as long as one snapshot."""
 
@@ -31,23 +34,16 @@ class Workspace:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, root: str, uuid: str) -> Iterator[Workspace]:
+    def open(
+        cls, root: str, uuid: str, option: str = SNAPSHOTS_DIRECTORY
+    ) -> Iterator[Workspace]:
         """Make it, and remove it with all that it holds.
 
-        :param root: ``[libvirt] snapshots_directory``
+        :param root: the directory that the option names
         :raises DirectoryUnusable: it cannot be written
         """
-        # libvirt takes no other, and says so when it is too late.
-        root = os.path.abspath(root)
-        try:
-            os.makedirs(root, mode=0o711, exist_ok=True)
+        with _in_root(root, option) as root:
             path = tempfile.mkdtemp(prefix=f'{uuid}-', dir=root)
-        except OSError as error:
-            raise exception.DirectoryUnusable(
-                directory=root,
-                reason=error.strerror,
-                option='[libvirt] snapshots_directory',
-            ) from error
         try:
             # QEMU, which runs as another user, has to reach the delta in it
             # and may not list it; the files themselves are 0600.
@@ -62,8 +58,40 @@ class Workspace:
 
 def remove_abandoned(root: str, uuid: str) -> None:
     """Remove what dead snapshots of a domain left behind."""
-    for path in glob.glob(os.path.join(glob.escape(root), f'{uuid}-*')):
+    for path in glob.glob(os.path.join(glob.escape(root), f'{uuid}[-.]*')):
         _remove(path)
+
+
+@contextlib.contextmanager
+def socket_directory(root: str, uuid: str) -> Iterator[str]:
+    """A directory for a socket; removed with it.
+
+    Its path is short, since the kernel takes no long one for a socket.
+
+    :param root: ``[libvirt] snapshots_directory``
+    :raises DirectoryUnusable: it cannot be written
+    """
+    with _in_root(root, SNAPSHOTS_DIRECTORY) as root:
+        path = os.path.join(root, f'{uuid}.nbd')
+        os.mkdir(path, mode=0o700)
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
+@contextlib.contextmanager
+def _in_root(root: str, option: str) -> Iterator[str]:
+    """Make something in a directory, which is made if it is missing."""
+    # libvirt takes no relative path, and says so when it is too late.
+    root = os.path.abspath(root)
+    try:
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        yield root
+    except OSError as error:
+        raise exception.DirectoryUnusable(
+            directory=root, reason=error.strerror, option=option
+        ) from error
 
 
 def _remove(path: str) -> None:
@@ -78,10 +106,15 @@ def free_bytes(directory: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def require_space(domain: str, needs: Iterable[tuple[str, int]]) -> None:
+def require_space(
+    domain: str,
+    needs: Iterable[tuple[str, int]],
+    option: str = SNAPSHOTS_DIRECTORY,
+) -> None:
     """See that there is room, for needs that may share a file system.
 
     :param needs: directories, and the bytes that each is to take
+    :param option: that names them
     :raises NoSpace: there is not
     """
     by_device: dict[int, tuple[str, int]] = {}
@@ -98,4 +131,5 @@ def require_space(domain: str, needs: Iterable[tuple[str, int]]) -> None:
                 directory=directory,
                 available=available // MIB,
                 required=-(-required // MIB),
+                option=option,
             )

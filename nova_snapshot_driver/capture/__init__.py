@@ -15,12 +15,12 @@ from typing import Protocol
 from oslo_config import cfg
 
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.surroundings import Surroundings
+from nova_snapshot_driver.view import View
 from nova_snapshot_driver.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ class Capture(Protocol):
 
     def __call__(
         self, guest: Guest, plan: Plan, means: Means
-    ) -> AbstractContextManager[Layer]:
+    ) -> AbstractContextManager[View]:
         """
-        :returns: the image that holds the view, readable inside the context
+        :returns: the view, readable inside the context
         """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
@@ -27,9 +28,17 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
         if plan.power_state in (PowerState.RUNNING, PowerState.PAUSED):
             means.quiesce.check()
             stack.enter_context(_suspended(guest, plan, means))
-        yield plan.source
+        yield _readable(guest, plan)
         if guest.is_active():
             raise exception.DomainStarted(domain=guest.name)
+
+
+def _readable(guest: Guest, plan: Plan) -> Layer:
+    if not plan.disk.encrypted:
+        return plan.source
+    return dataclasses.replace(
+        plan.source, passphrase=guest.passphrase(plan.disk)
+    )
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ from typing import Any
 from oslo_config import cfg
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import space
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.cmd import compute_driver
 from nova_snapshot_driver.cmd import deployment
 from nova_snapshot_driver.cmd import directories
@@ -25,10 +27,11 @@ from nova_snapshot_driver.cmd.finding import look
 from nova_snapshot_driver.cmd.interpreter import OPTION
 from nova_snapshot_driver.cmd.nova_user import NovaUser
 from nova_snapshot_driver.cmd.service_user import ServiceUser
-from nova_snapshot_driver.driver import temporary_bytes
+from nova_snapshot_driver.driver import obstacles
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.quiesce import Quiesce
@@ -175,7 +178,11 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
     try:
         guest = host.guest(name)
         plan = make_plan(
-            conf, Instance(name), guest.describe(), guest.power_state()
+            conf,
+            Instance(name),
+            guest.describe(),
+            guest.power_state(),
+            obstacles(),
         )
         yield Finding(subject, 'ok', str(plan))
         job = guest.block_job(plan.disk) if guest.is_active() else None
@@ -214,6 +221,16 @@ def _agent(
 
 def _space(conf: cfg.ConfigOpts, guest: Guest, plan: Plan) -> str:
     root = conf.libvirt.snapshots_directory
-    needed = sum(temporary_bytes(guest, plan))
-    require_space(guest.name, [(directories.existing(root), needed)])
-    return f'up to {-(-needed // MIB)} MiB of {root}'
+    place = directories.existing(root)
+    needs = space.needs(guest, plan, place, None if plan.stream else place)
+    require_space(guest.name, needs)
+    needed = sum(size for _directory, size in needs)
+    found = f'up to {-(-needed // MIB)} MiB of {root}'
+    if plan.path is not Path.BACKUP:
+        return found
+    scratch = directories.existing(backup.scratch_root(conf))
+    reserve = conf.snapshot.scratch_reserve
+    require_space(
+        guest.name, [(scratch, reserve * MIB)], backup.SCRATCH_DIRECTORY
+    )
+    return f'{found}, and what the guest overwrites meanwhile of {scratch}'

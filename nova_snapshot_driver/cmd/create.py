@@ -219,6 +219,9 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         'Quiesced': with_reason(
             'yes' if snapshot.quiesced else 'no', snapshot.quiesced_reason
         ),
+        'Streamed': with_reason(
+            'yes' if snapshot.streamed else 'no', snapshot.streamed_reason
+        ),
         'Format': snapshot.disk_format,
         'Size': f'{snapshot.size} bytes',
         **proof,

@@ -18,10 +18,13 @@ from nova_snapshot_driver.cmd.finding import Finding
 from nova_snapshot_driver.cmd.finding import look
 from nova_snapshot_driver.cmd.service_user import ServiceUser
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer.process import Limits
 from nova_snapshot_driver.workspace import MIB
 from nova_snapshot_driver.workspace import Workspace
 
@@ -53,10 +56,23 @@ def findings(
             return
         probe = Probe(workspace, conf, cancellation)
         yield look('Data plane', probe.extract)
+        yield _stream(probe)
         if service_user.is_configured and not cloud.is_named(arguments):
             yield from _as_service_user(probe, service_user)
         else:
             yield _as_somebody(probe, arguments, conf)
+
+
+def _stream(probe: Probe) -> Finding:
+    if not libnbd.is_available():
+        return Finding(
+            'Data plane: streams',
+            'note',
+            'libnbd is missing. Images are written on this host before they are '
+            'uploaded. Install the package python3-libnbd, for the Python '
+            'that the driver runs on.',
+        )
+    return look('Data plane: streams', probe.stream)
 
 
 def _as_somebody(
@@ -120,12 +136,26 @@ class Probe:
         process.extract(
             Layer(view, 'raw'),
             Layer(self._image, 'qcow2'),
-            False,
+            Encoding('qcow2'),
             self._conf.snapshot.extract_timeout,
+            Limits.of(self._conf),
             silent,
             self._cancellation,
         )
         return 'an image of 1 MiB was converted'
+
+    def stream(self) -> str:
+        """Make it in one pass, as it would go to Glance."""
+        process.save(
+            Layer(self._image, 'qcow2'),
+            Encoding('qcow2'),
+            self._workspace.file('streamed'),
+            self._conf.snapshot.extract_timeout,
+            Limits.of(self._conf),
+            silent,
+            self._cancellation,
+        )
+        return 'an image of 1 MiB was made in one pass'
 
     def upload(self, access: GlanceAccess) -> str:
         """Send it to Glance, and see that nothing of it stays there."""
@@ -143,6 +173,7 @@ class Probe:
                 lambda: access,
                 self._conf.glance.num_retries,
                 self._conf.snapshot.upload_timeout,
+                Limits.of(self._conf),
                 silent,
                 self._cancellation,
             )

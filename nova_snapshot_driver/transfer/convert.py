@@ -10,40 +10,41 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 from typing import Any
-from typing import Protocol
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.transfer import layer
+from nova_snapshot_driver.transfer.job import Parent
+from nova_snapshot_driver.transfer.job import view_from_dict
 
 #: As many as ``qemu-img`` takes.
 COROUTINES = '16'
 
 
-class Parent(Protocol):
-    def progress(self, done: int, total: int) -> None: ...
-
-
 def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """Do one extraction.
 
-    :param job: ``source`` and ``target``, each a path and a format, and
-        ``compress``
+    :param job: ``view``, ``target`` (a path and a format), ``encoding`` and
+        ``bandwidth``
     :raises CommandFailed: ``qemu-img`` did not succeed
     """
-    source, target = job['source'], job['target']
-    # Blocks that are written out of order can't be compressed.
-    how = ['-c'] if job['compress'] else ['-W', '-m', COROUTINES]
-    arguments = [
-        'convert',
-        *how,
-        *('-p', '-t', 'writeback'),
-        *('-f', source['format'], '-O', target['format']),
-        source['path'],
-        target['path'],
-    ]
+    target, encoding = Layer(**job['target']), Encoding(**job['encoding'])
     os.umask(0o077)
     with (
+        layer.arguments(view_from_dict(job['view'])) as (source, inherited),
         tempfile.TemporaryFile() as errors,
-        _qemu_img(arguments, errors) as process,
+        _qemu_img(
+            [
+                'convert',
+                *_how(encoding, job['bandwidth']),
+                *('-p', '-t', 'writeback', '-O', target.format),
+                *source,
+                target.path,
+            ],
+            errors,
+            inherited,
+        ) as process,
     ):
         _follow(process.stdout, parent.progress)  # type: ignore[arg-type]
         status = process.wait()
@@ -57,8 +58,17 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     return {}
 
 
+def _how(encoding: Encoding, bandwidth: int) -> list[str]:
+    if encoding.compression is None:
+        how = ['-W', '-m', COROUTINES]
+    else:
+        # Blocks that are written out of order can't be compressed.
+        how = ['-c', '-o', f'compression_type={encoding.compression}']
+    return how + (['-r', str(bandwidth)] if bandwidth else [])
+
+
 def _qemu_img(
-    arguments: list[str], errors: IO[bytes]
+    arguments: list[str], errors: IO[bytes], inherited: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
@@ -66,6 +76,7 @@ def _qemu_img(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            pass_fds=inherited,
         )
     except FileNotFoundError:
         raise exception.CommandMissing(

@@ -20,39 +20,162 @@ from collections.abc import Mapping
 from typing import IO
 from typing import Any
 
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.transfer.job import view_to_dict
+from nova_snapshot_driver.view import View
 
 LOG = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.5
 
+#: How a command is started that is to yield the disk to others.
+IONICE: dict[str, list[str]] = {
+    'none': [],
+    'best-effort': ['ionice', '-c', '2', '-n', '7'],
+    'idle': ['ionice', '-c', '3'],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How much a job may take from others.
+
+    :ivar bandwidth: bytes a second that it may read or send; 0 is no limit
+    :ivar nice: as ``nice(1)`` has it
+    :ivar ionice: none, best-effort (with its lowest priority) or idle
+    """
+
+    bandwidth: int = 0
+    nice: int = 0
+    ionice: str = 'none'
+
+    @classmethod
+    def of(cls, conf: cfg.ConfigOpts) -> Limits:
+        group = conf.snapshot
+        return cls(group.bandwidth << 20, group.nice, group.ionice)
+
+    def command(self) -> list[str]:
+        """What a command is started by."""
+        nice = ['nice', '-n', str(self.nice)] if self.nice else []
+        return IONICE[self.ionice] + nice
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """What Glance is proven to hold.
+
+    :ivar size: in bytes
+    """
+
+    size: int
+    sha512: str
+
 
 def extract(
-    view: Layer,
+    view: View,
     target: Layer,
-    compress: bool,
+    encoding: Encoding,
     timeout: int,
+    limits: Limits,
     progress: Progress,
     cancellation: Cancellation,
 ) -> None:
     """Write the content of a view into a flat image.
+
+    It is for formats that can't be written in one pass, and for hosts without
+    libnbd.
 
     :raises CommandFailed: ``qemu-img convert`` failed
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
     job = {
         'kind': 'extract',
-        'source': dataclasses.asdict(view),
+        'view': view_to_dict(view),
         'target': dataclasses.asdict(target),
-        'compress': compress,
+        'encoding': dataclasses.asdict(encoding),
     }
-    _run(job, timeout, 'extract_timeout', progress, cancellation)
+    _run(job, timeout, 'extract_timeout', limits, progress, cancellation)
+
+
+def save(
+    view: View,
+    encoding: Encoding,
+    path: str,
+    timeout: int,
+    limits: Limits,
+    progress: Progress,
+    cancellation: Cancellation,
+) -> int:
+    """Write the content of a view into an image, in one pass.
+
+    :param encoding: one of those that are ``encoding.STREAMABLE``
+    :param path: of a file that does not exist yet, or is empty
+    :returns: the size of the image, in bytes
+    :raises OutputExists: there is something at the path
+    :raises LibnbdMissing: it can't be done in one pass here
+    :raises SourceUnreadable: the view, in whole or in part
+    :raises TransferTimeout: it took longer than the timeout, in seconds
+    """
+    job = {
+        'kind': 'save',
+        'view': view_to_dict(view),
+        'encoding': dataclasses.asdict(encoding),
+        'path': path,
+    }
+    result = _run(
+        job, timeout, 'extract_timeout', limits, progress, cancellation
+    )
+    return int(result['size'])
+
+
+def stream(
+    view: View,
+    encoding: Encoding,
+    image: str,
+    glance_access: Callable[[], GlanceAccess],
+    retries: int,
+    timeout: int,
+    limits: Limits,
+    progress: Progress,
+    cancellation: Cancellation,
+) -> Sent:
+    """Send the content of a view to Glance, in one pass, and prove it.
+
+    :param encoding: one of those that are ``encoding.STREAMABLE``
+    :param glance_access: as that of ``upload()``
+    :param retries: how often a failed attempt is repeated, from byte 0
+    :raises LibnbdMissing: it can't be done in one pass here
+    :raises SourceUnreadable: the view, in whole or in part
+    :raises UploadFailed: all attempts failed
+    :raises ImageNotFound: the image was deleted meanwhile
+    :raises ImageUnproven: Glance holds something else
+    :raises TransferTimeout: it took longer than the timeout, in seconds
+    """
+    job = {
+        'kind': 'stream',
+        'view': view_to_dict(view),
+        'encoding': dataclasses.asdict(encoding),
+        'image': image,
+        'retries': retries,
+    }
+    result = _run(
+        job,
+        timeout,
+        'upload_timeout',
+        limits,
+        progress,
+        cancellation,
+        {'glance_access': lambda: glance_access().to_dict()},
+    )
+    return Sent(**result)
 
 
 def upload(
@@ -61,6 +184,7 @@ def upload(
     glance_access: Callable[[], GlanceAccess],
     retries: int,
     timeout: int,
+    limits: Limits,
     progress: Progress,
     cancellation: Cancellation,
 ) -> str:
@@ -71,6 +195,7 @@ def upload(
     :param retries: how often a failed attempt is repeated, from byte 0
     :returns: the SHA-512 of the file
     :raises UploadFailed: all attempts failed
+    :raises ImageNotFound: the image was deleted meanwhile
     :raises ImageUnproven: Glance holds something else
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
@@ -84,6 +209,7 @@ def upload(
         job,
         timeout,
         'upload_timeout',
+        limits,
         progress,
         cancellation,
         {'glance_access': lambda: glance_access().to_dict()},
@@ -95,6 +221,7 @@ def _run(
     job: dict[str, Any],
     timeout: int,
     option: str,
+    limits: Limits,
     progress: Progress,
     cancellation: Cancellation,
     answers: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
@@ -103,7 +230,8 @@ def _run(
     :param answers: to the questions that the job may have
     """
     deadline = time.monotonic() + timeout
-    with _started(job) as (messages, process, errors):
+    job['bandwidth'] = limits.bandwidth
+    with _started(job, limits) as (messages, process, errors):
         while True:
             cancellation.check()
             if time.monotonic() > deadline:
@@ -141,6 +269,7 @@ def _run(
 @contextlib.contextmanager
 def _started(
     job: dict[str, Any],
+    limits: Limits,
 ) -> Iterator[
     tuple[
         queue.Queue[Any],
@@ -151,13 +280,7 @@ def _started(
     """The process, of which nothing is left when the context ends."""
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            [sys.executable, '-P', '-m', 'nova_snapshot_driver.transfer'],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        ) as process,
+        _process(limits.command(), errors) as process,
     ):
         messages: queue.Queue[Any] = queue.Queue()
         reader = threading.Thread(
@@ -173,6 +296,26 @@ def _started(
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]
             reader.join()
+
+
+def _process(limited: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [
+                *limited,
+                *(sys.executable, '-P', '-m', 'nova_snapshot_driver.transfer'),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if error.filename != 'ionice':
+            raise
+        raise exception.CommandMissing(
+            command='ionice', package='util-linux'
+        ) from None
 
 
 def _answer(

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The upload: a file goes to Glance, and is proven to be there."""
+"""The upload: content goes to Glance, and is proven to be there."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable
-from typing import IO
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
-from typing import Protocol
 
 import tenacity
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.transfer.content import Content
+from nova_snapshot_driver.transfer.content import File
+from nova_snapshot_driver.transfer.content import Hashed
+from nova_snapshot_driver.transfer.content import digest
+from nova_snapshot_driver.transfer.job import Parent
+from nova_snapshot_driver.transfer.throttle import Throttle
 
 #: What Glance hashes with, unless it is told otherwise.
 ALGORITHM = 'sha512'
@@ -30,76 +34,97 @@ PASSING = (
 PAUSE = 1
 LONGEST_PAUSE = 30
 
-
-class Parent(Protocol):
-    def progress(self, done: int, total: int) -> None: ...
-
-    def glance_access(self) -> dict[str, Any]: ...
+#: How often Glance is asked whether the image is still wanted, in seconds.
+WATCH_INTERVAL = 4
 
 
 def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """Do one upload.
 
-    Every attempt asks for the way to Glance anew: what was valid when the one
-    before it began may have expired since.
-
-    :param job: ``path`` of the file, ``image`` (its id in Glance), and
-        ``retries``
+    :param job: ``path`` of the file, ``image`` (its id in Glance),
+        ``retries`` and ``bandwidth``
     :raises UploadFailed: no attempt succeeded
     :raises ImageUnproven: Glance holds something else
     """
-    image, path = job['image'], job['path']
+    return {ALGORITHM: send(File(job['path']), job, parent)}
+
+
+def send(content: Content, job: dict[str, Any], parent: Parent) -> str:
+    """Send content to Glance until it is proven to be there.
+
+    Every attempt asks for the way to Glance anew: what was valid when the one
+    before it began may have expired since.
+
+    :returns: the SHA-512 of what was sent
+    """
+    image = job['image']
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(PASSING),
         stop=tenacity.stop_after_attempt(job['retries'] + 1),
         wait=tenacity.wait_exponential(PAUSE, max=LONGEST_PAUSE),
         reraise=True,
     )
+    throttle = Throttle(job['bandwidth'])
     try:
-        digest = attempts(_attempt, parent, image, path)
-        attempts(lambda: prove(_glance(parent), image, path, digest))
+        sent = attempts(_attempt, parent, image, content, throttle)
+        attempts(lambda: prove(_glance(parent), image, content, sent))
     except PASSING as error:
         raise exception.UploadFailed(
             image=image, attempts=job['retries'] + 1, reason=str(error)
         ) from error
-    return {ALGORITHM: digest}
+    return sent
 
 
 def _glance(parent: Parent) -> Glance:
     return Glance(GlanceAccess(**parent.glance_access()))
 
 
-def _attempt(parent: Parent, image: str, path: str) -> str:
-    """Send the whole file, from byte 0; returns the hash of what was sent."""
-    with open(path, 'rb') as file:
-        size = os.fstat(file.fileno()).st_size
-        content = _Hashed(file, size, parent.progress)
-        try:
-            _glance(parent).upload(image, content, size)
-        except exception.GlanceUnavailable:
-            # It may be the answer alone that was lost.
-            if _glance(parent).get(image).status != 'active':
-                raise
-            return _digest(path, ALGORITHM)
-        return content.digest.hexdigest()
+def _attempt(
+    parent: Parent, image: str, content: Content, throttle: Throttle
+) -> str:
+    """Send all of it, from byte 0; returns the hash of what was sent."""
+    access = GlanceAccess(**parent.glance_access())
+    hashed = Hashed(content, ALGORITHM)
+    try:
+        with (
+            _watched(Glance(access), image) as watch,
+            hashed.blocks() as blocks,
+        ):
+
+            def body() -> Iterator[memoryview]:
+                done = 0
+                for block in blocks:
+                    watch.check()
+                    throttle.take(len(block))
+                    yield block
+                    done += len(block)
+                    parent.progress(done, content.size)
+
+            Glance(access).upload(image, body(), content.size)
+    except exception.GlanceUnavailable:
+        # It may be the answer alone that was lost.
+        if _glance(parent).get(image).status != 'active':
+            raise
+        return digest(content, ALGORITHM)
+    return hashed.hexdigest()
 
 
-def prove(glance: Glance, image: str, path: str, digest: str) -> None:
+def prove(glance: Glance, image: str, content: Content, sent: str) -> None:
     """Compare what Glance says of an image with what was sent to it.
 
-    :param digest: the SHA-512 of what was sent
+    :param sent: the SHA-512 of that
     :raises ImageUnproven: it differs
     """
     stored = glance.get(image)
     algorithm = stored.os_hash_algo or ALGORITHM
     if algorithm != ALGORITHM:
-        digest = _digest(path, algorithm)
-    sent = {
+        sent = digest(content, algorithm)
+    expected = {
         'status': 'active',
-        'size': os.path.getsize(path),
-        'os_hash_value': digest,
+        'size': content.size,
+        'os_hash_value': sent,
     }
-    for field, value in sent.items():
+    for field, value in expected.items():
         if getattr(stored, field) != value:
             raise exception.ImageUnproven(
                 image=image,
@@ -109,27 +134,42 @@ def prove(glance: Glance, image: str, path: str, digest: str) -> None:
             )
 
 
-def _digest(path: str, algorithm: str) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+class _Watch:
+    """Looks whether an image is still there while its data are sent."""
+
+    def __init__(self, glance: Glance, image: str) -> None:
+        self._glance = glance
+        self._image = image
+        self._ended = threading.Event()
+        self._not_found: exception.ImageNotFound | None = None
+
+    def run(self) -> None:
+        while not self._ended.wait(WATCH_INTERVAL):
+            try:
+                self._glance.get(self._image)
+            except exception.ImageNotFound as error:
+                self._not_found = error
+                return
+            except exception.GlanceError:
+                # The upload itself meets what matters of it.
+                continue
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def check(self) -> None:
+        """
+        :raises ImageNotFound: it was deleted
+        """
+        if self._not_found is not None:
+            raise self._not_found
 
 
-class _Hashed:
-    """A file that is hashed as it is read."""
-
-    def __init__(
-        self,
-        file: IO[bytes],
-        size: int,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        self._file = file
-        self._size = size
-        self._progress = progress
-        self.digest = hashlib.new(ALGORITHM)
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.digest.update(data)
-        self._progress(self._file.tell(), self._size)
-        return data
+@contextlib.contextmanager
+def _watched(glance: Glance, image: str) -> Iterator[_Watch]:
+    watch = _Watch(glance, image)
+    threading.Thread(target=watch.run, daemon=True).start()
+    try:
+        yield watch
+    finally:
+        watch.end()

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
+from nova_snapshot_driver.transfer.process import Limits
+from nova_snapshot_driver.transfer.process import Sent
+from nova_snapshot_driver.view import View
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
@@ -21,12 +26,13 @@ CONTENT = b'the disk at one instant'
 class FakeDataPlane:
     """Stands for ``transfer.process``.
 
-    :ivar at_extract: called when an extraction is half done; raises what it
-        is to fail with
+    :ivar at_extract: called when a view is read, and half of the image is
+        written; raises what that is to fail with
     :ivar at_upload: the same, before an upload
-    :ivar view: what was extracted last
+    :ivar view: what was read last
     :ivar target: what it was extracted to
-    :ivar compress: and how
+    :ivar encoding: and how
+    :ivar limits: and in which bounds
     :ivar cancellation: by which it is told to stop
     :ivar accesses: what it was told of Glance when it asked
     """
@@ -35,29 +41,74 @@ class FakeDataPlane:
         self._glance = glance
         self.at_extract: Callable[[], object] = lambda: None
         self.at_upload: Callable[[], object] = lambda: None
-        self.view: Layer | None = None
+        self.view: View | None = None
         self.target: Layer | None = None
-        self.compress: bool | None = None
+        self.encoding: Encoding | None = None
+        self.limits: Limits | None = None
         self.cancellation: Cancellation | None = None
         self.accesses: list[GlanceAccess] = []
 
     def extract(
         self,
-        view: Layer,
+        view: View,
         target: Layer,
-        compress: bool,
+        encoding: Encoding,
         timeout: int,
+        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> None:
-        self.view, self.target, self.compress = view, target, compress
+        self.target = target
+        self._read(view, encoding, limits, cancellation, target.path)
+        progress('extract', 1, 1)
+
+    def save(
+        self,
+        view: View,
+        encoding: Encoding,
+        path: str,
+        timeout: int,
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> int:
+        self._read(view, encoding, limits, cancellation, path)
+        progress('save', 1, 1)
+        return len(CONTENT)
+
+    def stream(
+        self,
+        view: View,
+        encoding: Encoding,
+        image: str,
+        glance_access: Callable[[], GlanceAccess],
+        retries: int,
+        timeout: int,
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> Sent:
+        self._read(view, encoding, limits, cancellation)
+        progress('stream', 0, 1)
+        sha512 = self._send(CONTENT, image, glance_access, cancellation)
+        progress('stream', 1, 1)
+        return Sent(len(CONTENT), sha512)
+
+    def _read(
+        self,
+        view: View,
+        encoding: Encoding,
+        limits: Limits,
+        cancellation: Cancellation,
+        path: str = os.devnull,
+    ) -> None:
+        self.view, self.encoding, self.limits = view, encoding, limits
         self.cancellation = cancellation
-        file = pathlib.Path(target.path)
+        file = pathlib.Path(path)
         file.write_bytes(CONTENT[:10])
         self.at_extract()
         cancellation.check()
         file.write_bytes(CONTENT)
-        progress('extract', 1, 1)
 
     def upload(
         self,
@@ -66,13 +117,23 @@ class FakeDataPlane:
         glance_access: Callable[[], GlanceAccess],
         retries: int,
         timeout: int,
+        limits: Limits,
         progress: Progress,
+        cancellation: Cancellation,
+    ) -> str:
+        content = pathlib.Path(path).read_bytes()
+        return self._send(content, image, glance_access, cancellation)
+
+    def _send(
+        self,
+        content: bytes,
+        image: str,
+        glance_access: Callable[[], GlanceAccess],
         cancellation: Cancellation,
     ) -> str:
         self.at_upload()
         cancellation.check()
         self.accesses.append(glance_access())
-        content = pathlib.Path(path).read_bytes()
         headers: dict[str, Any] = {}
         self._glance.answer(
             Request('PUT', f'/v2/images/{image}/file', headers, content)

@@ -110,7 +110,8 @@ class FakeGlance:
         def respond(request: Any, context: Any) -> str:
             body = request.body or b''
             if not isinstance(body, str | bytes):
-                body = b''.join(body)
+                # A block is valid until the next one is taken.
+                body = b''.join(bytes(block) for block in body)
             if isinstance(body, str):
                 body = body.encode()
             try:

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import enum
 import os
+import pathlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,8 @@ class Machine:
     :ivar job_dies_at: the poll at which a copy fails, if it does
     :ivar job_end: what the event says when a copy is aborted; None for an
         event that never comes
+    :ivar backup_result: what libvirt says of a backup job that is aborted
+    :ivar is_migrating: a job runs that is no backup
     :ivar save_is_held: a managed save waits for this, and is aborted if it
         is not set
     :ivar releases: how often the guest is looked at before it has let a
@@ -76,6 +79,13 @@ class Machine:
         self.polls_until_ready = 2
         self.job_dies_at: int | None = None
         self.job_end: int | None = libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED
+        self.backup_result: dict[str, Any] = {
+            'type': libvirt.VIR_DOMAIN_JOB_COMPLETED,
+            'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP,
+            'success': True,
+            'errmsg': 'Operation canceled',
+        }
+        self.is_migrating = False
         self.save_is_held: threading.Event | None = None
         self.releases: int | None = 2
         self.freeze_fails = False
@@ -97,6 +107,8 @@ class Machine:
         )
         self.frozen = False
         self.jobs: dict[str, Job] = {}
+        self.backup: ElementTree.Element | None = None
+        self.completed: dict[str, Any] = {}
         self.leaving: dict[str, int] = {}
         self.save_is_aborted = threading.Event()
 
@@ -129,6 +141,51 @@ class Machine:
         self.frozen = False
         self.jobs.clear()
         self.leaving.clear()
+        if self.backup is not None:
+            # The socket of a QEMU that has died stays.
+            self._end_backup(
+                {'type': libvirt.VIR_DOMAIN_JOB_CANCELLED, 'success': False}
+            )
+
+    def begin_backup(self, job: ElementTree.Element) -> None:
+        """Have a backup job that is under way."""
+        self.backup = job
+        for path in (self._socket_of(job), self._scratch_of(job)):
+            if path is not None:
+                pathlib.Path(path).touch(exist_ok=False)
+        disk = job.find('disks/disk[@backup="yes"]')
+        if disk is not None:
+            target = disk.get('name', '')
+            self.jobs[target] = Job(
+                target, libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP
+            )
+
+    def abort_backup(self) -> None:
+        """What ``virsh domjobabort`` does to it."""
+        assert self.backup is not None
+        socket = self._socket_of(self.backup)
+        self._end_backup(self.backup_result)
+        if socket is not None:
+            pathlib.Path(socket).unlink(missing_ok=True)
+
+    def _end_backup(self, result: dict[str, Any]) -> None:
+        assert self.backup is not None
+        scratch = self._scratch_of(self.backup)
+        if scratch is not None:
+            pathlib.Path(scratch).unlink(missing_ok=True)
+        self.backup = None
+        self.jobs.clear()
+        self.completed = result
+
+    @staticmethod
+    def _socket_of(job: ElementTree.Element) -> str | None:
+        server = job.find('server')
+        return None if server is None else server.get('socket')
+
+    @staticmethod
+    def _scratch_of(job: ElementTree.Element) -> str | None:
+        scratch = job.find('disks/disk/scratch')
+        return None if scratch is None else scratch.get('file')
 
     def xml(self, flags: int) -> str:
         if flags & libvirt.VIR_DOMAIN_XML_INACTIVE or self.live is None:
@@ -427,6 +484,8 @@ class FakeDomain:
         job = machine.jobs.get(target)
         if job is None:
             return {}
+        if job.kind == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP:
+            return {'type': job.kind, 'bandwidth': 0, 'cur': 0, 'end': 1}
         job.polls += 1
         if job.polls == machine.job_dies_at:
             machine.end_job(target, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED)
@@ -483,6 +542,57 @@ class FakeDomain:
             _bad_argument(f'disk {target} does not have an active block job')
         machine.end_job(target, machine.job_end)
         return 0
+
+    # Backup jobs
+
+    def backupBegin(
+        self, xml: str, checkpoint: str | None, flags: int = 0
+    ) -> int:
+        machine = self._known('backupBegin')
+        if not machine.active:
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+                'Operation not supported: cannot perform disk backup for '
+                'inactive domain',
+            )
+        if machine.is_migrating or machine.backup is not None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                'Timed out during operation: cannot acquire state change lock',
+            )
+        job = ElementTree.fromstring(xml)
+        disk = job.find('disks/disk')
+        assert disk is not None
+        assert job.get('mode') == 'pull'
+        assert machine.disk(disk.get('name', '')) is not None
+        machine.begin_backup(job)
+        return 0
+
+    def backupGetXMLDesc(self, flags: int = 0) -> str:
+        machine = self._known('backupGetXMLDesc')
+        if machine.backup is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+                'Domain backup job id not found: no domain backup job present',
+            )
+        return ElementTree.tostring(machine.backup, encoding='unicode')
+
+    def jobInfo(self) -> list[int]:
+        machine = self._running('jobInfo')
+        busy = machine.is_migrating or machine.backup is not None
+        kind = (
+            libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+            if busy
+            else libvirt.VIR_DOMAIN_JOB_NONE
+        )
+        return [kind, *([0] * 11)]
+
+    def jobStats(self, flags: int = 0) -> dict[str, Any]:
+        machine = self._known('jobStats')
+        assert flags == libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
+        # libvirt tells it once.
+        completed, machine.completed = machine.completed, {'type': 0}
+        return completed
 
     # The guest agent
 
@@ -543,6 +653,9 @@ class FakeDomain:
 
     def abortJob(self) -> int:
         machine = self._running('abortJob')
+        if machine.backup is not None:
+            machine.abort_backup()
+            return 0
         if machine.save_is_held is None:
             _invalid('no job is active on the domain')
         machine.save_is_aborted.set()

@@ -22,6 +22,8 @@ class FakeSurroundings(Surroundings):
     :ivar inside: an operation on disks is under way
     :ivar operations: how many there were
     :ivar claimed: the paths so far
+    :ivar may_entrust: directories can be given to QEMU
+    :ivar entrusted: those so far, each with the user that QEMU is
     :ivar cancellation: by which a wait for room is told to stop
     """
 
@@ -33,6 +35,8 @@ class FakeSurroundings(Surroundings):
         self.inside = False
         self.operations = 0
         self.claimed: list[str] = []
+        self.may_entrust = True
+        self.entrusted: list[tuple[str, int]] = []
         self.cancellation: Cancellation | None = None
 
     @contextlib.contextmanager
@@ -49,6 +53,11 @@ class FakeSurroundings(Surroundings):
         finally:
             self.inside = False
             self.at_end()
+
+    def entrust(self, directory: str, uid: int) -> None:
+        if not self.may_entrust:
+            raise PermissionError(directory)
+        self.entrusted.append((directory, uid))
 
     def claim(self, path: str) -> None:
         self.at_claim(path)

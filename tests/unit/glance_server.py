@@ -14,6 +14,9 @@ from tests.unit.fake_glance import Broken
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
+#: What is received at once of an upload, in bytes.
+PIECE = 1 << 16
+
 
 class GlanceServer(fixtures.Fixture):
     """Serves a :class:`FakeGlance`.
@@ -72,13 +75,13 @@ class GlanceServer(fixtures.Fixture):
         handler.wfile.write(body)
 
     def _body(self, handler: http.server.BaseHTTPRequestHandler) -> bytes:
-        if handler.headers.get('Transfer-Encoding') != 'chunked':
-            length = int(handler.headers.get('Content-Length', 0))
-            return handler.rfile.read(length)
-        body = b''
-        while size := int(handler.rfile.readline(), 16):
-            body += handler.rfile.read(size)
-            handler.rfile.readline()
-            self.at_upload(len(body))
-        handler.rfile.readline()
-        return body
+        length = int(handler.headers.get('Content-Length', 0))
+        body = bytearray()
+        while len(body) < length:
+            piece = handler.rfile.read(min(PIECE, length - len(body)))
+            if not piece:
+                raise Broken
+            body += piece
+            if handler.command == 'PUT':
+                self.at_upload(len(body))
+        return bytes(body)

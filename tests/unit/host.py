@@ -80,9 +80,10 @@ class NoWaiting(fixtures.Fixture):
                 fixtures.MockPatch(f'{module}.POLL_INTERVAL', 0.0005)
             )
             self.useFixture(fixtures.MockPatch(f'{module}.time', clock))
-        self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.undo.PAUSE', 0)
-        )
+        for name in ('guest.ABORT_INTERVAL', 'undo.PAUSE'):
+            self.useFixture(
+                fixtures.MockPatch(f'nova_snapshot_driver.{name}', 0)
+            )
         no_time = types.SimpleNamespace(sleep=lambda _seconds: None)
         self.useFixture(
             fixtures.MockPatchObject(tenacity.nap, 'time', no_time)
@@ -156,6 +157,8 @@ class FakeHost(fixtures.Fixture):
                 ('snapshot', 'state_directory', self.directories.state),
                 ('snapshot', 'guest_timeout', TIMEOUT),
                 ('snapshot', 'mirror_timeout', TIMEOUT),
+                # The guest is a fake, and the disk somebody's.
+                ('snapshot', 'scratch_reserve', 1),
             ],
         )
         self.glance = FakeGlance()
@@ -168,8 +171,14 @@ class FakeHost(fixtures.Fixture):
                 self.qemu_img.execute,
             )
         )
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.transfer.libnbd.is_available',
+                return_value=True,
+            )
+        )
         self.data_plane = FakeDataPlane(self.glance)
-        for call in ('extract', 'upload'):
+        for call in ('extract', 'save', 'stream', 'upload'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',

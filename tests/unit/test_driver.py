@@ -20,14 +20,16 @@ from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import PowerState
-from nova_snapshot_driver.driver import IMAGE_PENDING_UPLOAD
-from nova_snapshot_driver.driver import IMAGE_UPLOADING
 from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.request import IMAGE_PENDING_UPLOAD
+from nova_snapshot_driver.request import IMAGE_UPLOADING
+from nova_snapshot_driver.transfer.process import Limits
 from tests import faults
 from tests import laws
 from tests.unit import documents
@@ -69,7 +71,7 @@ class SnapshotTest(DriverCase):
                 'image_state': 'available',
                 'owner_id': documents.PROJECT,
                 'os_type': 'linux',
-                'snapshot_method': 'mirror',
+                'snapshot_method': 'backup',
                 'snapshot_method_reason': 'the guest is running',
                 'snapshot_quiesced': 'true',
                 'snapshot_quiesced_reason': 'by the guest agent',
@@ -87,10 +89,20 @@ class SnapshotTest(DriverCase):
         snapshot = self.host.snapshot()
         self.assertEqual(documents.NAME, snapshot.domain)
         self.assertEqual(documents.UUID, snapshot.uuid)
-        self.assertEqual('mirror', snapshot.method)
+        self.assertEqual('backup', snapshot.method)
+        self.assertTrue(snapshot.streamed)
         self.assertTrue(snapshot.quiesced)
         self.assertEqual(len(CONTENT), snapshot.size)
         self.assertEqual(hashlib.sha512(CONTENT).hexdigest(), snapshot.sha512)
+        self.assertEqual(
+            ['prepare', 'capture', 'stream', 'give_back'],
+            list(snapshot.seconds),
+        )
+
+    def test_result_of_a_conversion(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
+        snapshot = self.host.snapshot()
+        self.assertFalse(snapshot.streamed)
         self.assertEqual(
             ['prepare', 'capture', 'extract', 'give_back', 'upload'],
             list(snapshot.seconds),
@@ -118,13 +130,25 @@ class SnapshotTest(DriverCase):
         self.host.set('libvirt', 'snapshot_image_format', 'qcow2')
         self.host.set('libvirt', 'snapshot_compression', True)
         self.host.snapshot()
-        self.assertTrue(self.host.data_plane.compress)
-        target = self.host.data_plane.target
-        self.assertEqual('qcow2', target and target.format)
+        self.assertEqual(
+            Encoding('qcow2', 'zstd', 1), self.host.data_plane.encoding
+        )
+
+    def test_limits(self) -> None:
+        for path in ('backup', 'mirror'):
+            host = self.useFixture(FakeHost())
+            host.set('snapshot', 'path', path)
+            host.set('snapshot', 'bandwidth', 3)
+            host.set('snapshot', 'nice', 5)
+            host.set('snapshot', 'ionice', 'idle')
+            host.snapshot()
+            self.assertEqual(
+                Limits(3 << 20, 5, 'idle'), host.data_plane.limits
+            )
 
     def test_log_says_what_was_done_and_holds_no_secret(self) -> None:
         self.host.snapshot()
-        self.assertIn('mirror (the guest is running)', self.host.log.output)
+        self.assertIn('backup (the guest is running)', self.host.log.output)
         for secret in ('t0ken', 's3rvice', 's3cret'):
             self.assertNotIn(secret, self.host.log.output)
 
@@ -151,6 +175,7 @@ class SnapshotTest(DriverCase):
 
     def test_wait_for_room_can_be_cancelled(self) -> None:
         cancellation = Cancellation()
+        self.host.set('snapshot', 'path', 'mirror')
         self.host.snapshot(cancellation=cancellation)
         self.assertIs(cancellation, self.host.surroundings.cancellation)
 
@@ -158,6 +183,10 @@ class SnapshotTest(DriverCase):
 @ddt.ddt
 class JournalTest(DriverCase):
     """What would be undone, at each moment, if the snapshot died."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.host.set('snapshot', 'path', 'mirror')
 
     def entry(self) -> Entry | None:
         return self.journal.recall(documents.UUID)
@@ -249,6 +278,10 @@ class JournalTest(DriverCase):
 class SlotTest(DriverCase):
     """The disks of others are busy, and a guest lives on meanwhile."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.host.set('snapshot', 'path', 'mirror')
+
     @staticmethod
     def pause(host: FakeHost) -> None:
         host.machine.state = libvirt.VIR_DOMAIN_PAUSED
@@ -296,6 +329,8 @@ class SlotTest(DriverCase):
     ) -> None:
         host = self.useFixture(FakeHost(state=state))
         host.set('snapshot', 'path', path)
+        # Whoever streams waits for nobody.
+        host.set('libvirt', 'snapshot_image_format', 'vmdk')
         seen: list[laws.Before] = []
 
         def wait() -> None:
@@ -438,6 +473,7 @@ class NotSupportedTest(testtools.TestCase):
     def test_device_that_is_mirrored(self) -> None:
         """QEMU reads it, and only its size is needed."""
         host = self.host_with('block')
+        host.set('snapshot', 'path', 'mirror')
         before = host.before()
         snapshot = host.snapshot()
         self.assertEqual('mirror', snapshot.method)
@@ -448,6 +484,7 @@ class NotSupportedTest(testtools.TestCase):
 
     def test_device_that_is_mirrored_counts_with_all_its_size(self) -> None:
         host = self.host_with('block')
+        host.set('snapshot', 'path', 'mirror')
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.assertRaises(exception.NoSpace, host.snapshot)
@@ -476,6 +513,7 @@ class RefusedTest(DriverCase):
         self.refused(exception.ImageNotFound)
 
     def test_no_space(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.refused(exception.NoSpace)
@@ -483,6 +521,7 @@ class RefusedTest(DriverCase):
         self.assertEqual(5, error.fields['required'])
 
     def test_delta_of_an_overlay_is_the_overlay(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
         disk = '/var/lib/nova/instances/8a6f3f5e/disk'
         self.host.qemu_img.backing[disk] = ('/base', 'raw')
         self.useFixture(
@@ -506,6 +545,7 @@ class RefusedTest(DriverCase):
         self.assertEqual(3, error.fields['required'])
 
     def test_unsafe_backing_file(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
         self.host.qemu_img.backing['/var/lib/nova/instances/8a6f3f5e/disk'] = (
             '/base',
             None,

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import logging
+from collections.abc import Iterator
 
 import ddt
 import fixtures
@@ -102,10 +102,19 @@ class RequestsTest(GlanceCase):
 
     def test_upload_says_the_size_beforehand(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')
-        self.glance.upload(name, io.BytesIO(b'image'), 5)
+        self.glance.upload(name, [b'im', b'age'], 5)
         self.assertEqual(b'image', self.fake.content[name])
         sent = self.fake.requests[-1]
         self.assertEqual('5', sent.headers['x-openstack-image-size'])
+        self.assertEqual('5', sent.headers['Content-Length'])
+        self.assertNotIn('Transfer-Encoding', sent.headers)
+
+    def test_upload_of_nothing(self) -> None:
+        name = self.fake.add(disk_format='raw', container_format='bare')
+        self.glance.upload(name, [], 0)
+        self.assertEqual(b'', self.fake.content[name])
+        sent = self.fake.requests[-1]
+        self.assertEqual('0', sent.headers['Content-Length'])
 
     def test_wrong_size_is_refused(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')
@@ -113,7 +122,7 @@ class RequestsTest(GlanceCase):
             exception.GlanceError,
             self.glance.upload,
             name,
-            io.BytesIO(b'image'),
+            [b'image'],
             6,
         )
         self.assertEqual('queued', self.fake.images[name]['status'])
@@ -171,7 +180,7 @@ class TokensTest(GlanceCase):
         )
         image = glance.create(name='web').id
         glance.update(image, disk_format='raw', container_format='bare')
-        glance.upload(image, io.BytesIO(b'image'), 5)
+        glance.upload(image, [b'image'], 5)
         self.assertEqual('active', glance.get(image).status)
         self.assertEqual(b'image', self.fake.content[image])
         glance.delete(image)
@@ -337,12 +346,12 @@ class ErrorsTest(GlanceCase):
     def test_file_that_can_not_be_read(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')
 
-        class Torn(io.BytesIO):
-            def read(self, size: int | None = -1) -> bytes:
-                raise OSError(5, 'Input/output error')
+        def torn() -> Iterator[bytes]:
+            yield b'im'
+            raise OSError(5, 'Input/output error')
 
         self.assertRaises(
-            exception.GlanceUnavailable, self.glance.upload, name, Torn(), 5
+            exception.GlanceUnavailable, self.glance.upload, name, torn(), 5
         )
 
 

@@ -8,6 +8,7 @@ import testtools
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.plan import Obstacles
 from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.quiesce import Quiesce
 from tests.unit.host import FakeHost
@@ -28,7 +29,11 @@ class OfSnapshotTest(testtools.TestCase):
     ) -> dict[str, object]:
         guest = self.useFixture(FakeHost()).guest()
         plan = make_plan(
-            conf.load([]), instance, guest.describe(), guest.power_state()
+            conf.load([]),
+            instance,
+            guest.describe(),
+            guest.power_state(),
+            Obstacles(),
         )
         if reason:
             plan = dataclasses.replace(plan, path_reason=reason)

@@ -16,6 +16,7 @@ from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.domain import parse
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import Path
@@ -57,12 +58,14 @@ class PlanCase(testtools.TestCase):
         instance: Instance | None = None,
         domain: Domain = DOMAIN,
         state: PowerState = RUNNING,
+        obstacles: plan.Obstacles | None = None,
     ) -> plan.Plan:
         return plan.make_plan(
             conf.load([], overrides),
             instance or Instance('web-1'),
             domain,
             state,
+            obstacles or plan.Obstacles(),
         )
 
 
@@ -70,13 +73,15 @@ class PlanCase(testtools.TestCase):
 class PathTest(PlanCase):
     # What is forced, the option, the state -> the path, why
     WAYS = (
-        ('auto', None, RUNNING, Path.MIRROR, 'the guest is running'),
-        ('auto', None, PAUSED, Path.MIRROR, 'the guest is paused'),
+        ('auto', None, RUNNING, Path.BACKUP, 'the guest is running'),
+        ('auto', None, PAUSED, Path.BACKUP, 'the guest is paused'),
         ('auto', None, SHUT_OFF, Path.COLD, 'the guest is shut off'),
         ('auto', None, SUSPENDED, Path.COLD, 'the guest is suspended'),
         ('cold', None, RUNNING, Path.COLD, 'forced'),
         ('cold', None, PAUSED, Path.COLD, 'forced'),
         ('cold', None, SHUT_OFF, Path.COLD, 'the guest is shut off'),
+        ('backup', None, RUNNING, Path.BACKUP, 'forced'),
+        ('backup', None, PAUSED, Path.BACKUP, 'forced'),
         ('mirror', None, RUNNING, Path.MIRROR, 'forced'),
         ('mirror', None, PAUSED, Path.MIRROR, 'forced'),
         *(
@@ -88,6 +93,7 @@ class PathTest(PlanCase):
                 ('auto', SHUT_OFF, Path.COLD, 'the guest is shut off'),
                 ('auto', SUSPENDED, Path.COLD, 'the guest is suspended'),
                 ('cold', RUNNING, Path.COLD, 'forced'),
+                ('backup', RUNNING, Path.BACKUP, 'forced'),
                 ('mirror', RUNNING, Path.MIRROR, 'forced'),
             )
         ),
@@ -118,15 +124,28 @@ class PathTest(PlanCase):
         self.assertIn(reason, made.path_reason)
         self.assertIs(state, made.power_state)
 
-    @tables.rows({state.value: (state,) for state in (SHUT_OFF, SUSPENDED)})
-    def test_mirror_needs_an_active_guest(self, state: PowerState) -> None:
+    @tables.rows(
+        {
+            f'{path}_{state.value}': (path, state)
+            for path in ('backup', 'mirror')
+            for state in (SHUT_OFF, SUSPENDED)
+        }
+    )
+    def test_live_path_needs_an_active_guest(
+        self, path: str, state: PowerState
+    ) -> None:
         error = self.assertRaises(
             exception.NotSupported,
             self.plan,
-            ('snapshot', 'path', 'mirror'),
+            ('snapshot', 'path', path),
             state=state,
         )
         self.assertIn(f'the guest is {state.value}', str(error))
+
+    def test_no_backup_job(self) -> None:
+        made = self.plan(obstacles=plan.Obstacles(backup='it is too old'))
+        self.assertIs(Path.MIRROR, made.path)
+        self.assertIn('it is too old', made.path_reason)
 
     def test_paused_guest_releases_no_device(self) -> None:
         domain = dataclasses.replace(DOMAIN, host_devices=(DEVICE,))
@@ -149,7 +168,7 @@ class PathTest(PlanCase):
             )
         # Neither a guest that runs nor a live copy is in the way of one.
         self.assertIs(Path.COLD, self.plan(cold, domain=domain).path)
-        self.assertIs(Path.MIRROR, self.plan(domain=domain, state=PAUSED).path)
+        self.assertIs(Path.BACKUP, self.plan(domain=domain, state=PAUSED).path)
 
 
 @ddt.ddt
@@ -220,24 +239,104 @@ class FormatTest(PlanCase):
             ('libvirt', 'snapshot_image_format', option),
             domain=with_root(source=source, format=source_format),
         )
-        self.assertEqual(image_format, made.image_format)
+        self.assertEqual(image_format, made.encoding.format)
         self.assertIn(reason, made.format_reason)
 
     @tables.rows(
         {
-            'qcow2': ('qcow2', True, True),
-            'raw': ('raw', True, False),
-            'not_wanted': ('qcow2', False, False),
+            'qcow2': ('qcow2', True, 'zstd', 3, Encoding('qcow2', 'zstd', 3)),
+            'zlib': ('qcow2', True, 'zlib', 19, Encoding('qcow2', 'zlib', 9)),
+            'raw': ('raw', True, 'zstd', 3, Encoding('raw')),
+            'not_wanted': ('qcow2', False, 'zstd', 3, Encoding('qcow2')),
         }
     )
-    def test_compress(
-        self, image_format: str, wanted: bool, compress: bool
+    def test_compression(
+        self,
+        image_format: str,
+        wanted: bool,
+        compression: str,
+        level: int,
+        encoding: Encoding,
     ) -> None:
         made = self.plan(
             ('libvirt', 'snapshot_image_format', image_format),
             ('libvirt', 'snapshot_compression', wanted),
+            ('snapshot', 'compression_type', compression),
+            ('snapshot', 'compression_level', level),
         )
-        self.assertIs(compress, made.compress)
+        self.assertEqual(encoding, made.encoding)
+
+
+@ddt.ddt
+class StreamTest(PlanCase):
+    # The path, the state, the format of the image -> why it is not streamed
+    CONVERTED: ClassVar = {
+        'vmdk': ('auto', RUNNING, 'vmdk', 'vmdk is not written in one pass'),
+        'mirror': ('mirror', RUNNING, 'qcow2', 'is a file'),
+        'suspended_for_it': ('cold', RUNNING, 'qcow2', 'wait for the upload'),
+        'paused': ('cold', PAUSED, 'qcow2', 'wait for the upload'),
+    }
+    ENCRYPTED: ClassVar = with_root(encrypted=True, secret='0a1b')
+
+    @tables.rows(
+        {
+            f'{state.value}_{image_format}': (state, image_format)
+            for state in (RUNNING, PAUSED, SHUT_OFF, SUSPENDED)
+            for image_format in ('raw', 'qcow2')
+        }
+    )
+    def test_streamed(self, state: PowerState, image_format: str) -> None:
+        made = self.plan(
+            ('libvirt', 'snapshot_image_format', image_format), state=state
+        )
+        self.assertTrue(made.stream)
+
+    @tables.rows(CONVERTED)
+    def test_converted(
+        self, path: str, state: PowerState, image_format: str, reason: str
+    ) -> None:
+        made = self.plan(
+            ('snapshot', 'path', path),
+            ('libvirt', 'snapshot_image_format', image_format),
+            state=state,
+        )
+        self.assertFalse(made.stream)
+        self.assertIn(reason, made.stream_reason)
+
+    def test_obstacle(self) -> None:
+        made = self.plan(obstacles=plan.Obstacles(stream='it is missing'))
+        self.assertIs(Path.BACKUP, made.path)
+        self.assertFalse(made.stream)
+        self.assertEqual('it is missing', made.stream_reason)
+
+    @tables.rows(
+        {state.value: (state,) for state in (RUNNING, PAUSED, SHUT_OFF)}
+    )
+    def test_encrypted_disk_is_streamed(self, state: PowerState) -> None:
+        self.assertTrue(self.plan(domain=self.ENCRYPTED, state=state).stream)
+
+    @tables.rows(CONVERTED)
+    def test_encrypted_disk_lies_nowhere_in_plain_text(
+        self, path: str, state: PowerState, image_format: str, _reason: str
+    ) -> None:
+        error = self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            ('snapshot', 'path', path),
+            ('libvirt', 'snapshot_image_format', image_format),
+            domain=self.ENCRYPTED,
+            state=state,
+        )
+        self.assertIn('is encrypted', str(error))
+
+    def test_encrypted_disk_without_libnbd(self) -> None:
+        error = self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            domain=self.ENCRYPTED,
+            obstacles=plan.Obstacles(stream='it is missing'),
+        )
+        self.assertIn('it is missing', str(error))
 
 
 @ddt.ddt
@@ -339,7 +438,7 @@ class StrTest(PlanCase):
     def test_says_everything_with_its_reason(self) -> None:
         made = self.plan(('libvirt', 'snapshot_compression', True))
         self.assertEqual(
-            'mirror (the guest is running), qcow2, compressed (as the '
-            'source), quiesced (by the guest agent)',
+            'backup (the guest is running), qcow2, zstd (as the source), '
+            'streamed (in one pass), quiesced (by the guest agent)',
             str(made),
         )

@@ -36,9 +36,12 @@ class Way:
 
 
 LIVE = {
-    'mirror': Way(),
-    'mirror_required': Way(quiesce='require'),
-    'mirror_no_agent': Way(agent=Agent.ABSENT),
+    'backup': Way(),
+    'backup_required': Way(quiesce='require'),
+    'backup_no_agent': Way(agent=Agent.ABSENT),
+    'mirror': Way('mirror'),
+    'mirror_required': Way('mirror', quiesce='require'),
+    'mirror_no_agent': Way('mirror', agent=Agent.ABSENT),
 }
 
 COLD = {
@@ -52,6 +55,8 @@ WAYS = LIVE | COLD
 
 #: Those that differ from another one in a few steps alone.
 MORE_WAYS = {
-    'mirror_mute_agent': Way(agent=Agent.HANGS),
+    'backup_mute_agent': Way(agent=Agent.HANGS),
+    'backup_paused': Way(state=libvirt.VIR_DOMAIN_PAUSED),
+    'mirror_mute_agent': Way('mirror', agent=Agent.HANGS),
     'cold_devices': Way('cold', devices=DEVICES + TWO_DEVICES),
 }

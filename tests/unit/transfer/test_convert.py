@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.transfer import convert
+from nova_snapshot_driver.transfer.job import view_to_dict
+from nova_snapshot_driver.view import Export
+from nova_snapshot_driver.view import View
 from tests.unit.transfer.commands import Commands
 from tests.unit.transfer.fake_parent import FakeParent
+
+DELTA = Layer('/delta', 'qcow2')
+RAW = Encoding('raw')
 
 #: Says what it was called with, one argument a line, in its target.
 QEMU_IMG = """\
@@ -27,12 +36,21 @@ class ConvertTest(testtools.TestCase):
         self.addCleanup(os.umask, previous)
         self.parent = FakeParent()
 
-    def convert(self, compress: bool = False) -> list[str]:
+    def convert(
+        self,
+        view: View = DELTA,
+        encoding: Encoding = RAW,
+        bandwidth: int = 0,
+    ) -> list[str]:
         result = convert.run(
             {
-                'source': {'path': '/delta', 'format': 'qcow2'},
-                'target': {'path': str(self.target), 'format': 'raw'},
-                'compress': compress,
+                'view': view_to_dict(view),
+                'target': {
+                    'path': str(self.target),
+                    'format': encoding.format,
+                },
+                'encoding': dataclasses.asdict(encoding),
+                'bandwidth': bandwidth,
             },
             self.parent,
         )
@@ -44,16 +62,37 @@ class ConvertTest(testtools.TestCase):
         arguments = ' '.join(self.convert())
         self.assertTrue(arguments.startswith('convert '))
         self.assertTrue(
-            arguments.endswith(f' -f qcow2 -O raw /delta {self.target}')
+            arguments.endswith(f' -O raw -f qcow2 /delta {self.target}')
         )
 
     def test_compressed(self) -> None:
         """Blocks in any order can't be compressed."""
         self.commands.add('qemu-img', QEMU_IMG)
         self.assertIn('-W', self.convert())
-        arguments = self.convert(compress=True)
+        arguments = self.convert(encoding=Encoding('qcow2', 'zlib'))
         self.assertIn('-c', arguments)
+        self.assertIn('compression_type=zlib', arguments)
         self.assertNotIn('-W', arguments)
+
+    def test_bandwidth(self) -> None:
+        self.commands.add('qemu-img', QEMU_IMG)
+        self.assertNotIn('-r', self.convert())
+        arguments = self.convert(bandwidth=5 << 20)
+        self.assertEqual('5242880', arguments[arguments.index('-r') + 1])
+
+    def test_export(self) -> None:
+        """Its content is not probed, whatever it looks like."""
+        self.commands.add('qemu-img', QEMU_IMG)
+        arguments = self.convert(Export('/run/a,b/socket', 'vda'))
+        self.assertEqual(
+            [
+                '--image-opts',
+                'driver=raw,file.driver=nbd,file.server.type=unix,'
+                'file.server.path=/run/a,,b/socket,file.export=vda',
+                str(self.target),
+            ],
+            arguments[-3:],
+        )
 
     def test_image_is_for_its_owner_alone(self) -> None:
         self.commands.add('qemu-img', QEMU_IMG)

@@ -22,6 +22,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
@@ -43,10 +44,19 @@ SERVICE = """\
 import sys
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.transfer import process
 image = Layer(sys.argv[1], 'raw')
-process.extract(image, image, False, 1000, silent, Cancellation())
+process.extract(
+    image,
+    image,
+    Encoding('raw'),
+    1000,
+    process.Limits(),
+    silent,
+    Cancellation(),
+)
 """
 
 #: A service that begins an upload, and does not say where to.
@@ -64,7 +74,14 @@ def say_nothing():
     pathlib.Path(sys.argv[2]).write_text(pid)
     time.sleep(1000)
 process.upload(
-    sys.argv[1], 'image', say_nothing, 0, 1000, silent, Cancellation()
+    sys.argv[1],
+    'image',
+    say_nothing,
+    0,
+    1000,
+    process.Limits(),
+    silent,
+    Cancellation(),
 )
 """
 
@@ -104,8 +121,9 @@ class ProcessCase(testtools.TestCase):
         process.extract(
             Layer(str(self.root / 'delta'), 'qcow2'),
             Layer(str(self.root / 'image'), 'raw'),
-            False,
+            Encoding('raw'),
             timeout,
+            process.Limits(),
             progress,
             cancellation or Cancellation(),
         )
@@ -250,6 +268,7 @@ class UploadTest(ProcessCase):
             glance_access or self.context.glance_access,
             0,
             PATIENCE,
+            process.Limits(),
             silent,
             cancellation or Cancellation(),
         )

@@ -48,6 +48,7 @@ class UploadCase(testtools.TestCase):
                 'path': str(self.path),
                 'image': self.image,
                 'retries': retries,
+                'bandwidth': 0,
             },
             self.parent,
         )
