@@ -28,7 +28,7 @@ def main() -> int:
     results = arguments.output / 'results.json'
     try:
         if not arguments.report:
-            _measure(arguments).write(results)
+            _measure(arguments, results)
         _write_report(Results.read(results), arguments.output)
     except (BenchError, LabError, SDKException) as error:
         CONSOLE.print(f'The benchmark failed: {error}', markup=False)
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(arguments: argparse.Namespace) -> Results:
+def _measure(arguments: argparse.Namespace, target: Path) -> None:
     sizes = sorted(arguments.sizes)
     options = Options(
         rounds=arguments.rounds,
@@ -91,15 +91,18 @@ def _measure(arguments: argparse.Namespace) -> Results:
         quick=arguments.quick,
     )
     with running_cloud() as cloud:
-        machine = describe(cloud)
         bench = Bench(cloud, options)
-        bench.run()
-    return Results(
-        machine,
-        [subject_of(size) for size in sizes],
-        bench.freezes,
-        bench.samples,
-    )
+        results = Results(
+            describe(cloud),
+            [subject_of(size) for size in sizes],
+            bench.freezes,
+            bench.samples,
+        )
+        try:
+            bench.run()
+        finally:
+            # What was measured is measured.
+            results.write(target)
 
 
 def _write_report(results: Results, directory: Path) -> None:

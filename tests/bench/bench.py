@@ -149,7 +149,7 @@ class Bench:
         for subject, file in self._finished.items():
             if file.exists():
                 self._add(self._measurement.floor(subject, number, file))
-        if not self._options.quick:
+        if UPSTREAM in self._options.ways and not self._options.quick:
             self._change_to(UPSTREAM_COLD)
             self._measure(
                 subject_of(min(self._options.sizes)), UPSTREAM_COLD, number

@@ -41,16 +41,14 @@ def draw(results: Results, target: Path) -> None:
 
     :param target: its path without the suffix
     """
-    # The same numbers make the same file.
     matplotlib.use('agg')
+    # The same numbers make the same file.
     pyplot.rcParams.update({'font.size': 9, 'svg.hashsalt': target.name})
     subject = results.sizes[-1]
     figure, axes = pyplot.subplots(
         2, 3, figsize=(10, 5), layout='constrained', sharey=True
     )
-    figure.suptitle(
-        f'A snapshot of a guest with {subject} of data in a disk of 20 GiB'
-    )
+    figure.suptitle(f'A snapshot of a guest, {subject} on a disk of 20 GiB')
     for panel, ax in zip(_PANELS, axes.flat, strict=True):
         _draw_panel(results, subject, panel, ax)
     for kind in _KINDS:
@@ -88,6 +86,6 @@ def _draw_panel(
             va='center',
         )
     ax.set_yticks(range(len(_WAYS)), [way.title for way in _WAYS])
-    ax.invert_yaxis()
+    ax.set_ylim(len(_WAYS) - 0.5, -0.5)
     ax.margins(x=0.2)
     ax.spines[['top', 'right']].set_visible(False)
