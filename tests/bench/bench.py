@@ -44,6 +44,9 @@ CONSOLE = Console(highlight=False, soft_wrap=True)
 #: GiB, of the disks whose data is measured.
 DISK = 20
 
+#: GiB, the data of the guest on a block device.
+_BLOCK_DATA = 1
+
 _SMALL_DISK = 1
 # Bytes. Nova has no room for such a flavor.
 _HUGE_DISK = 2048 * GIB
@@ -91,7 +94,7 @@ class Bench:
             }
             for name, shape in self._shapes.items():
                 self._make(stack, name, shape)
-            if BACKUP in self._options.ways and not self._options.quick:
+            if self._has_block:
                 self._make_block(stack)
             for number in range(1, self._options.rounds + 1):
                 self._round(number)
@@ -124,9 +127,17 @@ class Bench:
         # The guests that are not measured take no time of the processors.
         server.pause()
 
+    @property
+    def _has_block(self) -> bool:
+        return (
+            not self._options.quick
+            and BACKUP in self._options.ways
+            and _BLOCK_DATA in self._options.sizes
+        )
+
     def _make_block(self, stack: contextlib.ExitStack) -> None:
         CONSOLE.print(f'Make a guest: {BLOCK}')
-        original = self._subjects[subject_of(min(self._options.sizes))]
+        original = self._subjects[subject_of(_BLOCK_DATA)]
         guest = BlockGuest(self._cloud, original.server)
         self._block = guest, stack.enter_context(guest.running())
 

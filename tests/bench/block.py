@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import libvirt
 
+from tests.bench.content import GIB
 from tests.bench.meter import Host
 from tests.bench.meter import Meter
 from tests.bench.sample import Sample
@@ -25,6 +27,9 @@ from tests.lab.cloud.cloud import Cloud
 from tests.lab.directory import check_socket_path
 from tests.lab.directory import lab_directory
 from tests.lab.ticks import Ticks
+
+#: Of the device: that of the original without what is behind its data.
+SIZE = 4 * GIB
 
 _NAME = 'bench-block'
 
@@ -46,7 +51,7 @@ class BlockGuest:
     Nova does not know it: its snapshots are taken by the command line. It
     is paused while they are not.
 
-    :param original: is paused
+    :param original: has 1 GiB of data, and is paused
     """
 
     def __init__(self, cloud: Cloud, original: BenchServer) -> None:
@@ -136,6 +141,8 @@ class BlockGuest:
             ],
             timeout=_COPY_TIMEOUT,
         )
+        # All of a block device is read.
+        os.truncate(disk, SIZE)
         return _run('losetup', '--find', '--show', disk).strip()
 
     def _xml(self, device: str) -> str:

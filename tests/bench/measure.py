@@ -89,23 +89,24 @@ class Measurement:
         # What was written before is not to be paid for now.
         os.sync()
         idle = self._idle(host, subject)
-        overwritten = server.written
-        before = host.usage()
+        written, qemu, before = server.written, host.qemu, host.usage()
         with Meter(host) as meter:
             began = time.monotonic()
             with self._image(server) as image:
                 self._wait_until_active(image.id)
                 wall = time.monotonic() - began
                 server.wait_for_no_task()
-                ended = time.monotonic()
+                ended, after = time.monotonic(), host.usage()
+                overwritten = server.written
                 found = self._glance.get_image(image.id)
                 if keep is not None and not keep.exists():
                     _copy(self._cloud.glance_store / image.id, keep)
-        used = {
-            group: usage - before[group]
-            for group, usage in host.usage().items()
-        }
-        overwritten = server.written - overwritten
+        if host.qemu == qemu:
+            overwritten -= written
+        else:
+            # It was suspended: another process has begun at nothing.
+            before[QEMU] = Usage()
+        used = {group: after[group] - before[group] for group in after}
         used[QEMU] -= Usage(
             idle.cpu * (ended - began),
             round(idle.read * overwritten),

@@ -43,7 +43,6 @@ class Host:
     def usage(self) -> dict[str, Usage]:
         """What each group of processes has used since its start."""
         services = self.cloud.services
-        [qemu] = processes.find('qemu-system', self.server)
         # It is nobody's child.
         privsep = processes.find('privsep-helper', str(self.cloud.directory))
         compute = {
@@ -51,14 +50,21 @@ class Host:
             *itertools.chain(*map(processes.family, privsep)),
         }
         return {
-            QEMU: processes.guest_usage(qemu),
+            QEMU: processes.guest_usage(self.qemu),
             COMPUTE: processes.total(map(processes.usage, compute)),
             LIBVIRTD: processes.tree_usage(services['libvirtd'].pid),
             GLANCE: processes.tree_usage(services['glance'].pid),
         }
 
     @property
+    def qemu(self) -> int:
+        """The process of the guest."""
+        [pid] = processes.find('qemu-system', self.server)
+        return pid
+
+    @property
     def compute(self) -> list[int]:
+        """nova-compute and all its descendants."""
         return list(processes.family(self.cloud.compute.pid))
 
     @property

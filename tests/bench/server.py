@@ -29,6 +29,11 @@ _BOOT_TIMEOUT = 180
 _DELETE_TIMEOUT = 120
 _AGENT_TIMEOUT = 60
 _TICK_TIMEOUT = 30
+_SETTLE_INTERVAL = 5.0
+
+#: Bytes.
+_BLOCK = 512
+_SETTLED = 256 << 10
 
 _CHANNEL = """\
 <channel type='unix'>
@@ -99,6 +104,7 @@ class BenchServer:
             ticks = stack.enter_context(Ticks(socket))
             self.ask_agent('guest-exec', path='/bin/sh', arg=['-c', _WRITE])
             ticks.wait(10, _TICK_TIMEOUT)
+            self._wait_until_settled()
             yield ticks
 
     def pause(self) -> None:
@@ -186,6 +192,26 @@ class BenchServer:
             return True
 
         wait_until(answers, f'the agent of {self._name}', _BOOT_TIMEOUT, 0.3)
+
+    def _wait_until_settled(self) -> None:
+        """Wait until its disk grows no more but for the records.
+
+        The journal of its file system takes its space little by little, and
+        what is measured later would be larger.
+        """
+        size = 0
+
+        def settled() -> bool:
+            nonlocal size
+            before, size = size, self.disk.stat().st_blocks * _BLOCK
+            return size - before < _SETTLED
+
+        wait_until(
+            settled,
+            f'the disk of {self._name} to settle',
+            _BOOT_TIMEOUT,
+            interval=_SETTLE_INTERVAL,
+        )
 
     def _attach_channel(self) -> Path:
         """Nova knows of no such channel, and does not mind it."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What snapshots are taken of."""
 
-BLOCK = 'block device, 1 GiB of data'
+BLOCK = 'block device of 4 GiB'
 EMPTY = 'empty, 1 GiB'
 EMPTY_HUGE = 'empty, 2 TiB'
 PAUSED = 'paused, 1 GiB'
