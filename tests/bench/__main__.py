@@ -26,14 +26,15 @@ _DOCUMENTATION = Path(__file__).parents[2] / 'doc/source/benchmark'
 def main() -> int:
     arguments = _parser().parse_args()
     results = arguments.output / 'results.json'
+    succeeded = True
     try:
         if not arguments.report:
-            _measure(arguments, results)
+            succeeded = _measure(arguments, results)
         _write_report(Results.read(results), arguments.output)
     except (BenchError, LabError, SDKException) as error:
         CONSOLE.print(f'The benchmark failed: {error}', markup=False)
-        return 1
-    return 0
+        succeeded = False
+    return 0 if succeeded else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(arguments: argparse.Namespace, target: Path) -> None:
+def _measure(arguments: argparse.Namespace, target: Path) -> bool:
+    """Return whether every snapshot has succeeded."""
     sizes = sorted(arguments.sizes)
     options = Options(
         rounds=arguments.rounds,
@@ -103,6 +105,7 @@ def _measure(arguments: argparse.Namespace, target: Path) -> None:
         finally:
             # What was measured is measured.
             results.write(target)
+    return not bench.failed
 
 
 def _write_report(results: Results, directory: Path) -> None:

@@ -18,6 +18,7 @@ from tests.bench import content
 from tests.bench.block import BlockGuest
 from tests.bench.content import GIB
 from tests.bench.content import MIB
+from tests.bench.errors import BenchError
 from tests.bench.measure import Measurement
 from tests.bench.measure import Subject
 from tests.bench.sample import Sample
@@ -79,6 +80,8 @@ class Bench:
         #: by the subject, the file that the floor uploads
         self._finished: dict[str, Path] = {}
         self.samples: list[Sample] = []
+        #: whether a snapshot has failed
+        self.failed = False
         #: seconds that the agent takes for freezing and thawing
         self.freezes: list[float] = []
 
@@ -143,20 +146,9 @@ class Bench:
 
     def _round(self, number: int) -> None:
         for way in self._options.ways:
-            self._change_to(way)
-            self._measure_paused(way, number)
-            for size in self._options.sizes:
-                self._measure(subject_of(size), way, number)
-            if self._options.quick:
-                continue
-            if way in (UPSTREAM, BACKUP):
-                self._measure(EMPTY, way, number)
-                self._measure(EMPTY_HUGE, way, number)
-            if way is BACKUP and self._block is not None:
-                guest, ticks = self._block
-                self._add(guest.snapshot(BLOCK, way, number, ticks))
-            if way in (UPSTREAM, MIRROR, BACKUP) and number == 1:
-                self._measure(ZEROS, way, number)
+            # The others are worth measuring without it.
+            with self._noting_failure(way, number):
+                self._measure_way(way, number)
         for subject, file in self._finished.items():
             if file.exists():
                 self._add(self._measurement.floor(subject, number, file))
@@ -165,6 +157,34 @@ class Bench:
             self._measure(
                 subject_of(min(self._options.sizes)), UPSTREAM_COLD, number
             )
+
+    @contextlib.contextmanager
+    def _noting_failure(self, way: Way, number: int) -> Iterator[None]:
+        try:
+            yield
+        except BenchError as error:
+            self.failed = True
+            CONSOLE.print(
+                f'round {number} of {self._options.rounds}, {way.name}: '
+                f'{error}',
+                markup=False,
+            )
+
+    def _measure_way(self, way: Way, number: int) -> None:
+        self._change_to(way)
+        self._measure_paused(way, number)
+        for size in self._options.sizes:
+            self._measure(subject_of(size), way, number)
+        if self._options.quick:
+            return
+        if way in (UPSTREAM, BACKUP):
+            self._measure(EMPTY, way, number)
+            self._measure(EMPTY_HUGE, way, number)
+        if way is BACKUP and self._block is not None:
+            guest, ticks = self._block
+            self._add(guest.snapshot(BLOCK, way, number, ticks))
+        if way in (UPSTREAM, MIRROR, BACKUP) and number == 1:
+            self._measure(ZEROS, way, number)
 
     def _change_to(self, way: Way) -> None:
         """Have nova-compute take snapshots in another way."""

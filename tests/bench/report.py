@@ -148,7 +148,7 @@ def _subjects(results: Results) -> list[str]:
         ways = samples.ways(subject)
         rounds = max(len(samples.of(subject, way)) for way in ways)
         lines += _section(
-            f'A guest, {subject}' if is_size else subject.capitalize(),
+            f'A guest, {subject}' if is_size else _capitalized(subject),
             [
                 f'{rounds} {"rounds" if rounds > 1 else "round"}; the median, '
                 'and the least and the most where there are several.',
@@ -175,6 +175,10 @@ def _subjects(results: Results) -> list[str]:
             ],
         )
     return lines
+
+
+def _capitalized(text: str) -> str:
+    return f'{text[0].upper()}{text[1:]}'
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:
