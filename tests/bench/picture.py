@@ -81,7 +81,7 @@ def _draw_panel(
             error_kw={'linewidth': 1},
         )
         ax.annotate(
-            f' {found.median:.{2 if found.most < 2 else 0}f}',
+            f' {found.median:.{_digits(found.most)}f}',
             (found.most, row),
             va='center',
         )
@@ -89,3 +89,10 @@ def _draw_panel(
     ax.set_ylim(len(_WAYS) - 0.5, -0.5)
     ax.margins(x=0.2)
     ax.spines[['top', 'right']].set_visible(False)
+
+
+def _digits(number: float) -> int:
+    """How many digits after the point a number is worth."""
+    if number < 2:
+        return 2
+    return 1 if number < 20 else 0
