@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -135,10 +136,12 @@ class Meter:
         }
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._ended.wait(_INTERVAL):
-            self.temporary = max(self.temporary, self._host.temporary)
+            before, looked = looked, time.monotonic()
             if self._host.state != self._state:
-                self.away += _INTERVAL
+                self.away += looked - before
+            self.temporary = max(self.temporary, self._host.temporary)
             self._look_at_children()
 
     def _look_at_children(self) -> None:
