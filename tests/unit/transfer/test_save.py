@@ -20,6 +20,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.transfer import compressed
+from nova_snapshot_driver.transfer import convert
 from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.transfer import save
 from nova_snapshot_driver.transfer.clusters import CLUSTER
@@ -248,6 +249,18 @@ class EncryptedTest(SaveCase):
             'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10',
         )
         disks.assert_same(self.raw, self.save(disk, QCOW2))
+        # Where there is no libnbd, or the format is another one.
+        target = Layer(str(self.disks.root / 'flat'), 'raw')
+        convert.run(
+            {
+                'view': view_to_dict(disk),
+                'target': dataclasses.asdict(target),
+                'encoding': dataclasses.asdict(RAW),
+                'bandwidth': 0,
+            },
+            self.parent,
+        )
+        disks.assert_same(self.raw, target)
 
     def test_luks(self) -> None:
         disk = self.encrypted('luks', 'key-secret=key,iter-time=10')
@@ -351,7 +364,7 @@ class OverflowTest(SaveCase):
         self.assertEqual(2, len(starts))
 
 
-class FileTest(SaveCase):
+class OutputTest(SaveCase):
     def setUp(self) -> None:
         super().setUp()
         self.disk = self.disks.raw(CLUSTER, [(0, b'disk')])
