@@ -86,16 +86,10 @@ class DefaultTest(MeanwhileTest):
 
     def _command(self, *options: str) -> subprocess.Popen[str]:
         """``nova-snapshot create``, from Nova's own environment."""
-        etc = self.cloud.directory / 'etc/nova'
         process = subprocess.Popen(
-            [
-                self.cloud.install.programs / 'nova-snapshot',
-                *('create', self.server.id, '--format', 'json'),
-                *('--config-file', etc / 'nova.conf'),
-                *('--config-file', etc / 'nova-compute.conf'),
-                *('--output', self._output),
-                *options,
-            ],
+            self.command(
+                *('create', self.server.id, '--output', self._output), *options
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
