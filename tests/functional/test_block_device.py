@@ -9,8 +9,8 @@ import libvirt
 
 from nova_snapshot_driver.instance import Instance
 from tests.functional import base
-from tests.functional.root import as_root
 from tests.lab.bounded import run
+from tests.lab.root import as_root
 
 SIZE = 64 << 20
 COMMAND_TIMEOUT = 60
