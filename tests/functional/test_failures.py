@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 import libvirt
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.instance import Instance
-from tests import faults
 from tests import laws
 from tests.functional import base
 from tests.functional.small_file_system import SmallFileSystem
@@ -29,23 +26,6 @@ COMMAND_TIMEOUT = 60
 
 class FailureTest(base.SnapshotTest):
     options = GuestOptions('failures')
-
-    @contextlib.contextmanager
-    def meanwhile(
-        self,
-        call: str,
-        happens: Callable[[], object],
-        connection: Any = None,
-        occurrence: int = 1,
-    ) -> Any:
-        """A connection with which something happens just before a call."""
-        fault = faults.Fault(
-            faults.Step(0, call, occurrence), faults.Kind.MEANWHILE
-        )
-        with faults.Interposer(
-            connection or self.connection, fault, happens
-        ) as interposer:
-            yield interposer.connection
 
     def test_unknown_domain(self) -> None:
         error = self.assertRaises(
