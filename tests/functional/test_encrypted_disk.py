@@ -72,7 +72,7 @@ class EncryptedDiskTest(base.SnapshotTest):
         self._is_read_at_rest(last)
 
     def _is_read_at_rest(self, last: int) -> None:
-        servers = []
+        servers: list[bytes] = []
 
         def look(_step: str, _done: int, _total: int) -> None:
             self._no_plain_text()
