@@ -272,9 +272,7 @@ class SnapshotDriver:
             request.cancellation.limit(self._conf.snapshot.deadline)
         with (
             target.discarded_on_failure(),
-            self._guest_of(
-                request.instance.domain, target.context
-            ) as guest,
+            self._guest_of(request.instance.domain, target.context) as guest,
         ):
             target.check()
             # What is not supported is refused at once.

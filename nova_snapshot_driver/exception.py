@@ -178,6 +178,16 @@ class DomainStarted(SnapshotError):
     )
 
 
+class DiskInUse(SnapshotError):
+    code = 'disk-in-use'
+    template = (
+        "Domain {domain}: Glance has refused the clone that Nova's own driver "
+        'had made in Ceph, and the guest runs again: its disk is not read, '
+        'which would be no single instant. Let Nova set the locations of '
+        'images in Glance.'
+    )
+
+
 class NotGivenBack(SnapshotError):
     """An undo failed, however often it was tried: a person has to look."""
 

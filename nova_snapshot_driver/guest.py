@@ -205,7 +205,7 @@ class Guest:
 
     @contextlib.contextmanager
     def copying(
-        self, disk: domain.Disk, target: str, timeout: int
+        self, disk: domain.Disk, target: str, timeout: int, bandwidth: int
     ) -> Iterator[BlockCopy]:
         """Copy the topmost image of a disk for as long as the context is on.
 
@@ -214,6 +214,7 @@ class Guest:
 
         :param target: a qcow2 file with the backing file of the disk
         :param timeout: the seconds in which the job must end when told to
+        :param bandwidth: in MiB a second; 0 is no limit
         """
         flags = (
             libvirt.VIR_DOMAIN_BLOCK_REBASE_COPY
@@ -223,7 +224,9 @@ class Guest:
         with BlockCopy.watched(self, self._handle, disk, timeout) as copy:
             try:
                 with self._calling('start the copy of the disk'):
-                    self._handle.blockRebase(disk.target, target, 0, flags)
+                    self._handle.blockRebase(
+                        disk.target, target, bandwidth, flags
+                    )
                 yield copy
             finally:
                 undo.surely(

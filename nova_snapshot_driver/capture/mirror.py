@@ -39,7 +39,10 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
         with (
             _transient(guest, means),
             guest.copying(
-                plan.disk, delta.path, means.conf.snapshot.guest_timeout
+                plan.disk,
+                delta.path,
+                means.conf.snapshot.guest_timeout,
+                means.conf.snapshot.bandwidth,
             ) as copy,
         ):
             _wait_until_ready(guest, copy, means)

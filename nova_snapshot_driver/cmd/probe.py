@@ -68,9 +68,9 @@ def _stream(probe: Probe) -> Finding:
         return Finding(
             'Data plane: streams',
             'note',
-            'libnbd is missing. Images are written on this host before they are '
-            'uploaded. Install the package python3-libnbd, for the Python '
-            'that the driver runs on.',
+            'libnbd is missing. Images are written on this host before they '
+            'are uploaded. Install the package python3-libnbd, for the '
+            'Python that the driver runs on.',
         )
     return look('Data plane: streams', probe.stream)
 

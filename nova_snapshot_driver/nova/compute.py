@@ -18,6 +18,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.nova import objects
+from nova_snapshot_driver.nova import upstream
 from nova_snapshot_driver.nova.errors import translated
 from nova_snapshot_driver.nova.running import RunningSnapshots
 from nova_snapshot_driver.nova.surroundings import ComputeSurroundings
@@ -26,9 +27,6 @@ CONF = nova.conf.CONF
 conf.register_opts(CONF)
 
 LOG = logging.getLogger(__name__)
-
-#: The values of ``[libvirt] virt_type`` that stand for QEMU.
-SERVED = ('kvm', 'qemu')
 
 
 class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
@@ -70,22 +68,47 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             guest is as it was
         """
         request = (context, instance, image_id, update_task_state)
-        if CONF.libvirt.virt_type not in SERVED:
-            _say_that_nova_takes_it(
-                instance, f'[libvirt] virt_type is {CONF.libvirt.virt_type}'
-            )
-            super().snapshot(*request)
-            return
         with translated(instance.uuid, image_id):
+            if CONF.libvirt.virt_type not in upstream.QEMU:
+                self._leave_to_nova(
+                    instance,
+                    f'[libvirt] virt_type is {CONF.libvirt.virt_type}',
+                )
+                super().snapshot(*request)
+                return
             self._require_domain(instance)
             try:
                 self._snapshot(*request)
             except exception.NotSupported as refusal:
-                _say_that_nova_takes_it(instance, refusal)
+                self._leave_to_nova(instance, refusal)
                 with self._engine().given_back(
                     instance.uuid, objects.Requester(context), image_id
                 ):
-                    super().snapshot(*request)
+                    super().snapshot(
+                        context,
+                        instance,
+                        image_id,
+                        upstream.unless_torn(
+                            self._engine().guest(instance.uuid),
+                            update_task_state,
+                        ),
+                    )
+
+    def _leave_to_nova(
+        self, instance: nova_objects.Instance, reason: object
+    ) -> None:
+        """Say that Nova's own driver takes the snapshot, where it may.
+
+        :raises QuiesceFailed: it freezes nothing, and that is required
+        """
+        LOG.warning(
+            "Nova's own driver takes the snapshot: %s",
+            reason,
+            instance=instance,
+        )
+        upstream.require_no_freeze(
+            self._engine().guest(instance.uuid), objects.instance_of(instance)
+        )
 
     def _require_domain(self, instance: nova_objects.Instance) -> None:
         try:
@@ -142,11 +165,3 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         return SnapshotDriver(
             CONF, Host(self._host.get_connection()), ComputeSurroundings()
         )
-
-
-def _say_that_nova_takes_it(
-    instance: nova_objects.Instance, reason: object
-) -> None:
-    LOG.warning(
-        "Nova's own driver takes the snapshot: %s", reason, instance=instance
-    )

@@ -52,7 +52,7 @@ class ComputeSurroundings(Surroundings):
     def entrust(self, directory: str, uid: int) -> None:
         if os.geteuid() != 0:
             # It stays ours by its group.
-            os.chmod(directory, 0o770)
+            os.chmod(directory, 0o770)  # noqa: S103
         privileged.chown(directory, uid=uid, gid=os.getegid())
 
     def claim(self, path: str) -> None:

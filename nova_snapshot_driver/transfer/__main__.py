@@ -76,6 +76,10 @@ def listen(lines: queue.Queue[bytes]) -> None:
 
 
 def main() -> int:
+    # systemd asks all processes of nova-compute to end, which waits for its
+    # snapshots itself: the end of the input is what counts. Children inherit
+    # it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=listen, args=(lines,), daemon=True).start()
     job = json.loads(lines.get())

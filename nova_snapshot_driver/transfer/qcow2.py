@@ -120,7 +120,7 @@ def pointers(first: int, count: int) -> Iterator[bytes]:
 
 
 def l1_table(size: int, tables: Runs, first: int) -> Iterator[bytes]:
-    """The L1 table, which is one cluster at least.
+    """The L1 table.
 
     :param tables: the L2 tables that there are
     :param first: where they begin, in clusters
@@ -131,11 +131,11 @@ def l1_table(size: int, tables: Runs, first: int) -> Iterator[bytes]:
         for index in range(begin, end):
             table[index] = first * CLUSTER | COPIED
             first += 1
-    yield padded(stored(table) or bytes(CLUSTER))
+    yield padded(stored(table))
 
 
 def l1_clusters(size: int) -> int:
-    return max(1, -(-tables_for(size) // ENTRIES))
+    return -(-tables_for(size) // ENTRIES)
 
 
 class Qcow2:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -30,7 +31,7 @@ from nova_snapshot_driver.view import View
 SILENCE = 120
 
 #: What is asked for the extents of at once; the protocol has 32 bits for it.
-_STATUS_REQUEST = 1 << 31
+_STATUS_REQUEST = 1 << 30
 
 
 class Source:
@@ -50,6 +51,10 @@ class Source:
         self._handle = module.NBD()
         with self._translated():
             self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
+            # A server that is not asked for its block sizes takes any.
+            self._handle.set_request_block_size(False)
+            # A buffer whose reading has failed is never looked at.
+            self._handle.set_pread_initialize(False)
             connect(self._handle)
             self._wait_until(self._handle.aio_is_ready)
             self.size: int = self._handle.get_size()
@@ -68,10 +73,15 @@ class Source:
         os.rmdir(os.path.dirname(path))
 
     def close(self) -> None:
-        with contextlib.suppress(self._module.Error):
-            self._handle.shutdown(self._module.SHUTDOWN_ABANDON_PENDING)
-        # It is the end of the handle that waits for the end of a server that
-        # was started by it.
+        # Neither waits for an answer, and what was started only reads.
+        for end in (
+            self._handle.aio_disconnect,
+            lambda: self._handle.kill_subprocess(signal.SIGKILL),
+        ):
+            with contextlib.suppress(self._module.Error):
+                end()
+        # It is the end of the handle that closes the connection, and waits
+        # for the end of the server.
         del self._handle
 
     def data(self) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,9 @@ import nova.conf
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova.compute import manager
 from nova.compute import task_states
+from nova.image import glance
 from nova.tests import fixtures as nova_fixtures
 from nova.virt import driver as nova_driver
 from nova.virt import fake as nova_fake
@@ -46,6 +48,8 @@ PATIENCE = 30
 
 #: The property of an image that says that there is an agent.
 AGENT = {'image_hw_qemu_guest_agent': 'yes'}
+
+REQUIRES_QUIESCE = {**AGENT, 'image_os_require_quiesce': 'yes'}
 
 
 def request_context(**fields: Any) -> nova_context.RequestContext:
@@ -123,8 +127,8 @@ class Upstream:
         self.at_call: Callable[[], object] = lambda: None
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        self.at_call()
         self.calls.append((args, kwargs))
+        self.at_call()
 
 
 class Hold:
@@ -201,6 +205,8 @@ class ComputeHost(FakeHost):
                     f'nova_snapshot_driver.nova.{module}.POLL_INTERVAL', 0.005
                 )
             )
+        # That of the manager, who deletes images by it.
+        self.image_api = glance.API()
         self.request_context = request_context()
         self.instance = instance()
         self.task_state = TaskState()
@@ -230,6 +236,20 @@ class ComputeHost(FakeHost):
             image or self.image,
             (task_state or self.task_state).update,
         )
+
+    def take_and_clean_up(self) -> None:
+        """The same, with what nova-compute does about an error."""
+        self._take(self.request_context, self.image, self.instance)
+
+    @manager.delete_image_on_error
+    def _take(
+        self,
+        context: nova_context.RequestContext,
+        image_id: str,
+        instance: objects.Instance,
+    ) -> None:
+        # It goes by the names of these.
+        self.take(instance, image_id)
 
     def begin(
         self, of: objects.Instance | None = None, image: str | None = None

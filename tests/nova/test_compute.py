@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ddt
@@ -29,6 +30,7 @@ from tests.nova.base import NovaCase
 from tests.nova.host import COMPUTE_DRIVER
 from tests.nova.host import GLOBAL_REQUEST_ID
 from tests.nova.host import PATIENCE
+from tests.nova.host import REQUIRES_QUIESCE
 from tests.nova.host import USER_TOKEN
 from tests.nova.host import ComputeCase
 from tests.nova.host import ComputeHost
@@ -209,6 +211,18 @@ class SnapshotTest(ComputeCase):
         )
         self.assertNotIn('expected_state', updates[0])
 
+    def test_caller_that_keeps_no_task_state(self) -> None:
+        """As for a resize to another cell."""
+        self.host.compute.snapshot(
+            self.host.request_context,
+            self.host.instance,
+            self.host.image,
+            lambda *args, **kwargs: None,
+        )
+        self.assertEqual(CONTENT, self.host.glance.content[self.host.image])
+        self.assertEqual([], self.host.task_state.updates)
+        self.assert_given_back()
+
     def test_guest_is_quiesced_where_the_image_has_an_agent(self) -> None:
         self.host.take()
         image = self.host.glance.images[self.host.image]
@@ -313,20 +327,13 @@ class RefusedTest(NovaCase):
             ),
         )
         host.take()
+        [((*request, update_task_state), named)] = host.upstream_snapshot.calls
         self.assertEqual(
-            [
-                (
-                    (
-                        host.request_context,
-                        host.instance,
-                        host.image,
-                        host.task_state.update,
-                    ),
-                    {},
-                )
-            ],
-            host.upstream_snapshot.calls,
+            [host.request_context, host.instance, host.image], request
         )
+        self.assertEqual({}, named)
+        update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
+        self.assertEqual(task_states.IMAGE_PENDING_UPLOAD, host.task_state.now)
         self.assertEqual([], host.differences(before))
         self.assertEqual('queued', host.glance.images[host.image]['status'])
         warning = next(
@@ -370,11 +377,11 @@ class RefusedTest(NovaCase):
     def test_no_disk(self) -> None:
         self.goes_to_nova(self.on(documents.CDROM), 'it has no disk')
 
-    def test_disk_that_this_user_may_not_read(self) -> None:
+    def unreadable_disk(self) -> str:
+        """The path of a disk that nova-compute may not read."""
         disk = os.path.join(self.useFixture(fixtures.TempDir()).path, 'disk')
         with open(disk, 'w', encoding='utf-8'):
             pass
-        host = self.on(documents.file_disk(disk))
         # root, who runs some tests, may read everything.
         may = os.access
         self.useFixture(
@@ -383,12 +390,158 @@ class RefusedTest(NovaCase):
                 lambda path, mode: path != disk and may(path, mode),
             )
         )
+        return disk
+
+    def test_disk_that_this_user_may_not_read(self) -> None:
+        disk = self.unreadable_disk()
+        host = self.on(documents.file_disk(disk))
         self.goes_to_nova(host, f'may not read its root disk {disk}')
 
     def test_path_that_is_forced(self) -> None:
         host = self.on(state=libvirt.VIR_DOMAIN_SHUTOFF)
         host.set('snapshot', 'path', 'mirror')
         self.goes_to_nova(host, 'the path mirror is forced')
+
+    # What is not left to it: an image that nobody has frozen the guest for,
+    # where that is required.
+
+    def assert_refused_for_want_of_a_freeze(self, host: ComputeHost) -> None:
+        before = host.before()
+        error = self.assertRaises(
+            nova_exception.InstanceQuiesceFailed, host.take_and_clean_up
+        )
+        self.assertIn("Nova's own driver takes the snapshot", str(error))
+        self.assertEqual([], host.upstream_snapshot.calls)
+        self.assertEqual([], host.task_state.updates)
+        self.assertEqual([], host.differences(before))
+        self.assertNotIn(host.image, host.glance.images)
+
+    def that_requires_quiescing(
+        self, devices: str = DEVICES, **how: Any
+    ) -> ComputeHost:
+        host = self.on(devices, **how)
+        host.instance = instance(system_metadata=REQUIRES_QUIESCE)
+        return host
+
+    @tables.rows(
+        {
+            'running': (libvirt.VIR_DOMAIN_RUNNING,),
+            'paused': (libvirt.VIR_DOMAIN_PAUSED,),
+        }
+    )
+    def test_nova_freezes_nothing(self, state: int) -> None:
+        self.assert_refused_for_want_of_a_freeze(
+            self.that_requires_quiescing(
+                RBD_DISK + documents.CHANNEL, state=state
+            )
+        )
+
+    def test_nova_freezes_nothing_of_a_guest_that_is_suspended(self) -> None:
+        host = self.that_requires_quiescing(RBD_DISK)
+        FakeDomain(host.machine).managedSave(0)
+        self.assert_refused_for_want_of_a_freeze(host)
+
+    def test_nova_freezes_nothing_on_a_disk_that_is_not_read(self) -> None:
+        self.assert_refused_for_want_of_a_freeze(
+            self.that_requires_quiescing(
+                documents.file_disk(self.unreadable_disk()) + documents.CHANNEL
+            )
+        )
+
+    def test_nova_freezes_nothing_in_a_container(self) -> None:
+        self.flags(group='libvirt', virt_type='lxc')
+        self.assert_refused_for_want_of_a_freeze(
+            self.that_requires_quiescing()
+        )
+
+    def test_nova_freezes_nothing_where_an_option_requires_it(self) -> None:
+        host = self.on(RBD_DISK)
+        host.set('snapshot', 'quiesce', 'require')
+        self.assert_refused_for_want_of_a_freeze(host)
+
+    @tables.rows({'rbd': ('kvm', RBD_DISK), 'lxc': ('lxc', DEVICES)})
+    def test_guest_that_is_shut_off_needs_no_freeze(
+        self, virt_type: str, devices: str
+    ) -> None:
+        self.flags(group='libvirt', virt_type=virt_type)
+        host = self.that_requires_quiescing(
+            devices, state=libvirt.VIR_DOMAIN_SHUTOFF
+        )
+        self.goes_to_nova(host, '')
+
+    # Nor the disk of a guest that runs.
+
+    def goes_back(self, host: ComputeHost, *steps: Callable[[], Any]) -> None:
+        """Have upstream take a snapshot, with Ceph first.
+
+        :param steps: what it does before it goes back to the standard way
+        """
+
+        def snapshot() -> None:
+            update: Any = host.upstream_snapshot.calls[-1][0][-1]
+            update(task_state=task_states.IMAGE_PENDING_UPLOAD)
+            update(
+                task_state=task_states.IMAGE_UPLOADING,
+                expected_state=task_states.IMAGE_PENDING_UPLOAD,
+            )
+            for step in steps:
+                step()
+            update(
+                task_state=task_states.IMAGE_PENDING_UPLOAD,
+                expected_state=task_states.IMAGE_UPLOADING,
+            )
+
+        host.upstream_snapshot.at_call = snapshot
+
+    @tables.rows(
+        {
+            'by_a_workaround': ('workarounds', 'disable_libvirt_livesnapshot'),
+            'by_encryption': ('ephemeral_storage_encryption', 'enabled'),
+        }
+    )
+    def test_disk_of_a_guest_that_was_resumed_is_not_read(
+        self, group: str, option: str
+    ) -> None:
+        """Upstream has resumed it when Glance refuses the clone in Ceph, and
+        reads the disk while the guest writes to it.
+        """
+        host = self.on(RBD_DISK)
+        host.set(group, option, True)
+        before = host.before()
+        domain = FakeDomain(host.machine)
+        self.goes_back(
+            host,
+            lambda: domain.managedSave(0),
+            lambda: domain.createWithFlags(0),
+        )
+        error = self.assertRaises(SnapshotFailed, host.take_and_clean_up)
+        self.assertIn('disk-in-use', str(error))
+        self.assertEqual(task_states.IMAGE_UPLOADING, host.task_state.now)
+        self.assertEqual([], host.differences(before))
+        self.assertNotIn(host.image, host.glance.images)
+
+    def test_disk_of_a_guest_that_is_suspended_is_read(self) -> None:
+        """Ceph has refused the clone: the guest was not resumed."""
+        host = self.on(RBD_DISK)
+        host.set('workarounds', 'disable_libvirt_livesnapshot', True)
+        before = host.before()
+        self.goes_back(host, lambda: FakeDomain(host.machine).managedSave(0))
+        host.take()
+        self.assertEqual(task_states.IMAGE_PENDING_UPLOAD, host.task_state.now)
+        self.assertEqual([], host.differences(before))
+
+    def test_guest_that_is_live_is_suspended_later(self) -> None:
+        host = self.on(RBD_DISK)
+        self.goes_back(host)
+        host.take()
+        self.assertEqual(task_states.IMAGE_PENDING_UPLOAD, host.task_state.now)
+
+    def test_disk_of_a_guest_that_was_started_is_not_read(self) -> None:
+        """By somebody, meanwhile: it was shut off."""
+        host = self.on(RBD_DISK, state=libvirt.VIR_DOMAIN_SHUTOFF)
+        self.goes_back(host, host.machine.start)
+        error = self.assertRaises(SnapshotFailed, host.take)
+        self.assertIn('disk-in-use', str(error))
 
     def test_guest_that_shuts_down(self) -> None:
         """Nobody knows how to give it back."""

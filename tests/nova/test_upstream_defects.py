@@ -16,13 +16,11 @@ from nova import exception as nova_exception
 
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from tests.nova.base import NovaCase
-from tests.nova.host import AGENT
+from tests.nova.host import REQUIRES_QUIESCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import ComputeHost
 from tests.nova.host import instance
 from tests.unit.fake_libvirt import Agent
-
-REQUIRES_QUIESCE = {**AGENT, 'image_os_require_quiesce': 'yes'}
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

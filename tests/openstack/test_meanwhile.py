@@ -17,6 +17,9 @@ from openstack.compute.v2.server import Server
 from tests import laws
 from tests.lab.bounded import wait_until
 from tests.lab.disks import Layer
+from tests.lab.proxy import Slow
+from tests.openstack.held import PHASE_TIMEOUT
+from tests.openstack.held import TRICKLE
 from tests.openstack.held import HeldTest
 from tests.openstack.held import Phase
 
@@ -24,6 +27,12 @@ from tests.openstack.held import Phase
 SOON = 30
 
 COMMAND_TIMEOUT = 120
+
+#: What a server is said to be doing.
+TASK_STATES = {
+    Phase.MIRROR: 'image_pending_upload',
+    Phase.UPLOAD: 'image_uploading',
+}
 
 
 class MeanwhileTest(HeldTest):
@@ -98,6 +107,10 @@ class MeanwhileTest(HeldTest):
         for phase in (Phase.MIRROR, Phase.UPLOAD):
             earliest = self.records(self.server)
             with self.held(phase, self.server) as image:
+                self.assertEqual(
+                    TASK_STATES[phase],
+                    self.demo.compute.get_server(self.server.id).task_state,
+                )
                 for name, action in self._actions().items():
                     self._assert_conflict(name, action)
             self.examine(self.wait_for_image(image), earliest)
@@ -210,7 +223,19 @@ class MeanwhileTest(HeldTest):
         servers = [self.server, *self.others]
         before = [self.before(server) for server in servers]
         earliest = [self.records(server) for server in servers]
+        uploads = len(self.proxy.uploads)
+        self.proxy.inject(Slow(TRICKLE))
         images = [self.ask_for_snapshot(server) for server in servers]
+        wait_until(
+            lambda: len(self.proxy.uploads) == uploads + len(servers),
+            'all of them to be uploaded',
+            PHASE_TIMEOUT,
+        )
+        # None of them has ended before another one began.
+        self.assertEqual(
+            {None}, {upload.status for upload in self.proxy.uploads[uploads:]}
+        )
+        self.proxy.heal()
         for image, record in zip(images, earliest, strict=True):
             self.examine(self.wait_for_image(image), record)
         for one in before:

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from openstack.compute.v2.server import Server
@@ -12,6 +16,7 @@ from openstack.compute.v2.server import Server
 from tests.lab.bounded import run
 from tests.lab.bounded import wait_until
 from tests.lab.cloud.configuration import Overrides
+from tests.lab.cloud.options import Concurrency
 from tests.openstack.base import CloudTest
 from tests.openstack.base import options
 from tests.openstack.held import PHASE_TIMEOUT
@@ -26,6 +31,9 @@ HEARTBEAT_TIMEOUT = 45
 
 COMMAND_TIMEOUT = 120
 
+#: Seconds for which nova-compute goes on when it is stopped.
+STOP_TIMEOUT = 90
+
 
 class ServiceTest(HeldTest):
     """Whatever a snapshot waits for, nothing else waits for the snapshot."""
@@ -37,6 +45,9 @@ class ServiceTest(HeldTest):
         # On native threads builds and snapshots share a pool of the larger of
         # the two sizes.
         ('DEFAULT', 'max_concurrent_builds'): 1,
+        # Of which Nova keeps 20 s for itself.
+        ('DEFAULT', 'manager_shutdown_timeout'): STOP_TIMEOUT,
+        ('DEFAULT', 'graceful_shutdown_timeout'): STOP_TIMEOUT,
     }
     server: ClassVar[Server]
 
@@ -92,6 +103,39 @@ class ServiceTest(HeldTest):
             )
         self.wait_for_image(image)
         self.wait_for_image(waiting)
+
+    def test_snapshot_is_waited_for_when_nova_compute_stops(self) -> None:
+        """The process that uploads is asked to end too, as by systemd."""
+        before = self.before(self.server)
+        earliest = self.records(self.server)
+        compute = self.cloud.compute
+        with self.held(Phase.UPLOAD, self.server) as image:
+            self.addCleanup(compute.start)
+            for process in (compute.pid, *self.data_plane()):
+                os.kill(process, signal.SIGTERM)
+            self.log.wait(
+                'shutdown initiated with 1 in-progress', STOP_TIMEOUT
+            )
+        self.log.wait('completed tasks: 1, failed tasks: 0', STOP_TIMEOUT)
+        self.assertEqual('active', self.demo.image.get_image(image.id).status)
+        # On native threads it waits for its own pools then, for as long as it
+        # is let.
+        compute.kill()
+        compute.start()
+        self.examine(self.wait_for_image(image), earliest)
+        self.assert_as_before(before)
+
+    def test_concurrency_is_the_one_asked_for(self) -> None:
+        """Green threads wait in one place, native ones each for itself."""
+        waits: list[str] = []
+        for descriptor in Path(f'/proc/{self.cloud.compute.pid}/fd').iterdir():
+            # It may be closed by now.
+            with contextlib.suppress(OSError):
+                waits.append(os.readlink(descriptor))
+        self.assertEqual(
+            options().concurrency is Concurrency.EVENTLET,
+            'anon_inode:[eventpoll]' in waits,
+        )
 
     def test_one_line_says_what_is_planned_and_one_what_came_of_it(
         self,

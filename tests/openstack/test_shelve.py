@@ -7,6 +7,7 @@ import itertools
 import os
 from typing import Any
 
+from openstack import exceptions as sdk_exceptions
 from openstack.image.v2.image import Image
 
 from tests.openstack import base
@@ -31,6 +32,12 @@ class ShelveTest(base.ServerTest):
             found = listener.wait_for(
                 'instance.shelve_offload.end', self.server.id
             )
+        # It has no disk any more.
+        self.assertRaises(
+            sdk_exceptions.ConflictException,
+            self.ask_for_snapshot,
+            self.server,
+        )
         self.assertEqual(
             [
                 'shelving',

@@ -83,7 +83,7 @@ class LiveTest(StatesTest):
         self.prove_and_boot(
             'ACTIVE',
             disk_format='qcow2',
-            snapshot_method='mirror',
+            snapshot_method='backup',
             snapshot_quiesced='true',
             snapshot_quiesced_reason=BY_AGENT,
         )
@@ -92,7 +92,7 @@ class LiveTest(StatesTest):
         self.prove_and_boot(
             'PAUSED',
             disk_format='qcow2',
-            snapshot_method='mirror',
+            snapshot_method='backup',
             snapshot_quiesced='false',
             snapshot_quiesced_reason=PAUSED,
         )
@@ -119,7 +119,7 @@ class LiveTest(StatesTest):
     def test_freeze_that_fails(self) -> None:
         self.run_in_guest(self.server, 'touch /run/fail-freeze')
         image, _evidence = self.prove(
-            'ACTIVE', snapshot_method='mirror', snapshot_quiesced='false'
+            'ACTIVE', snapshot_method='backup', snapshot_quiesced='false'
         )
         self.assertIn(
             'freeze the file systems',
@@ -184,7 +184,7 @@ class FlatTest(StatesTest):
         image, _evidence = self.prove(
             'ACTIVE',
             disk_format='qcow2',
-            snapshot_method='mirror',
+            snapshot_method='backup',
             snapshot_method_reason='forced by [snapshot] path',
             snapshot_quiesced='true',
         )

@@ -43,12 +43,14 @@ class Job:
     """A block job on one disk.
 
     :ivar polls: how often it was looked at
+    :ivar bandwidth: MiB a second; 0 is no limit
     """
 
     target: str
     kind: int = libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY
     polls: int = 0
     ready: bool = False
+    bandwidth: int = 0
 
 
 class Machine:
@@ -515,7 +517,7 @@ class FakeDomain:
             )
         if flags & libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT:
             assert os.path.exists(path), f'{path} is to be there already'
-        self.begin_copy(target, path)
+        self.begin_copy(target, path).bandwidth = bandwidth
         return 0
 
     def begin_copy(self, target: str, path: str | None) -> Job:

@@ -230,7 +230,7 @@ class BlockCopyTest(GuestCase):
     @contextlib.contextmanager
     def copying(self, timeout: int = 5):  # type: ignore[no-untyped-def]
         with self.guest.copying(
-            self.root(), str(self.target), timeout
+            self.root(), str(self.target), timeout, bandwidth=7
         ) as copy:
             yield copy
 
@@ -248,6 +248,10 @@ class BlockCopyTest(GuestCase):
         ):
             pass
         self.is_over()
+
+    def test_bandwidth(self) -> None:
+        with self.copying():
+            self.assertEqual(7, self.machine.jobs['vda'].bandwidth)
 
     def test_progress(self) -> None:
         with self.copying() as copy:

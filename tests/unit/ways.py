@@ -52,14 +52,8 @@ COLD = {
 WAYS = LIVE | COLD
 
 #: Those whose image lies on the host before it is uploaded; the others stream.
-CONVERTED = {
-    name: way
-    for name, way in WAYS.items()
-    if way.path != 'auto'
-}
-STREAMED = {
-    name: way for name, way in WAYS.items() if name not in CONVERTED
-}
+CONVERTED = {name: way for name, way in WAYS.items() if way.path != 'auto'}
+STREAMED = {name: way for name, way in WAYS.items() if name not in CONVERTED}
 
 #: Those that differ from another one in a few steps alone.
 MORE_WAYS = {

@@ -45,10 +45,7 @@ def install_checkout(python: Path) -> None:
         # A build in the checkout would leave files there, and find files
         # there that an earlier one has left.
         source = scratch / 'source'
-        for path in _sources():
-            copy = source / path.relative_to(_ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
+        copy_checkout(source)
         run(
             [
                 *(python, '-m', 'pip', 'wheel', '-q', '--no-input'),
@@ -56,8 +53,7 @@ def install_checkout(python: Path) -> None:
                 '--disable-pip-version-check',
                 *('-w', scratch, source),
             ],
-            # There is no git that pbr could ask.
-            environment={'PBR_VERSION': importlib.metadata.version(_PROJECT)},
+            environment=build_environment(),
             timeout=_BUILD_TIMEOUT,
         )
         run(
@@ -69,6 +65,19 @@ def install_checkout(python: Path) -> None:
             ],
             timeout=_BUILD_TIMEOUT,
         )
+
+
+def copy_checkout(directory: Path) -> None:
+    """Copy all that goes into the wheel, and what that is built with."""
+    for path in _sources():
+        copy = directory / path.relative_to(_ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+
+
+def build_environment() -> dict[str, str]:
+    """What a build in such a copy needs: there is no git to be asked."""
+    return {'PBR_VERSION': importlib.metadata.version(_PROJECT)}
 
 
 def _sources() -> Iterator[Path]:

@@ -47,10 +47,9 @@ class ViewTest(MirrorCase):
         """libvirt gives it to QEMU for as long as that writes it."""
 
         def mode() -> int:
-            assert self.host.data_plane.view is not None
-            return stat.S_IMODE(
-                os.stat(self.host.data_plane.view.path).st_mode
-            )
+            view = self.host.data_plane.view
+            assert isinstance(view, Layer)
+            return stat.S_IMODE(os.stat(view.path).st_mode)
 
         self.assertEqual(0o600, self.look(mode))
 

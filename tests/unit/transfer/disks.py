@@ -54,15 +54,37 @@ class Disks(fixtures.Fixture):
         )
         return Layer(str(path), 'qcow2')
 
-    def serve(self, image: Layer, *options: str) -> Export:
+    def torn(self, raw: Layer, offset: int) -> Layer:
+        """The same content, of which a sector can't be read."""
+        rules = self.root / 'rules'
+        rules.write_text(
+            '[inject-error]\nevent = "none"\niotype = "read"\n'
+            f'errno = "5"\nsector = "{offset // 512}"\n'
+        )
+        return Layer(f'blkdebug:{rules}:{raw.path}', raw.format)
+
+    def serve_sectors(self, raw: Layer, size: int) -> Export:
+        """Have a server for an image whose sectors have some size."""
+        return self._serve(
+            *(
+                '--image-opts',
+                f'driver=raw,file.driver=blkdebug,'
+                f'file.align={size},file.image.driver=file,'
+                f'file.image.filename={raw.path}',
+            ),
+        )
+
+    def serve(self, image: Layer) -> Export:
         """Have a server of its own for an image."""
+        return self._serve('-f', image.format, image.path)
+
+    def _serve(self, *arguments: str) -> Export:
         socket = self.root / f'socket-{len(self._servers)}'
         self._servers.append(
             subprocess.Popen(
                 [
                     *('qemu-nbd', '--read-only', '--persistent', '-t'),
-                    *('-f', image.format, '-k', str(socket), '-x', 'vda'),
-                    *(*options, image.path),
+                    *('-k', str(socket), '-x', 'vda', *arguments),
                 ]
             )
         )

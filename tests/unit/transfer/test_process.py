@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import ddt
 import fixtures
 import testtools
 
+from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
@@ -31,10 +33,27 @@ from tests.unit import tables
 from tests.unit.fake_glance import broken
 from tests.unit.glance_server import GlanceServer
 from tests.unit.host import GlanceContext
+from tests.unit.transfer import disks
 from tests.unit.transfer.commands import Commands
 
 #: What would be a failure of the test, and not of what it tests, in seconds.
 PATIENCE = 30
+
+QCOW2 = Encoding('qcow2')
+
+#: What Python runs first of all.
+NO_LIBNBD = """\
+from nova_snapshot_driver.transfer import libnbd
+libnbd.DIRECTORIES = ()
+"""
+
+NO_LIMITS = process.Limits()
+
+#: Where the tools of the host are, whatever a test says of that.
+PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+
+#: That of the tests themselves.
+NICE = os.nice(0)
 
 #: Says who it is, and never ends by itself.
 ENDLESS = 'echo $$ >{}\nexec /bin/sleep 1000'
@@ -117,13 +136,14 @@ class ProcessCase(testtools.TestCase):
         timeout: int = PATIENCE,
         progress: Progress = silent,
         cancellation: Cancellation | None = None,
+        limits: process.Limits = NO_LIMITS,
     ) -> None:
         process.extract(
             Layer(str(self.root / 'delta'), 'qcow2'),
             Layer(str(self.root / 'image'), 'raw'),
             Encoding('raw'),
             timeout,
-            process.Limits(),
+            limits,
             progress,
             cancellation or Cancellation(),
         )
@@ -172,6 +192,69 @@ class ExtractTest(ProcessCase):
         self.assertIn('qemu-utils', str(error))
 
 
+@ddt.ddt
+class LimitsTest(ProcessCase):
+    """What the process and its children leave to others."""
+
+    def limited(self, limits: process.Limits) -> tuple[str, list[str]]:
+        """The niceness and the class of I/O, and the arguments."""
+        for name in ('ionice', 'nice'):
+            path = shutil.which(name, path=PATH)
+            self.commands.add(name, f'exec {path} "$@"')
+        self.commands.add(
+            'qemu-img',
+            f'(nice; ionice) >{self.root}/said\n'
+            f'echo "$@" >{self.root}/arguments',
+        )
+        self.extract(limits=limits)
+        return (
+            (self.root / 'said').read_text(),
+            (self.root / 'arguments').read_text().split(),
+        )
+
+    @tables.rows(
+        {
+            'none': (process.Limits(), f'{NICE}\nnone: prio'),
+            'nice': (process.Limits(nice=3), f'{NICE + 3}\nnone: prio'),
+            'best_effort': (
+                process.Limits(ionice='best-effort'),
+                f'{NICE}\nbest-effort: prio 7\n',
+            ),
+            'both': (
+                process.Limits(nice=5, ionice='idle'),
+                f'{NICE + 5}\nidle\n',
+            ),
+        }
+    )
+    def test_of_the_process(self, limits: process.Limits, said: str) -> None:
+        self.assertTrue(self.limited(limits)[0].startswith(said))
+
+    def test_bandwidth(self) -> None:
+        _, arguments = self.limited(process.Limits(bandwidth=1 << 20))
+        self.assertIn('-r 1048576', ' '.join(arguments))
+
+    def test_of_the_configuration(self) -> None:
+        loaded = conf.load(
+            [],
+            [
+                ('snapshot', 'bandwidth', 7),
+                ('snapshot', 'nice', 5),
+                ('snapshot', 'ionice', 'idle'),
+            ],
+        )
+        self.assertEqual(
+            process.Limits(7 << 20, 5, 'idle'), process.Limits.of(loaded)
+        )
+
+    def test_no_ionice(self) -> None:
+        error = self.assertRaises(
+            exception.CommandMissing,
+            self.extract,
+            limits=process.Limits(ionice='idle'),
+        )
+        self.assertIn('util-linux', str(error))
+
+
 class EndTest(ProcessCase):
     """However it ends, nothing is left of it."""
 
@@ -215,6 +298,26 @@ class EndTest(ProcessCase):
         pid = self.wait_for_pid()
         service.send_signal(signal.SIGKILL)
         self.wait_until_ended(pid)
+
+    def test_service_is_asked_to_end(self) -> None:
+        """systemd asks all of its processes; it waits for the job itself."""
+        go = self.root / 'go'
+        self.commands.add(
+            'qemu-img',
+            f'echo $$ >{self.root}/pid\n'
+            f'until [ -e {go} ]; do /bin/sleep 0.01; done\n'
+            f'echo data >{self.root}/image',
+        )
+
+        def ask() -> None:
+            os.killpg(os.getpgid(self.wait_for_pid()), signal.SIGTERM)
+            go.touch()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        self.extract()
+        thread.join()
+        self.assertEqual('data\n', (self.root / 'image').read_text())
 
     def test_stranger_on_its_output(self) -> None:
         """A library that prints something must not make anybody wait."""
@@ -463,6 +566,113 @@ class UploadTest(ProcessCase):
         self.image.unlink()
         error = self.assertRaises(exception.TransferDied, self.upload)
         self.assertIn('FileNotFoundError', str(error))
+
+
+class OnePassTest(ProcessCase):
+    """From a real disk, in a process of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.EnvironmentVariable('PATH', PATH))
+        self.disks = self.useFixture(disks.Disks())
+        self.disk = self.disks.raw(32 << 20, [(0, disks.noise(20 << 20))])
+        self.server = self.useFixture(GlanceServer())
+        self.record = self.server.glance.add(
+            disk_format='qcow2', container_format='bare'
+        )
+        self.context = GlanceContext(self.server.endpoint)
+
+    def stream(
+        self,
+        encoding: Encoding = QCOW2,
+        cancellation: Cancellation | None = None,
+        progress: Progress = silent,
+    ) -> process.Sent:
+        return process.stream(
+            self.disk,
+            encoding,
+            self.record,
+            self.context.glance_access,
+            0,
+            PATIENCE,
+            NO_LIMITS,
+            progress,
+            cancellation or Cancellation(),
+        )
+
+    def test_stream(self) -> None:
+        told = []
+        sent = self.stream(progress=lambda *step: told.append(step))
+        content = self.server.glance.content[self.record]
+        self.assertEqual(
+            process.Sent(len(content), hashlib.sha512(content).hexdigest()),
+            sent,
+        )
+        self.assertEqual(('stream', len(content), len(content)), told[-1])
+
+    def test_save(self) -> None:
+        path = self.root / 'image'
+        size = process.save(
+            self.disk,
+            Encoding('qcow2', 'zstd'),
+            str(path),
+            PATIENCE,
+            NO_LIMITS,
+            silent,
+            Cancellation(),
+        )
+        self.assertEqual(path.stat().st_size, size)
+        disks.assert_same(self.disk, Layer(str(path), 'qcow2'))
+
+    def test_extract_of_an_export(self) -> None:
+        path = self.root / 'image'
+        process.extract(
+            self.disks.serve(self.disk),
+            Layer(str(path), 'vmdk'),
+            Encoding('vmdk'),
+            PATIENCE,
+            NO_LIMITS,
+            silent,
+            Cancellation(),
+        )
+        disks.assert_same(self.disk, Layer(str(path), 'vmdk'))
+
+    def test_nothing_is_left(self) -> None:
+        """Of the server that it has started."""
+        cancellation = Cancellation()
+        servers: list[int] = []
+
+        def at_upload(_size: int) -> None:
+            servers.extend(
+                int(pid)
+                for plane in children()
+                for file in pathlib.Path(f'/proc/{plane}/task').glob(
+                    '*/children'
+                )
+                for pid in file.read_text().split()
+            )
+            cancellation.request('SIGINT')
+            time.sleep(0.1)
+
+        self.server.at_upload = at_upload
+        self.assertRaises(
+            exception.Cancelled, self.stream, cancellation=cancellation
+        )
+        self.assertNotEqual([], servers)
+        self.wait_until_ended(servers[0])
+
+    def test_no_libnbd(self) -> None:
+        (self.root / 'sitecustomize.py').write_text(NO_LIBNBD)
+        self.useFixture(
+            fixtures.EnvironmentVariable(
+                'PYTHONPATH',
+                os.pathsep.join(
+                    [str(self.root), os.environ.get('PYTHONPATH', '')]
+                ),
+            )
+        )
+        self.assertRaises(exception.LibnbdMissing, self.stream)
+        self.assertEqual([], self.server.glance.requests)
 
 
 class GroupTest(testtools.TestCase):

@@ -86,6 +86,7 @@ class ExactTest(SaveCase):
         {
             f'{name}_{encoding}': (size, spans, ENCODINGS[encoding])
             for name, (size, spans) in {
+                'no_disk': (0, []),
                 'nothing': (3 * CLUSTER, []),
                 'all': (5 * CLUSTER, [(0, disks.noise(5 * CLUSTER))]),
                 'less_than_a_cluster': (512, [(0, b'x' * 512)]),
@@ -117,7 +118,7 @@ class ExactTest(SaveCase):
         image = self.save(disk, encoding)
         disks.assert_same(disk, image)
 
-    @hypothesis.settings(max_examples=8, deadline=None, database=None)
+    @hypothesis.settings(max_examples=15, deadline=None, database=None)
     @hypothesis.given(
         runs=RUNS,
         tail=strategies.sampled_from([0, 1, 512, 4096, CLUSTER - 512]),
@@ -181,6 +182,11 @@ class ExactTest(SaveCase):
     def test_export(self) -> None:
         disk = self.disks.raw(99 * CLUSTER, [(CLUSTER, disks.text(5 << 20))])
         export = self.disks.serve(disk)
+        disks.assert_same(disk, self.save(export, QCOW2))
+
+    def test_large_sectors(self) -> None:
+        disk = self.disks.raw(99 * CLUSTER, [(CLUSTER, disks.text(5 << 20))])
+        export = self.disks.serve_sectors(disk, 4096)
         disks.assert_same(disk, self.save(export, QCOW2))
 
     def test_server_that_knows_no_extents(self) -> None:

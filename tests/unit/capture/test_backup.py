@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import threading
+import time
+import types
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import ddt
+import fixtures
+import libvirt
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.capture import backup
+from nova_snapshot_driver.view import Export
+from tests import faults
+from tests import laws
+from tests.unit import documents
+from tests.unit import tables
+from tests.unit.host import FakeHost
+
+SECRET = '0d4b9f4e-7a0c-4f1b-8a57-5a2f6a2b8f11'
+
+ENCRYPTION = f"""
+<encryption format='luks'><secret type='passphrase' uuid='{SECRET}'/>
+</encryption>"""
+
+PATIENCE = 30
+
+
+class BackupCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(FakeHost())
+        self.machine = self.host.machine
+        self.before = self.host.before()
+
+    def look(self, find: Callable[[], object]) -> object:
+        """Find something out while the image is streamed."""
+        found = []
+        self.host.data_plane.at_extract = lambda: found.append(find())
+        self.host.snapshot()
+        return found.pop()
+
+    def job(self) -> ElementTree.Element:
+        """What libvirt is asked for."""
+        found = self.look(lambda: self.machine.backup)
+        assert isinstance(found, ElementTree.Element)
+        return found
+
+    def fails(
+        self, error: type[exception.SnapshotError]
+    ) -> exception.SnapshotError:
+        raised = self.assertRaises(error, self.host.snapshot)
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertEqual({}, self.host.glance.images)
+        assert isinstance(raised, exception.SnapshotError)
+        return raised
+
+
+class ViewTest(BackupCase):
+    def test_view_is_the_export(self) -> None:
+        view = self.look(lambda: self.host.data_plane.view)
+        assert isinstance(view, Export)
+        self.assertEqual('vda', view.name)
+        self.assertTrue(
+            view.socket.startswith(self.host.directories.snapshots)
+        )
+
+    def test_root_disk_alone_is_in_the_job(self) -> None:
+        (disk,) = self.job().iterfind('disks/disk')
+        self.assertEqual('vda', disk.get('name'))
+        self.assertEqual('vda', disk.get('exportname'))
+
+    def test_domain_keeps_its_definition(self) -> None:
+        self.assertIsNotNone(self.look(lambda: self.machine.config))
+
+    def test_socket_is_for_its_owner_alone(self) -> None:
+        def mode() -> int:
+            view = self.host.data_plane.view
+            assert isinstance(view, Export)
+            directory = os.path.dirname(view.socket)
+            return stat.S_IMODE(os.stat(directory).st_mode)
+
+        self.assertEqual(0o700, self.look(mode))
+
+    def test_frozen_for_the_begin_alone(self) -> None:
+        seen: list[bool] = []
+        begin = self.machine.begin_backup
+
+        def begin_backup(job: ElementTree.Element) -> None:
+            seen.append(self.machine.frozen)
+            begin(job)
+
+        self.machine.begin_backup = begin_backup  # type: ignore[method-assign]
+        seen.append(bool(self.look(lambda: self.machine.frozen)))
+        self.assertEqual([True, False], seen)
+
+    def test_paused_guest_stays_paused(self) -> None:
+        self.machine.state = libvirt.VIR_DOMAIN_PAUSED
+        before = self.host.before()
+        self.assertEqual('backup', self.host.snapshot().method)
+        self.assertEqual([], self.host.differences(before))
+
+    def test_scratch_directory_of_its_own(self) -> None:
+        elsewhere = self.host.root / 'scratch'
+        self.host.set('snapshot', 'scratch_directory', str(elsewhere))
+        scratch = self.job().find('disks/disk/scratch')
+        assert scratch is not None
+        self.assertTrue(scratch.get('file', '').startswith(str(elsewhere)))
+        self.assertEqual([], list(elsewhere.iterdir()))
+
+
+class EncryptedTest(BackupCase):
+    def test_scratch_is_encrypted_with_the_secret_of_the_disk(self) -> None:
+        disk = documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk')
+        self.host = self.useFixture(
+            FakeHost(disk.replace('</disk>', f'{ENCRYPTION}</disk>'))
+        )
+        self.machine = self.host.machine
+        encryption = self.job().find('disks/disk/scratch/encryption')
+        assert encryption is not None
+        self.assertEqual('luks', encryption.get('format'))
+        secret = encryption.find('secret')
+        assert secret is not None
+        self.assertEqual(SECRET, secret.get('uuid'))
+
+    def test_scratch_of_another_disk_is_not(self) -> None:
+        scratch = self.job().find('disks/disk/scratch')
+        assert scratch is not None
+        self.assertEqual([], list(scratch))
+
+
+class OtherUserTest(BackupCase):
+    """QEMU is somebody else, and makes the socket."""
+
+    UID = os.geteuid() + 1
+
+    def setUp(self) -> None:
+        super().setUp()
+        assert self.machine.live is not None
+        label = ElementTree.SubElement(
+            self.machine.live, 'seclabel', type='dynamic', model='dac'
+        )
+        ElementTree.SubElement(label, 'label').text = f'+{self.UID}:+108'
+
+    def test_directory_is_entrusted_and_the_socket_claimed(self) -> None:
+        view = self.look(lambda: self.host.data_plane.view)
+        assert isinstance(view, Export)
+        self.assertEqual(
+            [(os.path.dirname(view.socket), self.UID)],
+            self.host.surroundings.entrusted,
+        )
+        self.assertEqual([view.socket], self.host.surroundings.claimed)
+
+    def test_mirror_where_it_may_not_be(self) -> None:
+        self.host.surroundings.may_entrust = False
+        snapshot = self.host.snapshot()
+        self.assertEqual('mirror', snapshot.method)
+        self.assertIn('may not give', snapshot.method_reason)
+        self.assertEqual([], self.host.differences(self.before))
+
+
+@ddt.ddt
+class RefusedTest(BackupCase):
+    """There can be no backup job."""
+
+    def refuse(self) -> None:
+        self.machine.refusals['backupBegin'] = 1
+
+    def migrate(self) -> None:
+        self.machine.is_migrating = True
+
+    def deepen(self) -> None:
+        deep = self.host.root / ('d' * 80)
+        deep.mkdir()
+        self.host.set('libvirt', 'snapshots_directory', str(deep))
+
+    WAYS = (refuse, migrate, deepen)
+
+    @tables.rows({way.__name__: (way,) for way in WAYS})
+    def test_mirror_in_its_place(
+        self, way: Callable[[RefusedTest], None]
+    ) -> None:
+        way(self)
+        snapshot = self.host.snapshot()
+        self.assertEqual('mirror', snapshot.method)
+        self.assertIn('there is no backup job', snapshot.method_reason)
+        self.assertEqual([], self.host.differences(self.before))
+        # The API sees one snapshot.
+        self.assertEqual(2, len(self.host.task_states))
+        self.assertFalse(self.machine.frozen)
+
+    @tables.rows({way.__name__: (way,) for way in WAYS})
+    def test_forced(self, way: Callable[[RefusedTest], None]) -> None:
+        self.host.set('snapshot', 'path', 'backup')
+        way(self)
+        self.fails(exception.BackupRefused)
+
+    def test_guest_stands_not_still_while_another_job_runs(self) -> None:
+        """libvirt would wait for it for half a minute."""
+        self.machine.is_migrating = True
+        self.host.set('snapshot', 'path', 'backup')
+        with faults.Interposer(self.host.connection) as interposer:
+            self.assertRaises(
+                exception.BackupRefused,
+                self.host.snapshot,
+                interposer.connection,
+            )
+        calls = {step.call for step in interposer.steps}
+        self.assertNotIn('fsFreeze', calls)
+        self.assertNotIn('backupBegin', calls)
+
+    def test_quiesce_is_required(self) -> None:
+        self.host.set('snapshot', 'quiesce', 'require')
+        self.machine.freeze_fails = True
+        self.fails(exception.QuiesceFailed)
+        self.assertIsNone(self.machine.backup)
+
+
+class EndTest(BackupCase):
+    """The job's own result counts."""
+
+    def test_guest_stops(self) -> None:
+        self.host.data_plane.at_extract = self.machine.stop
+        self.before = self._shut_off()
+        error = self.fails(exception.BackupFailed)
+        self.assertEqual('the guest has stopped', error.fields['reason'])
+
+    def test_guest_stops_and_the_export_is_gone(self) -> None:
+        def stop() -> None:
+            self.machine.stop()
+            raise exception.SourceUnreadable(reason='the server is gone')
+
+        self.host.data_plane.at_extract = stop
+        self.before = self._shut_off()
+        error = self.fails(exception.BackupFailed)
+        self.assertEqual('the guest has stopped', error.fields['reason'])
+
+    def _shut_off(self) -> laws.Before:
+        self.machine.stop()
+        before = self.host.before()
+        self.machine.start()
+        return before
+
+    def test_somebody_ends_it(self) -> None:
+        self.host.data_plane.at_extract = self.machine.abort_backup
+        error = self.fails(exception.BackupFailed)
+        self.assertIn('somebody', error.fields['reason'])
+
+    def test_export_can_not_be_read(self) -> None:
+        """And the job runs: it is the disk that is broken."""
+
+        def fail() -> None:
+            raise exception.SourceUnreadable(reason='Input/output error')
+
+        self.host.data_plane.at_extract = fail
+        self.fails(exception.SourceUnreadable)
+
+    def test_job_has_failed(self) -> None:
+        self.machine.backup_result = {
+            'type': libvirt.VIR_DOMAIN_JOB_FAILED,
+            'success': False,
+            'errmsg': 'No space left on device',
+        }
+        error = self.fails(exception.BackupFailed)
+        self.assertIn('No space left', error.fields['reason'])
+
+    def test_result_is_unknown(self) -> None:
+        self.machine.backup_result = {'type': libvirt.VIR_DOMAIN_JOB_NONE}
+        self.fails(exception.BackupFailed)
+
+
+class SpaceTest(BackupCase):
+    """The scratch file must not fill its file system."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.free = 200
+        self.host.set('snapshot', 'scratch_reserve', 100)
+        self.useFixture(
+            fixtures.MockPatch('os.statvfs', side_effect=self._statvfs)
+        )
+        self.useFixture(
+            fixtures.MockPatchObject(backup, 'WATCH_INTERVAL', 0.001)
+        )
+
+    def _statvfs(self, _directory: str) -> types.SimpleNamespace:
+        return types.SimpleNamespace(f_bavail=self.free, f_frsize=1 << 20)
+
+    def fill(self) -> None:
+        """Until the job is gone."""
+        self.free = 99
+        deadline = time.monotonic() + PATIENCE
+        while self.machine.backup is not None:
+            assert time.monotonic() < deadline, 'the job is not ended'
+            time.sleep(0.001)
+
+    def test_too_little_at_the_beginning(self) -> None:
+        self.free = 99
+        error = self.fails(exception.NoSpace)
+        self.assertIn('[snapshot] scratch_directory', str(error))
+
+    def test_filled_meanwhile(self) -> None:
+        self.host.data_plane.at_extract = self.fill
+        error = self.fails(exception.ScratchFull)
+        self.assertEqual(99, error.fields['available'])
+        self.assertEqual(100, error.fields['reserve'])
+
+    def test_reading_fails_for_it(self) -> None:
+        def fail() -> None:
+            self.fill()
+            raise exception.SourceUnreadable(reason='the server is gone')
+
+        self.host.data_plane.at_extract = fail
+        self.fails(exception.ScratchFull)
+
+    def test_libvirt_refuses_to_end_it_at_first(self) -> None:
+        self.machine.refusals['abortJob'] = 3
+        self.host.data_plane.at_extract = self.fill
+        self.fails(exception.ScratchFull)
+
+    def test_nobody_watches_afterwards(self) -> None:
+        threads = threading.active_count()
+        inside = self.look(threading.active_count)
+        self.assertEqual(threads + 1, inside)
+        self.assertEqual(threads, threading.active_count())
+
+
+class LeftBehindTest(BackupCase):
+    """A snapshot died while its job was running."""
+
+    def die(self, socket: str) -> None:
+        directory = pathlib.Path(
+            self.host.directories.snapshots, f'{documents.UUID}.nbd'
+        )
+        directory.mkdir(parents=True)
+        space = directory.with_name(f'{documents.UUID}-a1b2c3')
+        space.mkdir()
+        job = ElementTree.fromstring(
+            "<domainbackup mode='pull'>"
+            f"<server transport='unix' socket='{socket}'/><disks>"
+            "<disk name='vda' backup='yes' type='file'>"
+            f"<scratch file='{space}/scratch'/></disk></disks>"
+            '</domainbackup>'
+        )
+        self.machine.begin_backup(job)
+
+    def test_next_snapshot_ends_it(self) -> None:
+        self.die(f'{self.host.directories.snapshots}/{documents.UUID}.nbd/s')
+        self.host.snapshot()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_that_of_somebody_else_is_left_alone(self) -> None:
+        socket = str(self.host.root / 'socket')
+        self.die(socket)
+        for path in ('auto', 'mirror', 'cold'):
+            self.host.set('snapshot', 'path', path)
+            self.assertRaises(exception.ForeignJob, self.host.snapshot)
+        self.assertIsNotNone(self.machine.backup)
+
+    def test_that_without_a_socket_is_left_alone(self) -> None:
+        self.machine.begin_backup(
+            ElementTree.fromstring("<domainbackup mode='push'/>")
+        )
+        self.assertRaises(exception.ForeignJob, self.host.snapshot)
+        self.assertIsNotNone(self.machine.backup)
