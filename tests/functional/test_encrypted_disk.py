@@ -74,7 +74,7 @@ class EncryptedDiskTest(base.SnapshotTest):
     def _is_read_at_rest(self, last: int) -> None:
         servers: list[bytes] = []
 
-        def look(_step: str, _done: int, _total: int) -> None:
+        def look(step: str, done: int, total: int) -> None:
             self._no_plain_text()
             servers.extend(
                 line for line in _command_lines() if b'qemu-nbd' in line
