@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
+from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.encoding import Encoding
 from tests.functional import base
 from tests.functional import meanwhile
@@ -42,10 +43,11 @@ class Exactness(base.SnapshotTest):
     def test_image_is_the_disk_at_the_instant(self) -> None:
         for encoding in self.encodings:
             with self.subTest(str(encoding)):
-                self._is_exact(encoding)
+                self.is_exact(encoding)
         self.guest.still_counts()
 
-    def _is_exact(self, encoding: Encoding) -> None:
+    def is_exact(self, encoding: Encoding) -> Snapshot:
+        """A snapshot whose image is compared."""
         meanwhile.write_mark(self.guest)
         reference = self.directory / 'reference'
         kept: list[Path] = []
@@ -78,6 +80,7 @@ class Exactness(base.SnapshotTest):
             self.assertEqual(['scratch'], [file.name for file in kept])
         self._compare(reference, image)
         self._check(image)
+        return snapshot
 
     def _compare(self, reference: Path, image: Layer) -> None:
         disk = dataclasses.replace(self.guest.disk, path=reference)
