@@ -24,9 +24,21 @@ def run(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
 
     :param job: ``view``, ``encoding``, ``path`` and ``bandwidth``
     :raises OutputExists: there is a file, and it is not empty
+    :raises DirectoryUnusable: the file can't be written, or not to its end
     :raises SourceUnreadable: the view, in whole or in part
     """
     path = job['path']
+    try:
+        return _save(job, path, parent)
+    except OSError as error:
+        raise exception.DirectoryUnusable(
+            directory=os.path.dirname(path),
+            reason=error.strerror,
+            option='--output',
+        ) from error
+
+
+def _save(job: dict[str, Any], path: str, parent: Parent) -> dict[str, Any]:
     view = view_from_dict(job['view'])
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import shutil
 import tempfile
 from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
@@ -20,6 +22,8 @@ from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.surroundings import Surroundings
+from tests import faults
 from tests import laws
 from tests.lab.directory import lab_directory
 from tests.lab.disks import Layer
@@ -74,6 +78,7 @@ class HostTest(base.BaseTestCase):
         image_format: str | None = None,
         compression: bool = False,
         retries: int = 1,
+        surroundings: Surroundings | None = None,
         **options: object,
     ) -> SnapshotDriver:
         """A driver with the directories of this test.
@@ -98,8 +103,25 @@ class HostTest(base.BaseTestCase):
             ],
         )
         return SnapshotDriver(
-            configuration, Host(connection or self.connection)
+            configuration, Host(connection or self.connection), surroundings
         )
+
+    @contextlib.contextmanager
+    def meanwhile(
+        self,
+        call: str,
+        happens: Callable[[], object],
+        connection: Any = None,
+        occurrence: int = 1,
+    ) -> Iterator[Any]:
+        """A connection with which something happens just before a call."""
+        fault = faults.Fault(
+            faults.Step(0, call, occurrence), faults.Kind.MEANWHILE
+        )
+        with faults.Interposer(
+            connection or self.connection, fault, happens
+        ) as interposer:
+            yield interposer.connection
 
 
 class SnapshotTest(HostTest):

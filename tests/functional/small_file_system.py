@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fixtures
 
-from tests.functional.root import as_root
+from tests.lab.root import as_root
 
 
 class SmallFileSystem(fixtures.Fixture):
@@ -30,6 +30,15 @@ class SmallFileSystem(fixtures.Fixture):
             *('tmpfs', self.mount_point),
         )
         self.addCleanup(as_root, 'umount', '-l', self.mount_point)
+
+    def fill_all_but(self, size: int) -> None:
+        """
+        :param size: MiB that stay free
+        """
+        with self._filler.open('wb') as file:
+            status = os.statvfs(self.mount_point)
+            free = status.f_bavail * status.f_frsize
+            os.posix_fallocate(file.fileno(), 0, free - (size << 20))
 
     def fill(self) -> None:
         """Leave nothing free."""

@@ -9,30 +9,13 @@ import libvirt
 
 from nova_snapshot_driver.instance import Instance
 from tests.functional import base
-from tests.functional.root import as_root
+from tests.functional import machine
 from tests.lab.bounded import run
+from tests.lab.disks import Layer
+from tests.lab.root import as_root
 
 SIZE = 64 << 20
 COMMAND_TIMEOUT = 60
-
-MACHINE = """
-<domain type='qemu'>
-  <name>block</name>
-  <memory unit='MiB'>64</memory>
-  <vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='pc'>hvm</type></os>
-  <cpu mode='custom' match='exact'>
-    <model fallback='allow'>qemu64</model>
-  </cpu>
-  <devices>
-    <disk type='block' device='disk'>
-      <driver name='qemu' type='raw'/>
-      <source dev='{device}'/>
-      <target dev='vda' bus='virtio'/>
-    </disk>
-  </devices>
-</domain>
-"""
 
 
 class BlockDeviceTest(base.HostTest):
@@ -48,7 +31,7 @@ class BlockDeviceTest(base.HostTest):
             file.write(bytes(range(256)) * 4096)
         self.device = self._loop_device()
         self.machine = self.connection.defineXML(
-            MACHINE.format(device=self.device)
+            machine.machine_xml('block', Layer(Path(self.device), 'raw'))
         )
         self.addCleanup(self.machine.undefine)
 

@@ -65,6 +65,8 @@ class CommandTest(oslotest_base.BaseTestCase):
         self.output = self.directory / 'output'
         self.output.mkdir()
         self.image = self.output / 'image'
+        #: Of the snapshots that are started, in MiB a second.
+        self.bandwidth = 0
         self.directories = laws.Directories(
             str(self.directory / 'snapshots'),
             str(self.directory / 'state'),
@@ -80,6 +82,7 @@ class CommandTest(oslotest_base.BaseTestCase):
             f'connection_uri = {self.guest.hypervisor.uri}\n'
             f'snapshots_directory = {self.directories.snapshots}\n'
             f'[snapshot]\nstate_directory = {self.directories.state}\n'
+            f'bandwidth = {self.bandwidth}\n'
         )
         command, *rest = arguments
         process = subprocess.Popen(
@@ -125,7 +128,7 @@ class CommandTest(oslotest_base.BaseTestCase):
             'create', self.guest.name, '--output', self.image
         )
         self.assertEqual(0, status, errors)
-        self.assertIn('mirror (the guest is running)', output)
+        self.assertIn('backup (the guest is running)', output)
         # No terminal, no colours, no bar.
         self.assertNotIn('\x1b', output + errors)
         self.assert_laws_hold(before)
@@ -239,8 +242,12 @@ class CommandTest(oslotest_base.BaseTestCase):
         """At moments all over its way, by Ctrl-C and by SIGTERM."""
         before = self.before()
         statuses = []
-        for path in ('mirror', 'cold'):
-            for number, wait in enumerate((0.7, 1.1, 1.5, 1.9, 2.5)):
+        for path, waits in (
+            ('backup', (0.9, 1.3, 1.7, 2.1)),
+            ('mirror', (1.1, 1.7, 2.3)),
+            ('cold', (1.1, 1.7, 2.3)),
+        ):
+            for number, wait in enumerate(waits):
                 process = self.start(
                     *('create', self.guest.name, '--path', path),
                     *('--output', self.image),
@@ -317,6 +324,45 @@ class CommandTest(oslotest_base.BaseTestCase):
         after = self.before()
         self.assertEqual(('shut off', True), (after.state, after.saved))
 
+        status, _output, errors = self.run_command(
+            'create', self.guest.name, '--output', self.image
+        )
+        self.assertEqual(0, status, errors)
+        # Nobody knows of the draft of a file but who has died.
+        for file in self.output.iterdir():
+            file.unlink()
+        self.assert_laws_hold(before)
+
+    def test_killed_while_the_backup_job_runs(self) -> None:
+        """The domain lacks nothing; its job and its files are left."""
+        before = self.before()
+        self.bandwidth = 4
+        process = self.start(
+            *('create', self.guest.name, '--output', self.image),
+            *('--path', 'backup'),
+        )
+        wait_until(
+            lambda: any(self.output.glob('*.part')),
+            'the disk to be read',
+            TIMEOUT,
+            interval=0.01,
+        )
+        process.kill()
+        process.wait(TIMEOUT)
+        self.assertIn(
+            'vda has a block job',
+            '\n'.join(
+                apart(
+                    _broken_laws,
+                    self.guest.hypervisor,
+                    before,
+                    self.directories,
+                )
+            ),
+        )
+        self.assertNotEqual([], os.listdir(self.directories.snapshots))
+
+        self.bandwidth = 0
         status, _output, errors = self.run_command(
             'create', self.guest.name, '--output', self.image
         )

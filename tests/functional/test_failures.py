@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 import libvirt
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.instance import Instance
-from tests import faults
 from tests import laws
 from tests.functional import base
+from tests.functional import meanwhile
 from tests.functional.small_file_system import SmallFileSystem
 from tests.lab.bounded import run
 from tests.lab.options import GuestOptions
@@ -29,23 +27,6 @@ COMMAND_TIMEOUT = 60
 
 class FailureTest(base.SnapshotTest):
     options = GuestOptions('failures')
-
-    @contextlib.contextmanager
-    def meanwhile(
-        self,
-        call: str,
-        happens: Callable[[], object],
-        connection: Any = None,
-        occurrence: int = 1,
-    ) -> Any:
-        """A connection with which something happens just before a call."""
-        fault = faults.Fault(
-            faults.Step(0, call, occurrence), faults.Kind.MEANWHILE
-        )
-        with faults.Interposer(
-            connection or self.connection, fault, happens
-        ) as interposer:
-            yield interposer.connection
 
     def test_unknown_domain(self) -> None:
         error = self.assertRaises(
@@ -74,7 +55,9 @@ class FailureTest(base.SnapshotTest):
         # The delta alone is larger.
         self.guest.write_fill(32)
         self.useFixture(SmallFileSystem(self.snapshots, 16))
-        error = self.snapshot_fails(exception.NoSpace, self.driver())
+        error = self.snapshot_fails(
+            exception.NoSpace, self.driver(path='mirror')
+        )
         self.assertGreater(error.fields['required'], 16)
         self.assertLessEqual(error.fields['available'], 16)
         self.guest.still_counts()
@@ -92,7 +75,9 @@ class FailureTest(base.SnapshotTest):
         with self.meanwhile('blockRebase', small.fill) as connection:
             self.addCleanup(small.empty)
             error = self._fails_on_full_disk(
-                exception.MirrorFailed, self.driver(connection), small
+                exception.MirrorFailed,
+                self.driver(connection, 'mirror'),
+                small,
             )
         self.assertIn('0 MiB are free', str(error))
 
@@ -106,7 +91,9 @@ class FailureTest(base.SnapshotTest):
 
         with self.meanwhile('fsFreeze', fill_and_write) as connection:
             self._fails_on_full_disk(
-                exception.MirrorFailed, self.driver(connection), small
+                exception.MirrorFailed,
+                self.driver(connection, 'mirror'),
+                small,
             )
 
     def test_directory_fills_while_extracting(self) -> None:
@@ -123,6 +110,17 @@ class FailureTest(base.SnapshotTest):
                     small,
                 )
             self.assertIn('No space left on device', str(error))
+
+    def test_directory_fills_while_streaming(self) -> None:
+        self.output.rmdir()
+        small = self.useFixture(SmallFileSystem(self.output, ENOUGH))
+        driver = self.driver(
+            path='backup', surroundings=meanwhile.Exported(small.fill)
+        )
+        error = self._fails_on_full_disk(
+            exception.DirectoryUnusable, driver, small
+        )
+        self.assertIn('No space left on device', str(error))
 
     def _fails_on_full_disk(
         self,
@@ -145,7 +143,7 @@ class FailureTest(base.SnapshotTest):
     # The agent
 
     def test_freeze_fails(self) -> None:
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             self.guest.fail_freeze()
             error = self.snapshot_fails(
                 exception.QuiesceFailed,
@@ -159,7 +157,7 @@ class FailureTest(base.SnapshotTest):
 
     def test_freeze_takes_too_long(self) -> None:
         """It takes effect after its bound, and is thawed all the same."""
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             self.guest.slow_freeze(base.QUIESCE_TIMEOUT + 2)
             snapshot, image = self.snapshot(self.driver(path=path))
             self.assertFalse(snapshot.quiesced)
@@ -181,6 +179,16 @@ class FailureTest(base.SnapshotTest):
 
     def test_agent_hangs_at_the_thaw(self) -> None:
         """The guest stands still until its agent is back, and not longer."""
+        for path, last_call in (
+            ('backup', 'backupBegin'),
+            ('mirror', 'blockJobAbort'),
+        ):
+            self._agent_hangs_at_the_thaw(path, last_call)
+
+    def _agent_hangs_at_the_thaw(self, path: str, last_call: str) -> None:
+        """
+        :param last_call: that is made while the file systems are frozen
+        """
         agent = '$(cat /run/qemu-ga.pid)'
         hang = f'sleep 1; kill -STOP {agent}; sleep 4; kill -CONT {agent}'
         with (
@@ -190,10 +198,10 @@ class FailureTest(base.SnapshotTest):
                 lambda: self.guest.agent_exec(f'({hang}) >/dev/null 2>&1 &'),
             ) as connection,
             self.meanwhile(
-                'blockJobAbort', lambda: time.sleep(2), connection
+                last_call, lambda: time.sleep(2), connection
             ) as connection,
         ):
-            snapshot, image = self.snapshot(self.driver(connection))
+            snapshot, image = self.snapshot(self.driver(connection, path))
         self.assertTrue(snapshot.quiesced)
         self.examine(image, 1)
         self.guest.still_counts()
@@ -208,7 +216,7 @@ class FailureTest(base.SnapshotTest):
         ) as connection:
             error = self.assertRaises(
                 exception.MirrorFailed,
-                self.driver(connection).snapshot_to_file,
+                self.driver(connection, 'mirror').snapshot_to_file,
                 Instance(self.guest.name),
                 str(self.output / 'image'),
             )
@@ -231,9 +239,15 @@ class FailureTest(base.SnapshotTest):
                 )
             )
 
-        with self.meanwhile('blockRebase', try_another) as connection:
-            self.snapshot(self.driver(connection))
-        self.assertIn(self.guest.name, str(refused[0]))
+        for path, call in (
+            ('backup', 'backupBegin'),
+            ('mirror', 'blockRebase'),
+        ):
+            with self.meanwhile(call, try_another) as connection:
+                self.snapshot(self.driver(connection, path))
+        for error in refused:
+            self.assertIn(self.guest.name, str(error))
+        self.assertEqual(2, len(refused))
         self.assertFalse((self.output / 'another').exists())
 
     def test_foreign_block_job(self) -> None:
@@ -247,7 +261,7 @@ class FailureTest(base.SnapshotTest):
             libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB,
         )
         self.addCleanup(self.guest.domain.blockJobAbort, target)
-        for path in ('mirror', 'cold'):
+        for path in ('backup', 'mirror', 'cold'):
             error = self.assertRaises(
                 exception.ForeignBlockJob,
                 self.driver(path=path).snapshot_to_file,
@@ -289,7 +303,7 @@ class HostileRawDiskTest(base.SnapshotTest):
         self.guest.agent_exec(
             f'echo {encoded} | base64 -d | dd of={device} conv=notrunc && sync'
         )
-        self._images_hold(header, ('mirror', 'cold'))
+        self._images_hold(header, ('backup', 'mirror', 'cold'))
         self.guest.destroy()
         self._images_hold(header, ('auto',))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.lab.bounded import run
 from tests.lab.options import Shape
+from tests.lab.root import as_root
+from tests.lab.secret import passphrase_file
 from tests.lab.witness import WitnessImage
 
 _TIMEOUT = 120
@@ -17,6 +19,7 @@ class Layer:
 
     path: Path
     format: str
+    encrypted: bool = False
 
 
 def write_disk(
@@ -51,11 +54,46 @@ def write_disk(
             _copy(image.middle_qcow2, middle.path)
             _set_backing(middle, base_qcow2)
             return [_overlay(disk, middle), middle, base_qcow2]
+        case Shape.BLOCK:
+            _copy(image.base_raw, directory / 'content')
+            _attach(disk, directory / 'content')
+            return [Layer(disk, 'raw')]
+        case Shape.LUKS:
+            _encrypt(image.base_raw, disk, passphrase_file(directory))
+            return [Layer(disk, 'qcow2', encrypted=True)]
+
+
+def discard_disk(shape: Shape, directory: Path) -> None:
+    """Give back what a disk is made of beside files."""
+    disk = directory / 'disk'
+    if shape is Shape.BLOCK and disk.is_symlink():
+        as_root('losetup', '--detach', disk.readlink())
 
 
 def _copy(source: Path, target: Path) -> None:
     run(
         ['cp', '--sparse=always', '--reflink=auto', source, target],
+        timeout=_TIMEOUT,
+    )
+
+
+def _attach(link: Path, content: Path) -> None:
+    """Make a link to a loop device."""
+    device = as_root('losetup', '--find', '--show', content).strip()
+    link.symlink_to(device)
+    as_root('chmod', 'o+rw', device)
+
+
+def _encrypt(source: Path, target: Path, passphrase: Path) -> None:
+    run(
+        [
+            *('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2'),
+            *('--object', f'secret,id=key,file={passphrase}'),
+            # It is to be opened soon, not to be hard to guess.
+            *('-o', 'encrypt.format=luks,encrypt.iter-time=10'),
+            *('-o', 'encrypt.key-secret=key'),
+            *(source, target),
+        ],
         timeout=_TIMEOUT,
     )
 

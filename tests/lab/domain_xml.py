@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+from tests.lab import secret
 from tests.lab.disks import Layer
 from tests.lab.options import Bus
 from tests.lab.options import GuestOptions
@@ -75,13 +76,23 @@ def target_name(options: GuestOptions, index: int) -> str:
 
 
 def _disk(options: GuestOptions, layer: Layer, target: str) -> str:
+    is_device = layer.path.is_block_device()
+    source = quoteattr(str(layer.path))
     return (
-        "<disk type='file' device='disk'>"
+        f"<disk type='{'block' if is_device else 'file'}' device='disk'>"
         f"<driver name='qemu' type='{layer.format}' "
         f"cache='{options.cache}'/>"
-        f'<source file={quoteattr(str(layer.path))}/>'
+        f'<source {"dev" if is_device else "file"}={source}>'
+        f'{_encryption() if layer.encrypted else ""}</source>'
         f"<target dev='{target}' bus='{options.bus}'/>"
         '</disk>'
+    )
+
+
+def _encryption() -> str:
+    return (
+        "<encryption format='luks'>"
+        f"<secret type='passphrase' uuid='{secret.UUID}'/></encryption>"
     )
 
 

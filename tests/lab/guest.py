@@ -17,6 +17,7 @@ from tests.lab.bounded import run
 from tests.lab.bounded import wait_until
 from tests.lab.directory import check_socket_path
 from tests.lab.disks import Layer
+from tests.lab.disks import discard_disk
 from tests.lab.disks import write_disk
 from tests.lab.domain_xml import Sockets
 from tests.lab.domain_xml import domain_xml
@@ -135,6 +136,7 @@ class WitnessGuest:
         domain = self.hypervisor.domain(self.name)
         if domain is not None:
             discard(domain)
+        discard_disk(self.options.shape, self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # What it is
@@ -189,8 +191,12 @@ class WitnessGuest:
     def disk(self) -> Layer:
         """The active layer of its disk, as it was made."""
         active = self.directory / 'disk'
-        is_raw = self.options.shape is Shape.RAW
-        return Layer(active, 'raw' if is_raw else 'qcow2')
+        is_raw = self.options.shape in (Shape.RAW, Shape.BLOCK)
+        return Layer(
+            active,
+            'raw' if is_raw else 'qcow2',
+            encrypted=self.options.shape is Shape.LUKS,
+        )
 
     @property
     def second_disk(self) -> Layer:

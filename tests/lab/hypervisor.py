@@ -24,6 +24,8 @@ from typing import Self
 
 import libvirt
 
+from tests.lab import identity
+from tests.lab import secret
 from tests.lab.directory import check_socket_path
 from tests.lab.errors import LabError
 
@@ -70,6 +72,7 @@ class Hypervisor:
         self.guests = root / 'guests'
         self.uri = f'qemu:///embed?root={urllib.parse.quote(str(root))}'
         self._connection: libvirt.virConnect | None = None
+        self._secrets: libvirt.virConnect | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root,)
@@ -101,6 +104,9 @@ class Hypervisor:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._secrets is not None:
+            self._secrets.close()
+            self._secrets = None
 
     def domain(self, name: str) -> libvirt.virDomain | None:
         """Return a domain by its name, None if there is none."""
@@ -129,7 +135,11 @@ class Hypervisor:
         etc = self.root / 'etc'
         etc.mkdir(parents=True, exist_ok=True)
         (etc / 'qemu.conf').write_text(configuration)
+        identity.assume()
+        secret.keep(etc / 'secrets')
         try:
+            # libvirt looks for this driver when it loads that of QEMU.
+            self._secrets = libvirt.open(self.uri.replace('qemu', 'secret', 1))
             connection = libvirt.open(self.uri)
         except libvirt.libvirtError as error:
             raise LabError(f"can't open {self.uri}: {error}") from error

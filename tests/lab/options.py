@@ -17,6 +17,10 @@ class Shape(enum.StrEnum):
     CHAIN2 = 'chain2'
     #: an overlay on an overlay on a qcow2 file
     CHAIN3 = 'chain3'
+    #: a block device, as on LVM
+    BLOCK = 'block'
+    #: a qcow2 file encrypted with LUKS
+    LUKS = 'luks'
 
 
 class Bus(enum.StrEnum):

@@ -12,6 +12,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from nova_snapshot_driver.nova.surroundings import ComputeSurroundings
+from nova_snapshot_driver.view import Export
 from tests.nova.host import PATIENCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import instance
@@ -217,14 +218,27 @@ class ClaimTest(ComputeCase):
         self.assertEqual([], self.claims)
 
     def test_delta_is_claimed_before_it_is_read(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
+        self.assertEqual(
+            ['delta'], [os.path.basename(path) for path in self.claimed()]
+        )
+
+    def test_socket_is_claimed_before_it_is_read(self) -> None:
+        """It was made by QEMU, and nobody else may connect to it."""
+        claimed = self.claimed()
+        view = self.host.data_plane.view
+        assert isinstance(view, Export)
+        self.assertEqual([view.socket], claimed)
+
+    def claimed(self) -> list[str]:
+        """What nova-compute has claimed when it reads the disk."""
         self.be_somebody_else()
         seen: list[str] = []
         self.host.data_plane.at_extract = lambda: seen.extend(
             path for path, _uid in self.claims
         )
         self.host.take()
-        view = self.host.data_plane.view
-        self.assertEqual([view and view.path], seen)
+        return seen
 
     def test_privsep_is_not_woken_while_the_guest_stands_still(self) -> None:
         """Upstream changes the owner in the freeze, and starts the

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a snapshot may take of the host, and of time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.result import Snapshot
+from tests.functional import base
+from tests.functional import data_plane
+from tests.functional import machine
+from tests.lab.bounded import run
+from tests.lab.disks import Layer
+from tests.lab.options import GuestOptions
+
+MIB = 1 << 20
+
+#: Seconds
+TIMEOUT = 60
+
+#: Of the data plane, for any disk.
+MOST_MEMORY = 150 * MIB
+
+
+class GuestTest(base.SnapshotTest):
+    options = GuestOptions('limits')
+
+    def test_bandwidth(self) -> None:
+        limit = 24
+        snapshot, _image = self.snapshot(self.driver(bandwidth=limit))
+        self.assertTrue(snapshot.streamed)
+        rate = snapshot.size / MIB / snapshot.seconds['stream']
+        self.assertLess(rate, limit * 1.2)
+        # It is used, too: what a busy host leaves of it.
+        self.assertGreater(rate, limit / 4)
+        self.guest.still_counts()
+
+    def test_deadline(self) -> None:
+        began = time.monotonic()
+        self.snapshot_fails(
+            exception.DeadlineExceeded, self.driver(bandwidth=4, deadline=3)
+        )
+        self.assertLess(time.monotonic() - began, 12)
+        self.guest.still_counts()
+
+    def test_nice_and_ionice(self) -> None:
+        seen = set()
+
+        def look(step: str, done: int, total: int) -> None:
+            pid = data_plane.pid()
+            if pid is not None:
+                seen.add(
+                    (
+                        os.getpriority(os.PRIO_PROCESS, pid),
+                        run(['ionice', '-p', str(pid)], timeout=TIMEOUT),
+                    )
+                )
+
+        self.snapshot(
+            self.driver(bandwidth=24, nice=7, ionice='idle'), progress=look
+        )
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        self.assertEqual({(min(own + 7, 19), 'idle\n')}, seen)
+
+
+class DiskTest(base.HostTest):
+    """The size of a disk costs neither memory nor time."""
+
+    def take(
+        self,
+        disk: Layer,
+        image_format: str | None = None,
+        compression: bool = False,
+    ) -> tuple[Snapshot, int]:
+        """The snapshot of a running machine, and the memory it has taken."""
+        domain = self.connection.createXML(
+            machine.machine_xml('limits-disk', disk)
+        )
+        peak = 0
+
+        def look(step: str, done: int, total: int) -> None:
+            nonlocal peak
+            pid = data_plane.pid()
+            if pid is not None:
+                peak = max(peak, data_plane.peak_memory(pid))
+
+        image = self.output / 'image'
+        try:
+            snapshot = self.driver(
+                image_format=image_format,
+                compression=compression,
+                scratch_reserve=16,
+            ).snapshot_to_file(
+                Instance('limits-disk'), str(image), progress=look
+            )
+        finally:
+            domain.destroy()
+            image.unlink(missing_ok=True)
+        self.assertEqual('backup', snapshot.method)
+        self.assertTrue(snapshot.streamed)
+        return snapshot, peak
+
+    def test_memory(self) -> None:
+        disk = Layer(self.directory / 'disk', 'raw')
+        block = os.urandom(MIB // 2) + b'text' * (MIB // 8)
+        with disk.path.open('wb') as file:
+            for _ in range(500):
+                file.write(block)
+        for compression in (False, True):
+            snapshot, peak = self.take(
+                disk, image_format='qcow2', compression=compression
+            )
+            self.assertGreater(snapshot.size, 200 * MIB)
+            self.assertGreater(peak, 0)
+            self.assertLess(peak, MOST_MEMORY)
+
+    def test_empty_disk(self) -> None:
+        seconds = {}
+        for size in ('1G', '2T'):
+            disk = Layer(self.directory / size, 'qcow2')
+            run(
+                ['qemu-img', 'create', '-q', '-f', 'qcow2', disk.path, size],
+                timeout=TIMEOUT,
+            )
+            snapshot, peak = self.take(disk)
+            self.assertLess(peak, MOST_MEMORY)
+            seconds[size] = sum(snapshot.seconds.values())
+        self.assertLess(seconds['2T'], seconds['1G'] + 2)

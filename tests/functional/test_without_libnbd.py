@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host without libnbd: qemu-img reads the export instead."""
+
+from __future__ import annotations
+
+import fixtures
+
+from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.transfer import libnbd
+from tests.functional import exactness
+from tests.lab.options import GuestOptions
+
+
+class WithoutLibnbdTest(exactness.Exactness):
+    options = GuestOptions('no-libnbd')
+    encodings = exactness.STREAMED[:3]
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(
+            fixtures.MockPatchObject(libnbd, 'is_available', lambda: False)
+        )
+
+    def is_exact(self, encoding: Encoding) -> Snapshot:
+        snapshot = super().is_exact(encoding)
+        self.assertFalse(snapshot.streamed)
+        self.assertEqual('libnbd is missing', snapshot.streamed_reason)
+        return snapshot
