@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import Any
 
+import ddt
 import fixtures
 from nova import exception as nova_exception
 
@@ -17,6 +19,7 @@ from tests.nova.host import PATIENCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import instance
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.host import DEVICES
 
 OTHER = 'b1c1f0f4-7d0e-4d8c-9a39-93a1d3a6f0d2'
@@ -185,6 +188,30 @@ class SnapshotTest(DiskOperationCase):
         self.assertFalse(snapshot.done())
         hold.release()
         snapshot.result(PATIENCE)
+
+
+@ddt.ddt
+class EntrustTest(ComputeCase):
+    """QEMU runs as another user, and makes its socket where we say."""
+
+    QEMU = 64055
+
+    @tables.rows({'root': (0, 0o700), 'nova': (4242, 0o770)})
+    def test_directory(self, uid: int, mode: int) -> None:
+        owners: list[tuple[str, int, int]] = []
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=uid))
+        self.useFixture(fixtures.MockPatch('os.getegid', return_value=uid))
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova.privsep.path.chown',
+                lambda path, uid, gid: owners.append((path, uid, gid)),
+            )
+        )
+        path = self.useFixture(fixtures.TempDir()).path
+        os.chmod(path, 0o700)
+        ComputeSurroundings().entrust(path, self.QEMU)
+        self.assertEqual([(path, self.QEMU, uid)], owners)
+        self.assertEqual(mode, stat.S_IMODE(os.stat(path).st_mode))
 
 
 class ClaimTest(ComputeCase):
