@@ -101,9 +101,15 @@ class DefaultTest(MeanwhileTest):
     # The guest does.
 
     def test_guest_powers_itself_off(self) -> None:
-        self.assert_guest_powers_itself_off(Phase.STREAM, 'backup-failed')
+        """There is no image of a disk that was read half."""
+        before = self.before(self.server)
+        with self.held(Phase.STREAM, self.server) as image:
+            self.power_off_from_inside()
+        self.wait_for_failure(self.server, image)
+        self.assertIn('(backup-failed)', self.fault_of(self.server))
         # Nova has heard of it too.
         self.wait_for_status(self.server, 'SHUTOFF')
+        self.assert_nothing_has_changed_but_the_power(before)
 
     # Others are snapshotted.
 

@@ -72,7 +72,14 @@ class MirrorTest(MeanwhileTest):
 
     def test_guest_powers_itself_off(self) -> None:
         """Its domain is transient, and is defined again."""
-        self.assert_guest_powers_itself_off(Phase.MIRROR, 'mirror-failed')
+        before = self.before(self.server)
+        with self.held(Phase.MIRROR, self.server) as image:
+            with self.domain(self.server) as domain:
+                self.assertFalse(domain.isPersistent())
+            self.power_off_from_inside()
+            self.wait_for_failure(self.server, image)
+        self.assertIn('(mirror-failed)', self.fault_of(self.server))
+        self.assert_nothing_has_changed_but_the_power(before)
 
     # Nova's own driver fails here
 
