@@ -25,6 +25,7 @@ _DOCUMENTATION = Path(__file__).parents[2] / 'doc/source/benchmark'
 
 def main() -> int:
     arguments = _parser().parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
     results = arguments.output / 'results.json'
     succeeded = True
     try:
