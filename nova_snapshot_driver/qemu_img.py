@@ -30,6 +30,14 @@ TIMEOUT = 120
 PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 
+_TRIED_AGAIN = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(exception.CommandFailed),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_fixed(1),
+    reraise=True,
+)
+
+
 def create_overlay(path: str, size: int, backing: Layer | None) -> None:
     """Make an empty qcow2 image.
 
@@ -42,11 +50,13 @@ def create_overlay(path: str, size: int, backing: Layer | None) -> None:
     _run('create', '-q', '-f', 'qcow2', *beneath, path, str(size))
 
 
+@_TRIED_AGAIN
 def create_encrypted(path: str, size: int, passphrase: str) -> None:
     """Make an empty qcow2 image that is encrypted with LUKS.
 
     It is soon unlocked, at the price that the passphrase has to be one that
-    nobody guesses. Those of Nova are random keys.
+    nobody guesses. Those of Nova are random keys. It fails now and then on a
+    host that is busy: "Unable to get accurate CPU usage".
 
     :param size: the virtual size in bytes
     :param passphrase: in base64
@@ -76,12 +86,7 @@ def backing_chain(domain: str, image: Layer) -> list[Layer]:
     return chain
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(exception.CommandFailed),
-    stop=tenacity.stop_after_attempt(3),
-    wait=tenacity.wait_fixed(1),
-    reraise=True,
-)
+@_TRIED_AGAIN
 def content_bytes(image: Layer) -> int:
     """How much a flat qcow2 image of the same content would take at most.
 
