@@ -8,11 +8,13 @@ cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
 	$(if $(NOVA),--nova $(NOVA))
 
+# make bench BENCH='--rounds 1 --sizes 1 --quick'
+
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo cloud cloud-down test unit functional nova openstack lint docs
-.PHONY: lab-down clean venv packages lab cloud-packages cloud-lab
+.PHONY: help demo cloud cloud-down bench test unit functional nova openstack
+.PHONY: lint docs lab-down clean venv packages lab cloud-packages cloud-lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +28,10 @@ cloud: ## Start an OpenStack around the driver, and leave it running
 
 cloud-down: ## Stop the OpenStack; what is stored in it stays
 	@[ ! -x $(python) ] || $(python) -m tests.lab cloud down
+
+bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
+	@tools/setup.sh lab cloud bench
+	@$(python) -m tests.bench $(BENCH)
 
 test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
 	@tools/run-tests.sh unit functional nova \

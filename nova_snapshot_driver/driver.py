@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -46,11 +45,12 @@ from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.request import TaskStates
+from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.result import Stopwatch
 from nova_snapshot_driver.status import Status
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
-from nova_snapshot_driver.target import Proof
 from nova_snapshot_driver.target import Target
 from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.workspace import Workspace
@@ -63,42 +63,6 @@ CAPTURES: dict[Path, Capture] = {
     Path.MIRROR: mirror.view,
     Path.COLD: cold.view,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """A snapshot that has succeeded.
-
-    :ivar size: of the image, in bytes
-    :ivar sha512: of its bytes, as Glance has it too; None for a file
-    :ivar seconds: how long each step took
-    """
-
-    domain: str
-    uuid: str
-    method: str
-    method_reason: str
-    streamed: bool
-    streamed_reason: str
-    quiesced: bool
-    quiesced_reason: str
-    disk_format: str
-    size: int
-    sha512: str | None
-    seconds: dict[str, float]
-
-    def __str__(self) -> str:
-        quiesced = 'quiesced' if self.quiesced else 'not quiesced'
-        streamed = 'streamed' if self.streamed else 'converted'
-        steps = ', '.join(
-            f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
-        )
-        return (
-            f'{self.method}, {streamed}, {quiesced} ({self.quiesced_reason}), '
-            f'{self.disk_format}, {self.size} bytes, '
-            f'{sum(self.seconds.values()):.1f} s ({steps}), '
-            f'SHA-512 {self.sha512 or "not asked for"}'
-        )
 
 
 class SnapshotDriver:
@@ -321,12 +285,20 @@ class SnapshotDriver:
         try:
             return self._take_as_planned(guest, request, unfinished)
         except exception.BackupRefused as refusal:
-            if self._conf.snapshot.path == Path.BACKUP.value:
+            reason = refusal.fields['reason']
+            if not self._has_another_way(guest, request.instance, reason):
                 raise
             LOG.warning('%s', refusal, instance_uuid=guest.uuid)
-            return self._take_as_planned(
-                guest, request, unfinished, refusal.fields['reason']
-            )
+            return self._take_as_planned(guest, request, unfinished, reason)
+
+    def _has_another_way(
+        self, guest: Guest, instance: Instance, no_backup: str
+    ) -> bool:
+        try:
+            plan = self._plan(instance, guest, no_backup)
+        except exception.NotSupported:
+            return False
+        return plan.path is not Path.BACKUP
 
     def _take_as_planned(
         self,
@@ -338,7 +310,7 @@ class SnapshotDriver:
         """
         :param no_backup: why there can be no backup job; None if there can
         """
-        watch = _Stopwatch()
+        watch = Stopwatch()
         plan = self._plan(request.instance, guest, no_backup)
         with (
             self._reported(guest, plan, request) as reported,
@@ -379,7 +351,7 @@ class SnapshotDriver:
                 proof = delivery.complete()
                 if not plan.stream:
                     watch.lap('upload')
-        return _result(guest, plan, quiesce, proof, watch.laps)
+        return Snapshot.of(guest, plan, quiesce, proof, watch.laps)
 
     @contextlib.contextmanager
     def _guest_of(
@@ -463,29 +435,6 @@ def obstacles(no_backup: str | None = None) -> Obstacles:
     return Obstacles(no_backup, None if has_libnbd else 'libnbd is missing')
 
 
-def _result(
-    guest: Guest,
-    plan: Plan,
-    quiesce: Quiesce,
-    proof: Proof,
-    seconds: dict[str, float],
-) -> Snapshot:
-    return Snapshot(
-        domain=guest.name,
-        uuid=guest.uuid,
-        method=plan.path.value,
-        method_reason=plan.path_reason,
-        streamed=plan.stream,
-        streamed_reason=plan.stream_reason,
-        quiesced=quiesce.done,
-        quiesced_reason=quiesce.reason,
-        disk_format=plan.encoding.format,
-        size=proof.size,
-        sha512=proof.sha512,
-        seconds=seconds,
-    )
-
-
 def entry_of(guest: Guest, plan: Plan, image: str | None) -> Entry:
     """What the snapshot may take from the guest, for the journal."""
     if plan.path is Path.BACKUP:
@@ -518,14 +467,3 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
             domain=guest.name,
             reason=f'this user may not read its root disk {path}.',
         )
-
-
-class _Stopwatch:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.laps[name] = round(now - self._last, 3)
-        self._last = now

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prepares a checkout on Debian or Ubuntu: a virtual environment in .venv with
 # the package, in place, and what its tests need, and the packages of the
-# distribution that bindep.txt names for that and for the given profiles.
+# distribution that bindep.txt names for that and for the given profiles; and
+# what is in PROFILE-requirements.txt, where there is such a file.
 #
 #   tools/setup.sh [PROFILE...]
 #
@@ -110,7 +111,7 @@ fingerprint() {
     {
         echo "$root" "${PYTHON:-}"
         cat tools/setup.sh pyproject.toml setup.cfg bindep.txt \
-            requirements.txt test-requirements.txt
+            ./*requirements.txt
     } | sha256sum
 }
 
@@ -144,5 +145,7 @@ fi
 for profile in "$@"; do
     is_done "$profile" && continue
     install_missing_packages "$profile"
+    [ ! -e "$profile-requirements.txt" ] || run "install what $profile needs" \
+        "$venv/bin/pip" install -r "$profile-requirements.txt"
     mark_done "$profile"
 done

@@ -16,7 +16,6 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.cmd import cloud
 from nova_snapshot_driver.cmd import output
 from nova_snapshot_driver.domain import Domain
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -25,6 +24,7 @@ from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import IMAGE_FORMATS
 from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.result import Snapshot
 
 GIB = 1 << 30
 

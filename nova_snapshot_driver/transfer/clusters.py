@@ -12,7 +12,7 @@ CLUSTER = 1 << 16
 
 #: How many runs are kept apart. A disk that has more of them would take ever
 #: more memory: where the gaps are small, the zeros in them are kept instead.
-LIMIT = 1 << 19
+LIMIT = 1 << 20
 
 
 class Runs:

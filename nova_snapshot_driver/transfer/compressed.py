@@ -67,13 +67,11 @@ class CompressedQcow2:
         source: Source,
         runs: Runs,
         compressor: Compressor,
-        zstd: bool,
         budget: int | None = None,
     ) -> None:
         self._source = source
         self._runs = runs
         self._compressor = compressor
-        self._zstd = zstd
         self._budget = self._guess() if budget is None else budget
         self._tables = qcow2.used_tables(runs)
         self._l1_clusters = qcow2.l1_clusters(source.size)
@@ -87,27 +85,31 @@ class CompressedQcow2:
 
     def sufficient(self) -> CompressedQcow2:
         """The same image, with a budget that is known to be enough."""
-        position = 0
-        with self._compressed() as stored_clusters:
-            for stored in stored_clusters:
-                _, position = _place(position, len(stored.data))
         return CompressedQcow2(
             self._source,
             self._runs,
             self._compressor,
-            self._zstd,
-            -(-position // CLUSTER),
+            self._measure(),
         )
 
+    def _measure(self) -> int:
+        """What the data take, in clusters."""
+        position = 0
+        with self._compressed() as stored_clusters:
+            for stored in stored_clusters:
+                _, position = _place(position, len(stored))
+        return -(-position // CLUSTER)
+
     def _guess(self) -> int:
+        """What they take, as far as a sample tells."""
         count = self._runs.count
         if count <= 2 * PAIRS:
-            return count
+            return self._measure()
         with self._source.read(
             clusters.ranges(_pairs(self._runs), self._source.size)
         ) as blocks:
             sizes = [
-                len(stored.data)
+                len(stored)
                 for block in self._compressor.compress_all(blocks)
                 for stored in block
             ]
@@ -163,7 +165,7 @@ class CompressedQcow2:
             1 + self._refcount_table,
             1,
             self._refcount_table,
-            self._zstd,
+            self._compressor.algorithm,
         )
         yield from qcow2.pointers(self._end, self._refcount_blocks)
         yield from qcow2.l1_table(
@@ -177,13 +179,13 @@ class CompressedQcow2:
         position = 0
         block = bytearray()
         for stored in stored_clusters:
-            size = len(stored.data)
+            size = len(stored)
             sizes.write(_SIZE.pack(min(size, _PLAIN)))
             offset, end = _place(position, size)
             if end > budget:
                 raise exception.CompressionOverflow(budget=budget)
             block += bytes(offset - position)
-            block += stored.data
+            block += stored
             position = end
             if len(block) >= BLOCK:
                 yield memoryview(block)

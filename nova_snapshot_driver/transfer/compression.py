@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import dataclasses
 import os
 import threading
 import zlib
@@ -27,21 +26,9 @@ _ZLIB_LEVELS = 9
 _MOST_THREADS = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """What becomes of a cluster.
-
-    :ivar data: empty where all of it is zero
-    """
-
-    data: bytes | memoryview
-
-    @property
-    def is_compressed(self) -> bool:
-        return 0 < len(self.data) < CLUSTER
-
-
-ZERO = Stored(b'')
+#: What becomes of a cluster: it is shorter where it is compressed, and empty
+#: where all of it is zero.
+Stored = bytes | memoryview
 
 
 class Compressor:
@@ -51,6 +38,7 @@ class Compressor:
     """
 
     def __init__(self, algorithm: str, level: int) -> None:
+        self.algorithm = algorithm
         self._make: Callable[[], Callable[[memoryview], bytes]] = {
             'zstd': lambda: zstandard.ZstdCompressor(level=level).compress,
             'zlib': lambda: _deflate(min(level, _ZLIB_LEVELS)),
@@ -63,14 +51,14 @@ class Compressor:
         :param cluster: the last one of a disk may be shorter
         """
         if zeros.is_zero(cluster):
-            return ZERO
+            return b''
         if len(cluster) < CLUSTER:
             cluster = memoryview(cluster.tobytes().ljust(CLUSTER, b'\0'))
         if not hasattr(self._local, 'compress'):
             self._local.compress = self._make()
         compressed: bytes = self._local.compress(cluster)
         # One byte less than a cluster would be no gain.
-        return Stored(compressed if len(compressed) < CLUSTER - 1 else cluster)
+        return compressed if len(compressed) < CLUSTER - 1 else cluster
 
     def compress_all(
         self, blocks: Iterable[memoryview]

@@ -48,10 +48,5 @@ def _encoded(source: Source, encoding: Encoding) -> Content:
         case Encoding('qcow2', None):
             return Qcow2(source, zeros.without(source, runs))
         case Encoding('qcow2', str(algorithm), level):
-            return CompressedQcow2(
-                source,
-                runs,
-                Compressor(algorithm, level),
-                zstd=algorithm == 'zstd',
-            )
+            return CompressedQcow2(source, runs, Compressor(algorithm, level))
     raise ValueError(f'{encoding} is not written in one pass')

@@ -38,7 +38,11 @@ _COMPRESSION_TYPE = 1 << 3
 
 
 def header(
-    size: int, l1: int, refcount_table: int, refcount_tables: int, zstd: bool
+    size: int,
+    l1: int,
+    refcount_table: int,
+    refcount_tables: int,
+    compression: str = 'zlib',
 ) -> bytes:
     """The cluster with the header.
 
@@ -46,8 +50,9 @@ def header(
     :param l1: where the L1 table begins, in clusters
     :param refcount_table: the same
     :param refcount_tables: how many clusters that one takes
-    :param zstd: compressed clusters are so by zstd, and by zlib otherwise
+    :param compression: of the clusters that are compressed, zlib or zstd
     """
+    zstd = compression == 'zstd'
     fields = _HEADER.pack(
         _MAGIC,
         3,
@@ -172,9 +177,7 @@ class Qcow2:
         refcount_blocks = 1 + self._refcount_table
         l1 = refcount_blocks + self._refcount_blocks
         l2 = l1 + self._l1_clusters
-        yield header(
-            self._source.size, l1, 1, self._refcount_table, zstd=False
-        )
+        yield header(self._source.size, l1, 1, self._refcount_table)
         yield from pointers(refcount_blocks, self._refcount_blocks)
         yield from self._refcounts()
         yield from l1_table(self._source.size, self._tables, l2)

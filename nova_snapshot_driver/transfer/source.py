@@ -128,18 +128,14 @@ class Source:
             )
         return list(zip(found[::2], found[1::2], strict=True))
 
-    @contextlib.contextmanager
-    def read(
-        self, ranges: Iterable[tuple[int, int]]
-    ) -> Iterator[Iterator[memoryview]]:
+    def read(self, ranges: Iterable[tuple[int, int]]) -> ReadAhead:
         """Read ahead what lies in ranges, given as (offset, length).
 
-        :returns: the bytes, one range after the other, in blocks of
-            ``read_ahead.BLOCK`` bytes of which only the last is shorter; each
-            is valid until the next one is asked for
+        :returns: a context with the bytes, one range after the other, in
+            blocks of ``read_ahead.BLOCK`` bytes of which only the last is
+            shorter; each is valid until the next one is asked for
         """
-        with ReadAhead(self, ranges) as blocks:
-            yield blocks
+        return ReadAhead(self, ranges)
 
     def request(
         self,

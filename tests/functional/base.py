@@ -18,10 +18,10 @@ from oslotest import base
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.result import Snapshot
 from nova_snapshot_driver.surroundings import Surroundings
 from tests import faults
 from tests import laws

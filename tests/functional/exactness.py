@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.result import Snapshot
 from tests.functional import base
 from tests.functional import meanwhile
 from tests.lab.bounded import run

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.driver import Snapshot
+from nova_snapshot_driver.result import Snapshot
 from tests.functional import base
 from tests.lab.bounded import wait_until
 from tests.lab.evidence import Evidence

@@ -12,12 +12,12 @@ from typing import ClassVar
 from typing import TypeVar
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.result import Snapshot
 from tests import laws
 from tests.functional import base
 from tests.lab import glance

@@ -7,8 +7,8 @@ import os
 import time
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.result import Snapshot
 from tests.functional import base
 from tests.functional import data_plane
 from tests.functional import machine

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import fixtures
 
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.result import Snapshot
 from nova_snapshot_driver.transfer import libnbd
 from tests.functional import exactness
 from tests.lab.options import GuestOptions

@@ -107,6 +107,9 @@ class Demo:
                     raise EvidenceError(f'it counts from {record} on')
         return {
             'Path': f'{snapshot["method"]} ({snapshot["method_reason"]})',
+            'To Glance': 'streamed, in one pass'
+            if snapshot['streamed']
+            else f'converted, then uploaded ({snapshot["streamed_reason"]})',
             'Quiesced': snapshot['quiesced_reason'],
             'Longest stall seen by the guest': f'{stall * 1000:.0f} ms '
             f'({idle * 1000:.0f} ms in {BASELINE} s before)',

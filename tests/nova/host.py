@@ -52,6 +52,18 @@ AGENT = {'image_hw_qemu_guest_agent': 'yes'}
 REQUIRES_QUIESCE = {**AGENT, 'image_os_require_quiesce': 'yes'}
 
 
+BACKUP_JOB = """\
+<domainbackup mode='pull'>
+  <server transport='unix' socket='{socket}'/>
+  <disks>
+    <disk name='vda' backup='yes' type='file' exportname='vda'>
+      <scratch file='{scratch}'/>
+    </disk>
+  </disks>
+</domainbackup>
+"""
+
+
 def request_context(**fields: Any) -> nova_context.RequestContext:
     """The context of a request by a user."""
     return nova_context.RequestContext(
@@ -297,6 +309,21 @@ class ComputeHost(FakeHost):
         delta.parent.mkdir(parents=True)
         delta.touch()
         FakeDomain(self.machine).begin_copy('vda', str(delta))
+
+    def die_in_mid_stream(self) -> None:
+        """The same while a disk is streamed."""
+        guest = Host(self.connection).guest(documents.NAME)
+        Journal(self.directories.state).remember(
+            Entry(guest.definition(), image=self.image).given_back()
+        )
+        space = pathlib.Path(self.directories.snapshots)
+        socket = space / f'{documents.UUID}.nbd' / 's'
+        scratch = space / f'{documents.UUID}-x1y2z3' / 'scratch'
+        for file in (socket, scratch):
+            file.parent.mkdir(parents=True)
+        FakeDomain(self.machine).backupBegin(
+            BACKUP_JOB.format(socket=socket, scratch=scratch), None
+        )
 
 
 class ComputeCase(NovaCase):

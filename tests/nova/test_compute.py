@@ -20,6 +20,7 @@ from nova.virt.libvirt import driver as libvirt_driver
 from oslo_config import cfg
 
 from nova_snapshot_driver import conf
+from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from tests.faults import Fault
@@ -241,10 +242,13 @@ class SnapshotTest(ComputeCase):
             snapshot_compression=True,
         )
         self.flags(group='workarounds', disable_libvirt_livesnapshot=True)
+        self.flags(group='snapshot', compression_type='zlib')
         self.host.take()
         image = self.host.glance.images[self.host.image]
         self.assertEqual('cold', image['snapshot_method'])
-        self.assertTrue(self.host.data_plane.compress)
+        self.assertEqual(
+            Encoding('qcow2', 'zlib', 1), self.host.data_plane.encoding
+        )
 
     def test_glance_sees_the_user(self) -> None:
         self.host.take()
@@ -274,7 +278,7 @@ class SnapshotTest(ComputeCase):
         keystone.configure()
         self.flags(group='service_user', send_service_user_token=True)
         self.host.take()
-        self.assertIn('is taken: mirror', self.host.log.output)
+        self.assertIn('is taken: backup', self.host.log.output)
         for secret in (USER_TOKEN, 's3cret', *keystone.tokens):
             self.assertNotIn(secret, self.host.log.output)
 
@@ -289,14 +293,39 @@ class SnapshotTest(ComputeCase):
 
     def test_domain_vanishes_meanwhile(self) -> None:
         """As in upstream's ``test_failing_domain_not_found``."""
-
-        fault = Fault(Step(0, 'blockRebase', 1), Kind.MEANWHILE)
+        fault = Fault(Step(0, 'backupBegin', 1), Kind.MEANWHILE)
         with Interposer(
-            self.host.connection, fault, self.host.machine.stop
+            self.host.connection, fault, self.host.machine.vanish
         ) as interposer:
             self.host.connection = interposer.connection
             self.assertRaises(nova_exception.InstanceNotFound, self.host.take)
         self.assert_image_is_gone()
+
+    def test_guest_is_shut_down_meanwhile(self) -> None:
+        """Its disk is at rest then, and is the instant that was asked for."""
+        fault = Fault(Step(0, 'backupBegin', 1), Kind.MEANWHILE)
+        with Interposer(
+            self.host.connection, fault, self.host.machine.stop
+        ) as interposer:
+            self.host.connection = interposer.connection
+            self.host.take()
+        image = self.host.glance.images[self.host.image]
+        self.assertEqual('active', image['status'])
+        self.assertEqual('cold', image['snapshot_method'])
+
+    def test_libvirt_bears_no_backup_job(self) -> None:
+        """The disk is copied then, and the task states are the same."""
+        self.host.machine.refusals['backupBegin'] = 1
+        self.host.take()
+        image = self.host.glance.images[self.host.image]
+        self.assertEqual('active', image['status'])
+        self.assertEqual('mirror', image['snapshot_method'])
+        self.assertEqual(
+            [task_states.IMAGE_PENDING_UPLOAD, task_states.IMAGE_UPLOADING],
+            [state for state, _expected in self.host.task_state.updates],
+        )
+        self.assertEqual([], self.host.upstream_snapshot.calls)
+        self.assert_given_back()
 
     def test_libvirt_is_away(self) -> None:
         """Nova says so in its own words."""
@@ -394,8 +423,16 @@ class RefusedTest(NovaCase):
 
     def test_disk_that_this_user_may_not_read(self) -> None:
         disk = self.unreadable_disk()
-        host = self.on(documents.file_disk(disk))
+        host = self.on(
+            documents.file_disk(disk), state=libvirt.VIR_DOMAIN_SHUTOFF
+        )
         self.goes_to_nova(host, f'may not read its root disk {disk}')
+
+    def test_disk_that_qemu_reads_for_this_user(self) -> None:
+        host = self.on(documents.file_disk(self.unreadable_disk()))
+        host.take()
+        self.assertEqual([], host.upstream_snapshot.calls)
+        self.assertEqual('active', host.glance.images[host.image]['status'])
 
     def test_path_that_is_forced(self) -> None:
         host = self.on(state=libvirt.VIR_DOMAIN_SHUTOFF)
@@ -442,11 +479,12 @@ class RefusedTest(NovaCase):
         self.assert_refused_for_want_of_a_freeze(host)
 
     def test_nova_freezes_nothing_on_a_disk_that_is_not_read(self) -> None:
-        self.assert_refused_for_want_of_a_freeze(
-            self.that_requires_quiescing(
-                documents.file_disk(self.unreadable_disk()) + documents.CHANNEL
-            )
+        host = self.that_requires_quiescing(
+            documents.file_disk(self.unreadable_disk()) + documents.CHANNEL
         )
+        # A backup job is read by QEMU.
+        host.set('snapshot', 'path', 'mirror')
+        self.assert_refused_for_want_of_a_freeze(host)
 
     def test_nova_freezes_nothing_in_a_container(self) -> None:
         self.flags(group='libvirt', virt_type='lxc')
@@ -594,15 +632,11 @@ class RefusedTest(NovaCase):
         host = self.on(RBD_DISK)
         error = ERRORS_OF_NOVA['gone']
 
-        def delete() -> None:
-            host.machine.stop()
-            host.machine.config = None
-
         def delete_and_fail() -> None:
             host.compute.destroy(host.request_context, host.instance, [])
             raise error
 
-        host.upstream_destroy.at_call = delete
+        host.upstream_destroy.at_call = host.machine.vanish
         host.upstream_snapshot.at_call = delete_and_fail
         raised = self.assertRaises(nova_exception.InstanceNotFound, host.take)
         self.assertIs(error, raised)
@@ -665,7 +699,7 @@ class TaskStateErrorTest(ComputeCase):
         {
             f'{name}_{path}_{number}': (error, path, number)
             for name, error in ERRORS_OF_NOVA.items()
-            for path in ('mirror', 'cold')
+            for path in ('backup', 'mirror', 'cold')
             for number in (1, 2)
         }
     )
@@ -702,6 +736,7 @@ class TaskStateErrorTest(ComputeCase):
         self.assertIn('could not be deleted', self.host.log.output)
 
 
+@ddt.ddt
 class DestroyTest(ComputeCase):
     """An instance is deleted."""
 
@@ -757,6 +792,7 @@ class DestroyTest(ComputeCase):
         )
 
     def test_copy_is_cancelled(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
         self.host.machine.polls_until_ready = 1_000_000
         snapshot = self.host.begin()
         self.wait_until(lambda: bool(self.host.machine.jobs))
@@ -791,22 +827,27 @@ class DestroyTest(ComputeCase):
     def log(self) -> str:
         return str(self.host.log.output)
 
-    def test_domain_stays_gone_that_was_waited_for_no_longer(self) -> None:
-        """libvirt hangs in the middle of the copy, and comes back later."""
+    @tables.rows(
+        {
+            'backup': ('backup', Step(0, 'backupGetXMLDesc', 2)),
+            # The first look at the copy.
+            'mirror': ('mirror', Step(0, 'blockJobInfo', 2)),
+        }
+    )
+    def test_domain_stays_gone_that_was_waited_for_no_longer(
+        self, path: str, step: Step
+    ) -> None:
+        """libvirt hangs in the middle of the job, and comes back later."""
+        self.host.set('snapshot', 'path', path)
         self.host.set('snapshot', 'guest_timeout', 1)
         hold = Hold()
         self.addCleanup(hold.release)
-        first_look_at_the_copy = Step(0, 'blockJobInfo', 2)
-        fault = Fault(first_look_at_the_copy, Kind.MEANWHILE)
+        fault = Fault(step, Kind.MEANWHILE)
         self.host.connection = Interposer(
             self.host.connection, fault, hold
         ).connection
 
-        def delete() -> None:
-            self.host.machine.stop()
-            self.host.machine.config = None
-
-        self.host.upstream_destroy.at_call = delete
+        self.host.upstream_destroy.at_call = self.host.machine.vanish
         snapshot = self.host.begin()
         hold.wait_until_reached()
         self.destroy()
@@ -905,6 +946,16 @@ class InitHostTest(ComputeCase):
         self.assert_given_back()
         self.assert_image_is_gone()
 
+    def test_backup_job_is_ended(self) -> None:
+        """While it runs, libvirt takes no other job of the domain, and the
+        guest fills a disk with what it overwrites.
+        """
+        self.host.die_in_mid_stream()
+        self.assertNotEqual([], self.host.differences(self.before))
+        self.start()
+        self.assert_given_back()
+        self.assert_image_is_gone()
+
     def test_image_is_deleted_by_nova(self) -> None:
         self.host.die_in_mid_copy()
         self.start()
@@ -935,11 +986,7 @@ class InitHostTest(ComputeCase):
         """Its snapshot could not give it back, and then it was deleted."""
         self.host.die_in_mid_copy()
 
-        def delete() -> None:
-            self.host.machine.stop()
-            self.host.machine.config = None
-
-        self.host.upstream_destroy.at_call = delete
+        self.host.upstream_destroy.at_call = self.host.machine.vanish
         self.host.compute.destroy(
             self.host.request_context, self.host.instance, []
         )

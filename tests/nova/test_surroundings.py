@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import Any
 
+import ddt
 import fixtures
 from nova import exception as nova_exception
 
@@ -12,10 +14,12 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from nova_snapshot_driver.nova.surroundings import ComputeSurroundings
+from nova_snapshot_driver.view import Export
 from tests.nova.host import PATIENCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import instance
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.host import DEVICES
 
 OTHER = 'b1c1f0f4-7d0e-4d8c-9a39-93a1d3a6f0d2'
@@ -186,6 +190,30 @@ class SnapshotTest(DiskOperationCase):
         snapshot.result(PATIENCE)
 
 
+@ddt.ddt
+class EntrustTest(ComputeCase):
+    """QEMU runs as another user, and makes its socket where we say."""
+
+    QEMU = 64055
+
+    @tables.rows({'root': (0, 0o700), 'nova': (4242, 0o770)})
+    def test_directory(self, uid: int, mode: int) -> None:
+        owners: list[tuple[str, int, int]] = []
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=uid))
+        self.useFixture(fixtures.MockPatch('os.getegid', return_value=uid))
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova.privsep.path.chown',
+                lambda path, uid, gid: owners.append((path, uid, gid)),
+            )
+        )
+        path = self.useFixture(fixtures.TempDir()).path
+        os.chmod(path, 0o700)
+        ComputeSurroundings().entrust(path, self.QEMU)
+        self.assertEqual([(path, self.QEMU, uid)], owners)
+        self.assertEqual(mode, stat.S_IMODE(os.stat(path).st_mode))
+
+
 class ClaimTest(ComputeCase):
     """QEMU runs as another user, and owns what it has written."""
 
@@ -217,14 +245,27 @@ class ClaimTest(ComputeCase):
         self.assertEqual([], self.claims)
 
     def test_delta_is_claimed_before_it_is_read(self) -> None:
+        self.host.set('snapshot', 'path', 'mirror')
+        self.assertEqual(
+            ['delta'], [os.path.basename(path) for path in self.claimed()]
+        )
+
+    def test_socket_is_claimed_before_it_is_read(self) -> None:
+        """It was made by QEMU, and nobody else may connect to it."""
+        claimed = self.claimed()
+        view = self.host.data_plane.view
+        assert isinstance(view, Export)
+        self.assertEqual([view.socket], claimed)
+
+    def claimed(self) -> list[str]:
+        """What nova-compute has claimed when it reads the disk."""
         self.be_somebody_else()
         seen: list[str] = []
         self.host.data_plane.at_extract = lambda: seen.extend(
             path for path, _uid in self.claims
         )
         self.host.take()
-        view = self.host.data_plane.view
-        self.assertEqual([view and view.path], seen)
+        return seen
 
     def test_privsep_is_not_woken_while_the_guest_stands_still(self) -> None:
         """Upstream changes the owner in the freeze, and starts the

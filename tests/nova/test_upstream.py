@@ -24,7 +24,7 @@ from tests.nova.upstream import names_of_tests
 
 #: Upstream reads the volume itself, as root, from a guest that is suspended.
 READS_ITSELF = (
-    'it wants convert_image() to be called, and here QEMU copies the volume '
+    'it wants convert_image() to be called, and here QEMU exports the volume '
     'of a guest that runs on'
 )
 

@@ -32,6 +32,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 class CopyTest(ComputeCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host.set('snapshot', 'path', 'mirror')
+
     def fails(self, code: str) -> SnapshotFailed:
         error = self.assertRaises(SnapshotFailed, self.host.take)
         self.assertIn(f'({code})', str(error))

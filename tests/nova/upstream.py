@@ -196,7 +196,7 @@ class Engine(fixtures.Fixture):
 
     :param image_service: of the test
     :ivar domain_vanishes: libvirt knows the domain no more when its disk is
-        to be copied
+        to be backed up
     """
 
     def __init__(self, image_service: Any) -> None:
@@ -219,13 +219,19 @@ class Engine(fixtures.Fixture):
                 lambda _directory: 1 << 50,
             )
         )
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.transfer.libnbd.is_available',
+                return_value=True,
+            )
+        )
         glance = ImageService(self._image_service)
         mocker = requests_mock.Mocker()
         mocker.start()
         self.addCleanup(mocker.stop)
         glance.mocked(mocker)
         data_plane = FakeDataPlane(glance)
-        for call in ('extract', 'upload'):
+        for call in ('extract', 'stream', 'upload'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',
@@ -270,8 +276,8 @@ class Engine(fixtures.Fixture):
             )
         if not self.domain_vanishes:
             return connection
-        fault = Fault(Step(0, 'blockRebase', 1), Kind.MEANWHILE)
-        return Interposer(connection, fault, machine.stop).connection
+        fault = Fault(Step(0, 'backupBegin', 1), Kind.MEANWHILE)
+        return Interposer(connection, fault, machine.vanish).connection
 
 
 class FakeProcessUtils(FakeQemuImg):

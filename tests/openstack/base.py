@@ -420,6 +420,17 @@ class CloudTest(base.BaseTestCase):
             str(self.cloud.instances_path.parent / 'snapshot-driver'),
         )
 
+    def command(self, *arguments: str | Path) -> list[str | Path]:
+        """``nova-snapshot`` of Nova's own environment, with its options."""
+        etc = self.cloud.directory / 'etc/nova'
+        return [
+            self.cloud.install.programs / 'nova-snapshot',
+            *arguments,
+            *('--format', 'json'),
+            *('--config-file', etc / 'nova.conf'),
+            *('--config-file', etc / 'nova-compute.conf'),
+        ]
+
     @classmethod
     @contextlib.contextmanager
     def hypervisor(cls) -> Iterator[Any]:

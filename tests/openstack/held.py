@@ -46,13 +46,25 @@ TRICKLE = 256 * 1024
 _Started = TypeVar('_Started')
 
 
-class Phase(enum.StrEnum):
-    """Where a snapshot is."""
+#: Options of a nova-compute that copies disks, for the phases below.
+COPYING: Overrides = {('snapshot', 'path'): 'mirror'}
 
+
+class Phase(enum.StrEnum):
+    """Where a snapshot is.
+
+    Only the first one is met by a snapshot of an active server that is taken
+    with the options that nova-compute has by default.
+    """
+
+    #: a backup job shows the disk of the running guest, and the image is
+    #: uploaded while it is read
+    STREAM = 'stream'
     #: the disk of the running guest is copied, the domain is transient
     MIRROR = 'mirror'
     #: ``qemu-img convert`` runs
     EXTRACT = 'extract'
+    #: what was converted is uploaded
     UPLOAD = 'upload'
 
 
@@ -131,7 +143,7 @@ class HeldTest(base.CloudTest):
         if phase is Phase.MIRROR:
             self.make_copy_long(server)
         uploads = len(self.proxy.uploads)
-        if phase is Phase.UPLOAD:
+        if phase in (Phase.STREAM, Phase.UPLOAD):
             self.proxy.inject(Slow(TRICKLE))
         started = start()
         with contextlib.ExitStack() as stack:
@@ -140,10 +152,23 @@ class HeldTest(base.CloudTest):
                     stack.enter_context(self._copy_held(server))
                 case Phase.EXTRACT:
                     stack.enter_context(_process_held(self.data_plane))
-                case Phase.UPLOAD:
+                case Phase.STREAM | Phase.UPLOAD:
                     stack.callback(self.proxy.heal)
                     self.wait_for_upload(uploads)
+                    self.assertEqual(
+                        phase is Phase.STREAM, self.is_backed_up(server)
+                    )
             yield started
+
+    def is_backed_up(self, server: Server) -> bool:
+        """Whether a backup job runs, of a domain that stays as it is."""
+        with self.domain(server) as domain:
+            job = domain.blockJobInfo('vda')
+            return bool(
+                job
+                and job['type'] == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP
+                and domain.isPersistent()
+            )
 
     def wait_for_upload(self, earlier: int = 0) -> None:
         """Wait until data of a new upload have come.
@@ -157,6 +182,14 @@ class HeldTest(base.CloudTest):
             ),
             'an upload',
             PHASE_TIMEOUT,
+        )
+
+    def wait_until_saving(self, image: Image) -> None:
+        wait_until(
+            lambda: self.demo.image.get_image(image.id).status == 'saving',
+            'Glance to take the image',
+            PHASE_TIMEOUT,
+            0.2,
         )
 
     def make_copy_long(self, server: Server) -> None:

@@ -11,7 +11,6 @@ import time
 from typing import ClassVar
 
 from openstack.compute.v2.server import Server
-from openstack.image.v2.image import Image
 
 from tests.lab.bounded import wait_until
 from tests.lab.cloud.configuration import Overrides
@@ -19,31 +18,22 @@ from tests.lab.proxy import Answer
 from tests.lab.proxy import Cut
 from tests.openstack.held import MIB
 from tests.openstack.held import PHASE_TIMEOUT
-from tests.openstack.held import HeldTest
 from tests.openstack.held import Phase
-from tests.openstack.small_disk import SmallDisk
+from tests.openstack.meanwhile import MeanwhileTest
 
 #: Seconds
-MIRROR_TIMEOUT = 15
 QUIESCE_TIMEOUT = 3
 
 #: Seconds in which a snapshot is over that waits for nothing.
 SOON = 60
 
 
-class DefectsTest(HeldTest):
+class DefectsTest(MeanwhileTest):
     nova_compute: ClassVar[Overrides] = {
         ('compute', 'max_concurrent_disk_ops'): 1,
-        ('snapshot', 'mirror_timeout'): MIRROR_TIMEOUT,
         ('snapshot', 'quiesce_timeout'): QUIESCE_TIMEOUT,
     }
-    server: ClassVar[Server]
-    other: ClassVar[Server]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.server, cls.other = cls.boot_several(2)
+    servers = 2
 
     def test_fault_names_its_cause(self) -> None:
         """And nothing else.
@@ -62,58 +52,19 @@ class DefectsTest(HeldTest):
         self.assertNotIn('direct_snapshot', fault)
         self.assert_as_before(before)
 
-    def test_copy_is_bounded_in_time(self) -> None:
-        """Nova's driver waits for ever."""
-        before = self.before(self.server)
-        with self.held(Phase.MIRROR, self.server) as image:
-            self.wait_for_failure(self.server, image)
-            fault = self.fault_of(self.server)
-            self.assertIn('(hypervisor-timeout)', fault)
-            self.assertIn('[snapshot] mirror_timeout', fault)
-            self.assert_as_before(before)
-        self.wait_for_records(self.server)
-
-    def test_slow_upload_keeps_no_disk_busy(self) -> None:
-        """Another server's image is written meanwhile.
+    def test_slow_stream_keeps_no_disk_busy(self) -> None:
+        """Another server's disk is read meanwhile.
 
         Nova's driver holds one of ``[compute] max_concurrent_disk_ops`` until
         the image is uploaded: a slow Glance stops all builds on the host.
         """
-        with self.held(Phase.UPLOAD, self.server) as first:
-            uploads = len(self.proxy.uploads)
-            second = self.ask_for_snapshot(self.other)
-            self.wait_for_upload(uploads)
-            self._wait_until_saving(first)
-        for image in (first, second):
-            self.examine(self.wait_for_image(image), 1)
-
-    def test_guest_is_left_alone_while_the_disks_are_busy(self) -> None:
-        """It is not copied before its image can be written, too.
-
-        With Nova's driver the copy is there by then, and grows.
-        """
-        with self.held(Phase.EXTRACT, self.server) as first:
-            second = self.ask_for_snapshot(self.other)
-            self.log.wait(
-                f'{self.other.id}] instance snapshotting', PHASE_TIMEOUT
-            )
-            self.wait_for_records(self.other, 2)
-            self.assertEqual(
-                'image_snapshot',
-                self.admin.compute.get_server(self.other.id).task_state,
-            )
-            with self.domain(self.other) as domain:
-                self.assertTrue(domain.isPersistent())
-                self.assertFalse(domain.blockJobInfo('vda'))
-            self.assertEqual(1, len(self.data_plane()))
-        for image in (first, second):
-            self.examine(self.wait_for_image(image), 1)
+        self.assert_no_disk_is_busy_while(Phase.STREAM)
 
     # There is no room
 
     def test_too_little_room_is_seen_before(self) -> None:
         """Nova's driver begins, and fails with the domain transient."""
-        self._small_disk(64)
+        self.small_disk(64)
         before = self.before(self.server)
         log = self.cloud.log('nova-compute')
         image = self.ask_for_snapshot(self.server)
@@ -122,57 +73,31 @@ class DefectsTest(HeldTest):
         self.assertIn('Nothing was touched', log.text)
         self.assert_as_before(before)
 
-    def test_room_runs_out_in_the_copy(self) -> None:
-        """The snapshot fails, and the guest is as it was.
-
-        Nova's driver takes a copy that broke off for one that is complete,
-        and leaves the domain transient and the guest frozen.
-        """
-        disk = self._small_disk(1536)
+    def test_room_runs_out_in_the_stream(self) -> None:
+        """The snapshot fails before a write of the guest does."""
+        disk = self.small_disk(1536)
         before = self.before(self.server)
-        with self.held(Phase.MIRROR, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             disk.fill()
+            wait_until(
+                lambda: not self.is_backed_up(self.server),
+                'the backup job to end',
+                PHASE_TIMEOUT,
+            )
         self.wait_for_failure(self.server, image)
-        self.assertIn('(mirror-failed)', self.fault_of(self.server))
+        self.assertIn('(scratch-full)', self.fault_of(self.server))
         disk.empty()
         self.assert_as_before(before)
         self.wait_for_records(self.server)
 
-    def _small_disk(self, size: int) -> SmallDisk:
-        return self.useFixture(
-            SmallDisk(
-                self.cloud,
-                self.directory / 'small-disk',
-                self.cloud.instances_path / 'snapshots',
-                size,
-            )
-        )
-
     # nova-compute dies
 
-    def test_killed_while_copying(self) -> None:
+    def test_killed_while_streaming(self) -> None:
         """All is given back at the next start.
 
-        With Nova's driver the domain stays transient, its writes go to the
-        copy too, and the image stays ``queued``.
+        With Nova's driver the image stays ``queued``.
         """
-        self._kill_while(Phase.MIRROR)
-
-    def test_killed_while_uploading(self) -> None:
-        self._kill_while(Phase.UPLOAD)
-
-    def _kill_while(self, phase: Phase) -> None:
-        before = self.before(self.server)
-        with self.held(phase, self.server) as image:
-            self.addCleanup(self.cloud.compute.start)
-            self.cloud.compute.kill()
-            self.cloud.compute.start()
-            # Inside: it is not that the copy has come to its end.
-            self.wait_for_failure(self.server, image)
-            self.assert_as_before(before)
-        earliest = self.wait_for_records(self.server)
-        self.examine(self.snapshot(self.server), earliest)
-        self.assert_as_before(before)
+        self.kill_while(Phase.STREAM)
 
     # The guest agent
 
@@ -223,7 +148,7 @@ class DefectsTest(HeldTest):
 
     # Glance fails
 
-    def test_glance_is_killed_while_uploading(self) -> None:
+    def test_glance_is_killed_while_streaming(self) -> None:
         """There is no image, and the fault says so.
 
         The image can't be uploaded again: Glance has it in the state
@@ -232,10 +157,10 @@ class DefectsTest(HeldTest):
         """
         before = self.before(self.server)
         glance = self.cloud.services['glance']
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             partial = self.cloud.glance_store / image.id
             self.addCleanup(partial.unlink, missing_ok=True)
-            self._wait_until_saving(image)
+            self.wait_until_saving(image)
             self.addCleanup(glance.start)
             glance.kill()
             glance.start()
@@ -261,11 +186,3 @@ class DefectsTest(HeldTest):
         self.assertEqual('raw', image.disk_format)
         self.assertEqual(image.size, self.proxy.uploads[-1].size)
         self.examine(image, 1)
-
-    def _wait_until_saving(self, image: Image) -> None:
-        wait_until(
-            lambda: self.demo.image.get_image(image.id).status == 'saving',
-            'Glance to take the image',
-            PHASE_TIMEOUT,
-            0.2,
-        )

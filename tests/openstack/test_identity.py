@@ -42,7 +42,7 @@ class IdentityTest(HeldTest):
         before = self.before(self.server)
         earliest = self.records(self.server)
         earlier = len(self.proxy.uploads)
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             for token in self._tokens().values():
                 self._wait_until_expired(token)
         self.examine(self.wait_for_image(image), earliest)
@@ -81,7 +81,7 @@ class IdentityTest(HeldTest):
         """
         self.configure({('service_user', 'send_service_user_token'): False})
         before = self.before(self.server)
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             self.assertEqual({'X-Auth-Token'}, set(self._tokens()))
             self._wait_until_expired(self._tokens()['X-Auth-Token'])
         line = self.log.wait('Snapshot failed', 3 * LIFETIME)
@@ -99,7 +99,7 @@ class IdentityTest(HeldTest):
             self.cloud.log(file.stem)
             for file in self.cloud.log_directory.glob('*.log')
         ]
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             tokens = self._tokens().values()
             self.assertTrue(self.data_plane())
             for path in self._visible():

@@ -27,7 +27,7 @@ class RequestsTest(CloudTest):
         self.demo.compute.lock_server(self.server.id)
         self.addCleanup(self.demo.compute.unlock_server, self.server.id)
         image = self.snapshot(self.server)
-        self.assertEqual('mirror', image.properties['snapshot_method'])
+        self.assertEqual('backup', image.properties['snapshot_method'])
 
     def test_server_in_error(self) -> None:
         self.admin.compute.reset_server_state(self.server.id, 'error')

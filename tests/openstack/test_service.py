@@ -19,6 +19,7 @@ from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.options import Concurrency
 from tests.openstack.base import CloudTest
 from tests.openstack.base import options
+from tests.openstack.held import COPYING
 from tests.openstack.held import PHASE_TIMEOUT
 from tests.openstack.held import HeldTest
 from tests.openstack.held import Phase
@@ -58,23 +59,25 @@ class ServiceTest(HeldTest):
         cls.addClassCleanup(cls.delete, cls.server)
 
     def test_calls_are_answered_and_the_state_is_reported(self) -> None:
-        for phase in Phase:
-            with self.held(phase, self.server) as image:
-                reported = self._reported()
-                log = self.cloud.log('nova-compute')
-                wait_until(
-                    lambda before=reported: (  # type: ignore[misc]
-                        self._is_answered_in_time()
-                        and self._reported() > before
-                    ),
-                    f'nova-compute to report its state ({phase})',
-                    HEARTBEAT_TIMEOUT,
-                    1,
-                )
-                log.wait(
-                    'periodic task.*_sync_power_states', HEARTBEAT_TIMEOUT
-                )
-            self.wait_for_image(image)
+        self._assert_nova_compute_goes_on_while(Phase.STREAM)
+        self.configure(COPYING)
+        for phase in (Phase.MIRROR, Phase.EXTRACT):
+            self._assert_nova_compute_goes_on_while(phase)
+
+    def _assert_nova_compute_goes_on_while(self, phase: Phase) -> None:
+        with self.held(phase, self.server) as image:
+            reported = self._reported()
+            log = self.cloud.log('nova-compute')
+            wait_until(
+                lambda: (
+                    self._is_answered_in_time() and self._reported() > reported
+                ),
+                f'nova-compute to report its state ({phase})',
+                HEARTBEAT_TIMEOUT,
+                1,
+            )
+            log.wait('periodic task.*_sync_power_states', HEARTBEAT_TIMEOUT)
+        self.wait_for_image(image)
 
     def _reported(self) -> str:
         (service,) = self.admin.compute.services(binary='nova-compute')
@@ -93,7 +96,7 @@ class ServiceTest(HeldTest):
         """Another one waits, and its server is left alone."""
         second = self.start(self.server.image.id)
         self.addCleanup(self.delete, second)
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             waiting = self.ask_for_snapshot(second)
             # For a while.
             self.wait_for_records(self.server, 2)
@@ -109,7 +112,7 @@ class ServiceTest(HeldTest):
         before = self.before(self.server)
         earliest = self.records(self.server)
         compute = self.cloud.compute
-        with self.held(Phase.UPLOAD, self.server) as image:
+        with self.held(Phase.STREAM, self.server) as image:
             self.addCleanup(compute.start)
             for process in (compute.pid, *self.data_plane()):
                 os.kill(process, signal.SIGTERM)
@@ -142,9 +145,9 @@ class ServiceTest(HeldTest):
     ) -> None:
         self.snapshot(self.server)
         for pattern in (
-            r'Snapshot of domain [\w-]+: mirror \(the guest is running\)',
-            r'Snapshot of domain [\w-]+ is taken: mirror, quiesced .*'
-            r'SHA-512 [0-9a-f]{128}',
+            r'Snapshot of domain [\w-]+: backup \(the guest is running\)',
+            r'Snapshot of domain [\w-]+ is taken: backup, streamed, '
+            r'quiesced .*SHA-512 [0-9a-f]{128}',
         ):
             line = self.log.wait(pattern, PHASE_TIMEOUT)
             self.assertIn(f'[instance: {self.server.id}]', line)
@@ -164,16 +167,8 @@ class CheckTest(CloudTest):
         )
 
     def _check(self) -> list[dict[str, str]]:
-        etc = self.cloud.directory / 'etc/nova'
         output = run(
-            [
-                self.cloud.install.programs / 'nova-snapshot',
-                *('check', '--format', 'json'),
-                *('--config-file', etc / 'nova.conf'),
-                *('--config-file', etc / 'nova-compute.conf'),
-            ],
-            timeout=COMMAND_TIMEOUT,
-            accept=(0, 1),
+            self.command('check'), timeout=COMMAND_TIMEOUT, accept=(0, 1)
         )
         findings: list[dict[str, str]] = json.loads(output)
         return findings
@@ -193,6 +188,6 @@ class WayBackTest(CloudTest):
         self.cloud.ensure(options())
         earliest = self.wait_for_records(server)
         image = self.snapshot(server)
-        self.assertEqual('mirror', image.properties['snapshot_method'])
+        self.assertEqual('backup', image.properties['snapshot_method'])
         self.examine(image, earliest)
         self.assert_as_before(before)

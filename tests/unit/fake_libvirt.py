@@ -149,6 +149,11 @@ class Machine:
                 {'type': libvirt.VIR_DOMAIN_JOB_CANCELLED, 'success': False}
             )
 
+    def vanish(self) -> None:
+        """Its owner destroys and undefines it."""
+        self.stop()
+        self.config = None
+
     def begin_backup(self, job: ElementTree.Element) -> None:
         """Have a backup job that is under way."""
         self.backup = job

@@ -17,7 +17,6 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.driver import Snapshot
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -25,6 +24,7 @@ from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.result import Snapshot
 from tests import laws
 from tests.unit import documents
 from tests.unit.fake_data_plane import FakeDataPlane

@@ -202,6 +202,10 @@ class Cloud:
         """The directory with a file for each image."""
         return self._configuration.var / 'glance/images'
 
+    def database(self, service: str) -> Path:
+        """The SQLite file of a service."""
+        return self._configuration.databases / f'{service}.sqlite'
+
     @property
     def install(self) -> CloudInstall:
         """Where its programs are."""

@@ -240,6 +240,15 @@ class RefusedTest(BackupCase):
         self.assertNotIn('fsFreeze', calls)
         self.assertNotIn('backupBegin', calls)
 
+    def test_copy_of_an_encrypted_disk_would_not_be(self) -> None:
+        disk = documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk')
+        self.host = self.useFixture(
+            FakeHost(disk.replace('</disk>', f'{ENCRYPTION}</disk>'))
+        )
+        self.before = self.host.before()
+        self.host.machine.refusals['backupBegin'] = 1
+        self.fails(exception.BackupRefused)
+
     def test_quiesce_is_required(self) -> None:
         self.host.set('snapshot', 'quiesce', 'require')
         self.machine.freeze_fails = True
