@@ -30,7 +30,8 @@ class Place:
     """Where the files of a job lie.
 
     :ivar socket: the Unix socket of the export, which is called as the disk
-    :ivar scratch: the file with what the guest overwrites
+    :ivar scratch: the file with what the guest overwrites; that of an
+        encrypted disk is made before the job, by ``qemu-img``
     """
 
     socket: str
@@ -43,7 +44,7 @@ class BackupJob:
     While it runs, QEMU keeps in a scratch file what the guest overwrites.
     Abortion is its normal end. Source: ``virDomainBackupBegin``.
 
-    :param place: of its files, which are not there yet
+    :param place: of its files
     :param timeout: the seconds in which it must end when told to
     """
 
@@ -88,11 +89,18 @@ class BackupJob:
     def _begin(self) -> None:
         try:
             with translated(self._guest.name, 'begin the backup job'):
-                self._handle.backupBegin(_xml(self._disk, self._place), None)
+                self._handle.backupBegin(
+                    _xml(self._disk, self._place), None, self._flags()
+                )
         except exception.HypervisorError as error:
             raise exception.BackupRefused(
                 domain=self._guest.name, reason=error.fields['reason']
             ) from error
+
+    def _flags(self) -> int:
+        if self._disk.secret is None:
+            return 0
+        return int(libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
 
     def _finish(self) -> None:
         if not self._runs():

@@ -16,9 +16,11 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import qemu_img
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.backup_job import Place
 from nova_snapshot_driver.capture import Means
+from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.view import Export
@@ -48,13 +50,15 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Export]:
         _scratch(guest, means) as scratch,
     ):
         _see_that_none_is_in_the_way(guest)
+        place = Place(socket, scratch.file('scratch'))
+        _make_encrypted(guest, plan.disk, place.scratch)
         means.quiesce.check()
         with contextlib.ExitStack() as stack:
             with means.quiesce.frozen():
                 stack.enter_context(
                     guest.backing_up(
                         plan.disk,
-                        Place(socket, scratch.file('scratch')),
+                        place,
                         means.conf.snapshot.guest_timeout,
                     )
                 )
@@ -106,6 +110,20 @@ def _scratch(guest: Guest, means: Means) -> Iterator[workspace.Workspace]:
             guest.name, [(scratch.path, reserve)], SCRATCH_DIRECTORY
         )
         yield scratch
+
+
+def _make_encrypted(guest: Guest, disk: Disk, scratch: str) -> None:
+    """Make the scratch file of an encrypted disk.
+
+    QEMU would do so while the guest stands still, and take seconds to compute
+    what makes a passphrase hard to guess.
+    """
+    if disk.secret is None:
+        return
+    qemu_img.create_encrypted(
+        scratch, guest.capacity(disk), guest.passphrase(disk)
+    )
+    os.chmod(scratch, 0o600)
 
 
 def _see_that_none_is_in_the_way(guest: Guest) -> None:

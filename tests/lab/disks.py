@@ -4,7 +4,10 @@
 import dataclasses
 from pathlib import Path
 
+import tenacity
+
 from tests.lab.bounded import run
+from tests.lab.errors import LabError
 from tests.lab.options import Shape
 from tests.lab.root import as_root
 from tests.lab.secret import passphrase_file
@@ -84,6 +87,12 @@ def _attach(link: Path, content: Path) -> None:
     as_root('chmod', 'o+rw', device)
 
 
+@tenacity.retry(
+    # "Unable to get accurate CPU usage", on a busy machine.
+    retry=tenacity.retry_if_exception_type(LabError),
+    stop=tenacity.stop_after_attempt(3),
+    reraise=True,
+)
 def _encrypt(source: Path, target: Path, passphrase: Path) -> None:
     run(
         [

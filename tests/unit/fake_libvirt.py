@@ -159,7 +159,8 @@ class Machine:
         self.backup = job
         for path in (self._socket_of(job), self._scratch_of(job)):
             if path is not None:
-                pathlib.Path(path).touch(exist_ok=False)
+                # A scratch file may have been made before.
+                pathlib.Path(path).touch()
         disk = job.find('disks/disk[@backup="yes"]')
         if disk is not None:
             target = disk.get('name', '')
@@ -299,6 +300,13 @@ class Machine:
                 self.remove_device(alias)
 
 
+class FakeSecret:
+    """A ``virSecret``."""
+
+    def value(self) -> bytes:
+        return b's3cret'
+
+
 class FakeConnection:
     """A ``virConnect``."""
 
@@ -356,6 +364,9 @@ class FakeConnection:
         if machine is None or machine.gone:
             _no_domain(f"no domain with matching uuid '{uuid}'")
         return FakeDomain(machine)
+
+    def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
+        return FakeSecret()
 
     def defineXML(self, xml: str) -> FakeDomain:
         root = ElementTree.fromstring(xml)
@@ -572,6 +583,10 @@ class FakeDomain:
         assert disk is not None
         assert job.get('mode') == 'pull'
         assert machine.disk(disk.get('name', '')) is not None
+        scratch = disk.find('scratch')
+        assert scratch is not None
+        reused = flags & libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
+        assert bool(reused) is os.path.exists(scratch.get('file', ''))
         machine.begin_backup(job)
         return 0
 

@@ -8,6 +8,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import ddt
@@ -117,12 +118,35 @@ class ViewTest(BackupCase):
 
 
 class EncryptedTest(BackupCase):
-    def test_scratch_is_encrypted_with_the_secret_of_the_disk(self) -> None:
+    def encrypt(self) -> None:
         disk = documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk')
         self.host = self.useFixture(
             FakeHost(disk.replace('</disk>', f'{ENCRYPTION}</disk>'))
         )
         self.machine = self.host.machine
+
+    def test_scratch_is_made_before_the_guest_is_frozen(self) -> None:
+        self.encrypt()
+        frozen: list[bool] = []
+        execute = self.host.qemu_img.execute
+
+        def note(*command: str, **how: Any) -> tuple[str, str]:
+            if 'encrypt.format=luks' in ' '.join(command):
+                frozen.append(self.machine.frozen)
+                self.assertNotIn('s3cret', ' '.join(command))
+                self.assertEqual(b's3cret', how['process_input'])
+            return execute(*command, **how)
+
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                'nova_snapshot_driver.qemu_img.processutils.execute', note
+            )
+        )
+        self.host.snapshot()
+        self.assertEqual([False], frozen)
+
+    def test_scratch_is_encrypted_with_the_secret_of_the_disk(self) -> None:
+        self.encrypt()
         encryption = self.job().find('disks/disk/scratch/encryption')
         assert encryption is not None
         self.assertEqual('luks', encryption.get('format'))

@@ -393,7 +393,9 @@ class OutputTest(SaveCase):
 
     def test_link(self) -> None:
         self.path.symlink_to(self.disks.root / 'elsewhere')
-        self.assertRaises(OSError, self.save, self.disk, RAW)
+        self.assertRaises(
+            exception.DirectoryUnusable, self.save, self.disk, RAW
+        )
         self.assertFalse((self.disks.root / 'elsewhere').exists())
 
     def test_progress(self) -> None:
