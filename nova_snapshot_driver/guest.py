@@ -55,6 +55,11 @@ _POWER_STATES = {
     libvirt.VIR_DOMAIN_CRASHED: PowerState.SHUT_OFF,
 }
 
+_STOPPED_BY_AN_ERROR = (
+    libvirt.VIR_DOMAIN_PAUSED,
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+)
+
 _BLOCK_JOB_NAMES = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: 'pull',
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: 'copy',
@@ -271,7 +276,11 @@ class Guest:
         return job.running()
 
     def abort_job(self, timeout: int) -> None:
-        """End the job that runs, and see that it is gone."""
+        """End the job that runs, and see that it is gone.
+
+        A guest that QEMU has stopped goes on: a write of its own has failed
+        for want of room for what it overwrites, and is tried again.
+        """
         with self._calling('abort the job'):
             self._handle.abortJob()
         self._wait_until(
@@ -281,6 +290,9 @@ class Guest:
             Cancellation(),
             ABORT_INTERVAL,
         )
+        with self._calling('resume'):
+            if tuple(self._handle.state()) == _STOPPED_BY_AN_ERROR:
+                self._handle.resume()
 
     # The guest agent
 

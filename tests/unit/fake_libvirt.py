@@ -72,6 +72,7 @@ class Machine:
         device go; None for never
     :ivar freeze_is_late: a freeze is reported to have failed before it has
         its effect
+    :ivar reason: of its state, as libvirt has it
     """
 
     def __init__(self, connection: FakeConnection, config: str) -> None:
@@ -92,6 +93,7 @@ class Machine:
         self.releases: int | None = 2
         self.freeze_fails = False
         self.freeze_is_late = False
+        self.reason = 0
 
         root = ElementTree.fromstring(config)
         self.connection = connection
@@ -148,6 +150,11 @@ class Machine:
             self._end_backup(
                 {'type': libvirt.VIR_DOMAIN_JOB_CANCELLED, 'success': False}
             )
+
+    def fail_to_write(self) -> None:
+        """A disk has no room for what the guest writes: QEMU stops it."""
+        self.state = libvirt.VIR_DOMAIN_PAUSED
+        self.reason = libvirt.VIR_DOMAIN_PAUSED_IOERROR
 
     def vanish(self) -> None:
         """Its owner destroys and undefines it."""
@@ -427,7 +434,8 @@ class FakeDomain:
         return self._machine.connection
 
     def state(self) -> list[int]:
-        return [self._known('state').state, 0]
+        machine = self._known('state')
+        return [machine.state, machine.reason]
 
     def isActive(self) -> int:
         return int(self._known('isActive').active)
@@ -703,6 +711,7 @@ class FakeDomain:
         if machine.state == libvirt.VIR_DOMAIN_RUNNING:
             _invalid('domain is already running')
         machine.state = libvirt.VIR_DOMAIN_RUNNING
+        machine.reason = 0
         return 0
 
     # Devices of the host

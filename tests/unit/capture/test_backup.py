@@ -345,6 +345,25 @@ class SpaceTest(BackupCase):
         self.assertEqual(99, error.fields['available'])
         self.assertEqual(100, error.fields['reserve'])
 
+    def test_filled_before_anybody_has_looked(self) -> None:
+        """QEMU has stopped the guest, whose writes have room again."""
+
+        def fill() -> None:
+            self.machine.fail_to_write()
+            self.fill()
+
+        self.host.data_plane.at_extract = fill
+        self.fails(exception.ScratchFull)
+
+    def test_paused_by_somebody_else_meanwhile(self) -> None:
+        def fill() -> None:
+            self.machine.state = libvirt.VIR_DOMAIN_PAUSED
+            self.fill()
+
+        self.host.data_plane.at_extract = fill
+        self.assertRaises(exception.ScratchFull, self.host.snapshot)
+        self.assertEqual(libvirt.VIR_DOMAIN_PAUSED, self.machine.state)
+
     def test_reading_fails_for_it(self) -> None:
         def fail() -> None:
             self.fill()
