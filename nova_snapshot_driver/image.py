@@ -128,7 +128,8 @@ class Glance:
         """Send the data of an image.
 
         :param blocks: all of it; each is sent before the next is taken
-        :param size: in bytes; Glance refuses any other number of them
+        :param size: in bytes
+        :raises GlanceError: the blocks are more than that, or fewer
         """
         http = self._client.http_client
         with self._calling('upload', image):
@@ -139,7 +140,32 @@ class Glance:
                     'Content-Type': 'application/octet-stream',
                     'x-openstack-image-size': str(size),
                 },
-                auth=_Body(blocks, size, http.session.auth),
+                auth=_Body(
+                    self._counted(image, blocks, size), size, http.session.auth
+                ),
+            )
+
+    def _counted(
+        self, image: str, blocks: Iterable[bytes | memoryview], size: int
+    ) -> Iterator[bytes | memoryview]:
+        """As many bytes as were announced.
+
+        For the rest Glance would wait, and take what is too much for the
+        next request.
+        """
+        sent = 0
+        for block in blocks:
+            sent += len(block)
+            if sent > size:
+                break
+            yield block
+        if sent != size:
+            raise exception.GlanceError(
+                endpoint=self.endpoint,
+                operation='upload',
+                image=image,
+                reason=f'{size} bytes were announced, '
+                f'{"more" if sent > size else sent} came',
             )
 
     def delete(self, image: str) -> None:
@@ -208,7 +234,7 @@ class _Body(requests.auth.AuthBase):
 
     def __init__(
         self,
-        blocks: Iterable[bytes | memoryview],
+        blocks: Iterator[bytes | memoryview],
         size: int,
         auth: requests.auth.AuthBase | None,
     ) -> None:
@@ -226,7 +252,7 @@ class _Body(requests.auth.AuthBase):
         return self._size
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        return iter(self._blocks)
+        return self._blocks
 
 
 def _translation(status: int | None) -> type[exception.GlanceError]:

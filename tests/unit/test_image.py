@@ -116,15 +116,17 @@ class RequestsTest(GlanceCase):
         sent = self.fake.requests[-1]
         self.assertEqual('0', sent.headers['Content-Length'])
 
-    def test_wrong_size_is_refused(self) -> None:
+    def test_content_of_another_size(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')
-        self.assertRaises(
-            exception.GlanceError,
-            self.glance.upload,
-            name,
-            [b'image'],
-            6,
-        )
+        for size, came in ((6, '5 came'), (4, 'more came')):
+            error = self.assertRaises(
+                exception.GlanceError,
+                self.glance.upload,
+                name,
+                [b'im', b'age'],
+                size,
+            )
+            self.assertIn(came, str(error))
         self.assertEqual('queued', self.fake.images[name]['status'])
 
     def test_token_and_bound(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import ddt
 import fixtures
 import hypothesis
+import tenacity
 import testtools
 from hypothesis import strategies
 
@@ -228,14 +229,23 @@ class EncryptedTest(SaveCase):
         self.secret = self.disks.root / 'passphrase'
         self.secret.write_bytes(PASSPHRASE)
 
-    def encrypted(self, format_: str, options: str) -> Layer:
-        path = self.disks.root / f'a, {format_}'
+    @tenacity.retry(
+        # "Unable to get accurate CPU usage", on a busy machine.
+        retry=tenacity.retry_if_exception_type(AssertionError),
+        stop=tenacity.stop_after_attempt(3),
+        reraise=True,
+    )
+    def convert(self, path: pathlib.Path, format_: str, options: str) -> None:
         disks.run(
             *('qemu-img', 'convert', '-f', 'raw', '-O', format_),
             *('--object', f'secret,id=key,file={self.secret}'),
             *('-o', options),
             *(self.raw.path, str(path)),
         )
+
+    def encrypted(self, format_: str, options: str) -> Layer:
+        path = self.disks.root / f'a, {format_}'
+        self.convert(path, format_, options)
         self.secret.unlink()
         return Layer(
             str(path),
