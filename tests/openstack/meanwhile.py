@@ -127,9 +127,7 @@ class MeanwhileTest(HeldTest):
             self.ask_agent(
                 self.server, 'guest-exec', path='/bin/poweroff', arg=['-f']
             )
-        wait_until(
-            self._is_powered_off, 'the guest to power itself off', SOON
-        )
+        wait_until(self._is_powered_off, 'the guest to power itself off', SOON)
 
     def _is_powered_off(self) -> bool:
         """By the guest's own word: libvirt may notice it half a minute later.
