@@ -61,6 +61,7 @@ class BackupJob:
         self._disk = disk
         self._place = place
         self._timeout = timeout
+        self._found_stopped = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -69,6 +70,7 @@ class BackupJob:
         :raises BackupRefused: libvirt does not begin it
         :raises BackupFailed: it has ended by itself, or not well
         """
+        self._found_stopped = self._guest.is_stopped_by_an_error()
         try:
             self._begin()
             try:
@@ -117,6 +119,9 @@ class BackupJob:
     def _give_up(self) -> None:
         if self._runs():
             self._guest.abort_job(self._timeout)
+        # There may have been no room for what it has overwritten.
+        if not self._found_stopped and not self._has_stopped():
+            self._guest.try_again()
 
     def _runs(self) -> bool:
         try:

@@ -276,11 +276,7 @@ class Guest:
         return job.running()
 
     def abort_job(self, timeout: int) -> None:
-        """End the job that runs, and see that it is gone.
-
-        A guest that QEMU has stopped goes on: a write of its own has failed
-        for want of room for what it overwrites, and is tried again.
-        """
+        """End the job that runs, and see that it is gone."""
         with self._calling('abort the job'):
             self._handle.abortJob()
         self._wait_until(
@@ -290,8 +286,21 @@ class Guest:
             Cancellation(),
             ABORT_INTERVAL,
         )
-        with self._calling('resume'):
-            if tuple(self._handle.state()) == _STOPPED_BY_AN_ERROR:
+
+    def is_stopped_by_an_error(self) -> bool:
+        """QEMU has stopped it, since a write of its own has failed."""
+        with self._calling('read the state'):
+            return tuple(self._handle.state()) == _STOPPED_BY_AN_ERROR
+
+    def try_again(self) -> None:
+        """Let the guest repeat what it was stopped for, and go on."""
+        if self.is_stopped_by_an_error():
+            LOG.warning(
+                'Domain %s: QEMU has stopped the guest, whose write had '
+                'failed; it is tried again',
+                self.name,
+            )
+            with self._calling('resume'):
                 self._handle.resume()
 
     # The guest agent

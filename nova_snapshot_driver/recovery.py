@@ -184,6 +184,7 @@ def _end_abandoned_backup(guest: Guest, directory: str, timeout: int) -> None:
         'Domain %s: a backup job was left behind and is ended', guest.name
     )
     guest.abort_job(timeout)
+    guest.try_again()
 
 
 def _end_abandoned_copy(guest: Guest, directory: str, timeout: int) -> None:

@@ -355,6 +355,14 @@ class SpaceTest(BackupCase):
         self.host.data_plane.at_extract = fill
         self.fails(exception.ScratchFull)
 
+    def test_found_stopped_by_an_error(self) -> None:
+        """It is not for a snapshot to have the guest try again."""
+        self.machine.fail_to_write()
+        self.before = self.host.before()
+        self.host.data_plane.at_extract = self.fill
+        self.fails(exception.ScratchFull)
+        self.assertEqual(libvirt.VIR_DOMAIN_PAUSED, self.machine.state)
+
     def test_paused_by_somebody_else_meanwhile(self) -> None:
         def fill() -> None:
             self.machine.state = libvirt.VIR_DOMAIN_PAUSED
@@ -405,6 +413,13 @@ class LeftBehindTest(BackupCase):
 
     def test_next_snapshot_ends_it(self) -> None:
         self.die(f'{self.host.directories.snapshots}/{documents.UUID}.nbd/s')
+        self.host.snapshot()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_it_has_filled_its_file_system(self) -> None:
+        """Nobody was there to see it. QEMU has stopped the guest."""
+        self.die(f'{self.host.directories.snapshots}/{documents.UUID}.nbd/s')
+        self.machine.fail_to_write()
         self.host.snapshot()
         self.assertEqual([], self.host.differences(self.before))
 
