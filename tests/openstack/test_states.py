@@ -184,7 +184,7 @@ class FlatTest(StatesTest):
         image, _evidence = self.prove(
             'ACTIVE',
             disk_format='qcow2',
-            snapshot_method='backup',
+            snapshot_method='mirror',
             snapshot_method_reason='forced by [snapshot] path',
             snapshot_quiesced='true',
         )
