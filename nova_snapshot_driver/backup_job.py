@@ -12,6 +12,7 @@ from typing import NoReturn
 from xml.etree import ElementTree
 
 import libvirt
+import tenacity
 
 from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 #: What reading fails with when the export is gone.
 UNREADABLE = (exception.CommandFailed, exception.SourceUnreadable)
+
+#: How often the end of a job is looked for whose export is gone, and the
+#: seconds in between.
+END_ATTEMPTS = 30
+END_INTERVAL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +82,7 @@ class BackupJob:
             try:
                 yield
             except UNREADABLE as error:
-                if not self._runs():
+                if self._has_ended():
                     self._fail_early(error)
                 raise
             self._finish()
@@ -122,6 +128,20 @@ class BackupJob:
         # There may have been no room for what it has overwritten.
         if not self._found_stopped and not self._has_stopped():
             self._guest.try_again()
+
+    def _has_ended(self) -> bool:
+        """Whether it is over, or will be at once.
+
+        The export of a guest that stops is gone before libvirt has seen that
+        the guest is.
+        """
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda ended: not ended),
+            stop=tenacity.stop_after_attempt(END_ATTEMPTS),
+            wait=tenacity.wait_fixed(END_INTERVAL),
+            retry_error_callback=lambda _: False,
+        )
+        return bool(attempts(lambda: not self._runs()))
 
     def _runs(self) -> bool:
         try:

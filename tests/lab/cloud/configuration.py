@@ -169,12 +169,16 @@ APPLICATIONS = {
     'placement': 'placement.wsgi.api:application',
 }
 
+#: How many requests a service takes at once. Placement reads before it writes,
+#: all in one transaction: SQLite lets two of those wait for each other.
+THREADS = dict.fromkeys(APPLICATIONS, 8) | {'placement': 1}
+
 # The services parse sys.argv, so gunicorn gets its options from a file.
 _GUNICORN = """\
 wsgi_app = '{application}'
 bind = '{address}:{port}'
 worker_class = 'gthread'
-threads = 8
+threads = {threads}
 # A worker with a long upload is not a dead one.
 timeout = 600
 graceful_timeout = 5
@@ -289,6 +293,7 @@ class Configuration:
                     address=ADDRESS,
                     application=application,
                     port=self.settings.ports[service],
+                    threads=THREADS[service],
                 ),
             )
         for file in ('glance/glance-api-paste.ini', 'nova/api-paste.ini'):

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import ddt
 import fixtures
 import libvirt
+import tenacity
 import testtools
 
 from nova_snapshot_driver import exception
@@ -272,6 +273,22 @@ class EndTest(BackupCase):
 
         self.host.data_plane.at_extract = stop
         self.before = self._shut_off()
+        error = self.fails(exception.BackupFailed)
+        self.assertEqual('the guest has stopped', error.fields['reason'])
+
+    def test_export_is_gone_before_the_guest_is_seen_to_stop(self) -> None:
+        def fail() -> None:
+            raise exception.SourceUnreadable(reason='the server is gone')
+
+        self.before = self._shut_off()
+        self.useFixture(
+            fixtures.MockPatchObject(
+                tenacity.nap,
+                'time',
+                types.SimpleNamespace(sleep=lambda _: self.machine.stop()),
+            )
+        )
+        self.host.data_plane.at_extract = fail
         error = self.fails(exception.BackupFailed)
         self.assertEqual('the guest has stopped', error.fields['reason'])
 
