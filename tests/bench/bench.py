@@ -149,9 +149,9 @@ class Bench:
             # The others are worth measuring without it.
             with self._noting_failure(way, number):
                 self._measure_way(way, number)
-        for subject, file in self._finished.items():
+        for name, file in self._finished.items():
             if file.exists():
-                self._add(self._measurement.floor(subject, number, file))
+                self._measure_floor(name, number, file)
         if UPSTREAM in self._options.ways and not self._options.quick:
             self._change_to(UPSTREAM_COLD)
             self._measure(
@@ -206,6 +206,12 @@ class Bench:
             self._add(self._measurement.snapshot(subject, way, number, keep))
             if name in self._finished:
                 self.freezes.append(subject.server.freeze_and_thaw())
+
+    def _measure_floor(self, name: str, number: int, file: Path) -> None:
+        subject = self._subjects[name]
+        # It is no less in the way of an upload than of a snapshot.
+        with subject.server.unpaused():
+            self._add(self._measurement.floor(subject, number, file))
 
     def _add(self, sample: Sample) -> None:
         self.samples.append(sample)

@@ -128,9 +128,13 @@ class Measurement:
             usage=used | meter.parts,
         )
 
-    def floor(self, subject: str, number: int, file: Path) -> Sample:
-        """Upload a finished image, measure it, and delete it."""
+    def floor(self, subject: Subject, number: int, file: Path) -> Sample:
+        """Upload a finished image, measure it, and delete it.
+
+        :param subject: of which it is; it writes meanwhile
+        """
         os.sync()
+        subject.ticks.wait(10, _TICK_TIMEOUT)
         glance = self._cloud.services['glance'].pid
         before = processes.tree_usage(glance)
         output = run(
@@ -144,7 +148,7 @@ class Measurement:
         image = self._glance.get_image(result['image'])
         self._glance.delete_image(image)
         return Sample(
-            subject=subject,
+            subject=subject.name,
             way=FLOOR.name,
             round=number,
             wall=result['wall'],

@@ -91,11 +91,15 @@ class HeldTest(base.CloudTest):
     @classmethod
     def boot_several(cls, number: int) -> list[Server]:
         """Servers that are deleted after the last test."""
-        with futures.ThreadPoolExecutor() as pool:
-            servers = list(pool.map(lambda _: cls.boot(), range(number)))
-        for server in servers:
+
+        def boot(_number: int) -> Server:
+            # Another one may fail.
+            server = cls.boot()
             cls.addClassCleanup(cls.delete, server)
-        return servers
+            return server
+
+        with futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(boot, range(number)))
 
     def setUp(self) -> None:
         super().setUp()
