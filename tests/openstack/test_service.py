@@ -42,6 +42,7 @@ class ServiceTest(HeldTest):
     nova_compute: ClassVar[Overrides] = {
         ('DEFAULT', 'periodic_fuzzy_delay'): 0,
         ('DEFAULT', 'sync_power_state_interval'): 5,
+        ('DEFAULT', 'report_interval'): 2,
         ('DEFAULT', 'max_concurrent_snapshots'): 1,
         # On native threads builds and snapshots share a pool of the larger of
         # the two sizes.
