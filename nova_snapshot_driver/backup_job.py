@@ -67,7 +67,6 @@ class BackupJob:
         self._disk = disk
         self._place = place
         self._timeout = timeout
-        self._found_stopped = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -76,7 +75,6 @@ class BackupJob:
         :raises BackupRefused: libvirt does not begin it
         :raises BackupFailed: it has ended by itself, or not well
         """
-        self._found_stopped = self._guest.is_stopped_by_an_error()
         try:
             self._begin()
             try:
@@ -125,9 +123,6 @@ class BackupJob:
     def _give_up(self) -> None:
         if self._runs():
             self._guest.abort_job(self._timeout)
-        # There may have been no room for what it has overwritten.
-        if not self._found_stopped and not self._has_stopped():
-            self._guest.try_again()
 
     def _has_ended(self) -> bool:
         """Whether it is over, or will be at once.

@@ -287,20 +287,21 @@ class Guest:
             ABORT_INTERVAL,
         )
 
-    def is_stopped_by_an_error(self) -> bool:
-        """QEMU has stopped it, since a write of its own has failed."""
-        with self._calling('read the state'):
-            return tuple(self._handle.state()) == _STOPPED_BY_AN_ERROR
-
     def try_again(self) -> None:
-        """Let the guest repeat what it was stopped for, and go on."""
-        if self.is_stopped_by_an_error():
-            LOG.warning(
-                'Domain %s: QEMU has stopped the guest, whose write had '
-                'failed; it is tried again',
-                self.name,
-            )
-            with self._calling('resume'):
+        """Let the guest go on if QEMU has stopped it.
+
+        It does so when a write of the guest's own fails, which is repeated.
+        """
+        with (
+            contextlib.suppress(exception.DomainNotFound),
+            self._calling('resume'),
+        ):
+            if tuple(self._handle.state()) == _STOPPED_BY_AN_ERROR:
+                LOG.warning(
+                    'Domain %s: QEMU has stopped the guest, since a write of '
+                    'its own had failed; it is tried again',
+                    self.name,
+                )
                 self._handle.resume()
 
     # The guest agent

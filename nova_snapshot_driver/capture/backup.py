@@ -17,10 +17,12 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import qemu_img
+from nova_snapshot_driver import undo
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.backup_job import Place
 from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.domain import Disk
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.view import Export
@@ -54,6 +56,9 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Export]:
         _make_encrypted(guest, plan.disk, place.scratch)
         means.quiesce.check()
         with contextlib.ExitStack() as stack:
+            # One that was found stopped is to stay so.
+            if plan.power_state is PowerState.RUNNING:
+                stack.callback(_let_go_on, guest)
             with means.quiesce.frozen():
                 stack.enter_context(
                     guest.backing_up(
@@ -132,6 +137,16 @@ def _see_that_none_is_in_the_way(guest: Guest) -> None:
         raise exception.BackupRefused(
             domain=guest.name, reason='it has a job of another kind'
         )
+
+
+def _let_go_on(guest: Guest) -> None:
+    """See that no guest stands still for want of room for its scratch file."""
+    undo.surely(
+        guest.name,
+        'let the guest go on',
+        guest.try_again,
+        f'Do it with "virsh resume {guest.name}".',
+    )
 
 
 @contextlib.contextmanager

@@ -46,15 +46,20 @@ def _broken_laws(
     return laws.differences(hypervisor.connection, before, directories)
 
 
-class CommandTest(oslotest_base.BaseTestCase):
+class CommandCase(oslotest_base.BaseTestCase):
+    """
+    :cvar name: of the guest
+    """
+
+    name: ClassVar[str]
     guest: ClassVar[WitnessGuest]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
         # The command opens it, and so this process must not.
-        hypervisor = Hypervisor(base.scratch_directory() / 'cmd')
-        cls.guest = WitnessGuest(hypervisor, GuestOptions('command'))
+        hypervisor = Hypervisor(base.scratch_directory() / cls.name)
+        cls.guest = WitnessGuest(hypervisor, GuestOptions(cls.name))
         cls.addClassCleanup(apart, cls.guest.discard)
         apart(cls.guest.boot)
 
@@ -121,6 +126,10 @@ class CommandTest(oslotest_base.BaseTestCase):
         )
         with self.guest.ticks as ticks:
             ticks.wait(5, 30)
+
+
+class CommandTest(CommandCase):
+    name = 'cmd'
 
     def test_create_file(self) -> None:
         before = self.before()
@@ -202,7 +211,11 @@ class CommandTest(oslotest_base.BaseTestCase):
         }
         self.assertEqual({'Glance', 'Domain nobody'}, bad)
 
-    # Interrupted
+
+class InterruptedTest(CommandCase):
+    """A snapshot does not come to its end, whoever ends it."""
+
+    name = 'int'
 
     def running(self) -> list[dict[str, Any]]:
         status, output, errors = self.run_command('status', '--format', 'json')

@@ -42,8 +42,7 @@ class _Context:
         return GlanceAccess(self._url, timeout=SILENCE)
 
 
-class GlanceTest(base.SnapshotTest):
-    options = GuestOptions('glance')
+class GlanceCase(base.SnapshotTest):
     server: ClassVar[glance.Glance]
 
     @classmethod
@@ -117,6 +116,10 @@ class GlanceTest(base.SnapshotTest):
         copy.write_bytes(stored.read_bytes())
         return Layer(copy, disk_format)
 
+
+class GlanceTest(GlanceCase):
+    options = GuestOptions('glance')
+
     def test_proven_byte_for_byte(self) -> None:
         # Far faster than through the proxy.
         self.url = self.server.url
@@ -189,7 +192,11 @@ class GlanceTest(base.SnapshotTest):
             )
         self.assertNotEqual('active', self.images.get(image.id).status)
 
-    # The upload goes wrong
+
+class TroubleTest(GlanceCase):
+    """The upload goes wrong."""
+
+    options = GuestOptions('trouble')
 
     def test_connection_breaks_once(self) -> None:
         """The second attempt sends everything, from byte 0.

@@ -84,6 +84,12 @@ class NoWaiting(fixtures.Fixture):
             self.useFixture(
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}', 0)
             )
+        # Every look is a step before which something can happen.
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.backup_job.END_ATTEMPTS', 2
+            )
+        )
         no_time = types.SimpleNamespace(sleep=lambda _seconds: None)
         self.useFixture(
             fixtures.MockPatchObject(tenacity.nap, 'time', no_time)
