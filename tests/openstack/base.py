@@ -90,9 +90,7 @@ class CloudTest(base.BaseTestCase):
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         cls.cloud = running_cloud()
         # What another class has configured is forgotten.
-        cls.cloud.ensure(options(**cls.cloud_options))
-        if cls.nova_compute:
-            cls.cloud.configure_compute(cls.nova_compute)
+        cls.cloud.ensure(options(**cls.cloud_options), cls.nova_compute)
         cls.demo = cls.cloud.connection('demo')
         cls.admin = cls.cloud.connection('admin')
 

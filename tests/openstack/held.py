@@ -86,7 +86,6 @@ class HeldTest(base.CloudTest):
             ('glance', 'endpoint_override'): cls.proxy.url,
         }
         super().setUpClass()
-        cls.addClassCleanup(cls.cloud.ensure, base.options())
 
     @classmethod
     def boot_several(cls, number: int) -> list[Server]:

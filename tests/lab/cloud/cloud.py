@@ -55,15 +55,20 @@ class Cloud:
 
     # Its life
 
-    def ensure(self, options: CloudOptions | None = None) -> None:
+    def ensure(
+        self,
+        options: CloudOptions | None = None,
+        overrides: Overrides | None = None,
+    ) -> None:
         """Let it run with these options, and with this checkout as it is.
 
         What runs already is restarted only if it has to be: nova-compute
-        for another driver, say. What was configured by
-        :meth:`configure_compute` is forgotten. Servers, images and
-        everything else in it stay, but not with another version of Nova.
+        for another driver, say. Servers, images and everything else in it
+        stay, but not with another version of Nova.
 
         :param options: None: the default ones
+        :param overrides: as those of :meth:`configure_compute`, which are
+            forgotten; None: none
         :raises LabError: a service does not come up; the message has the end
             of its log
         """
@@ -76,9 +81,9 @@ class Cloud:
             if before is None or before.options.nova != options.nova:
                 # It is incomplete, or its databases are not for this Nova.
                 self._discard()
-                self._make(install, state)
+                self._make(install, state, overrides or {})
             else:
-                self._renew(install, before, state)
+                self._renew(install, before, state, overrides or {})
 
     def stop(self) -> None:
         """Stop it, and destroy its guests; what is stored in it stays.
@@ -264,11 +269,13 @@ class Cloud:
         with locked(self.directory.with_suffix('.lock'), _LOCK_TIMEOUT):
             yield
 
-    def _make(self, install: CloudInstall, state: State) -> None:
+    def _make(
+        self, install: CloudInstall, state: State, overrides: Overrides
+    ) -> None:
         """Start a new one."""
         Settings.write(self._settings_file)
         configuration = self._configure(install, state.options)
-        configuration.write_overrides({})
+        configuration.write_overrides(overrides)
         copy_databases(install.databases, configuration.databases)
 
         def start_keystone(services: Services) -> None:
@@ -282,13 +289,17 @@ class Cloud:
         state.write(self._state_file)
 
     def _renew(
-        self, install: CloudInstall, before: State, state: State
+        self,
+        install: CloudInstall,
+        before: State,
+        state: State,
+        overrides: Overrides,
     ) -> None:
         """Start what does not run, or runs with something else."""
         services = self._services
         stale = before.stale(state)
         configuration = self._configure(install, state.options)
-        if configuration.write_overrides({}):
+        if configuration.write_overrides(overrides):
             stale.add('nova-compute')
         for service in services.all:
             if service.name in stale:
