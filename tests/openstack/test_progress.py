@@ -164,6 +164,8 @@ class ProgressTest(base.ServerTest):
         self.assertEqual('compute_backup_instance', event.event)
         self.assertEqual('Error', event.result)
         self.assertIn('freeze the file systems', event.details)
+        # The last that Nova says; the next test is not to hear it.
+        self.bus.wait_for('compute.exception')
 
     # What must not be said
 
