@@ -23,6 +23,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Definition
+from nova_snapshot_driver.rbd import Clone
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Entry:
     :ivar devices: of the host, that are detached
     :ivar frozen: the file systems are frozen
     :ivar image: that is being made in Glance, and not complete yet
+    :ivar clone: what is being made of it in Ceph, and the snapshot of the disk
+        for that
     """
 
     definition: Definition
@@ -53,6 +56,7 @@ class Entry:
     devices: tuple[HostDevice, ...] = ()
     frozen: bool = False
     image: str | None = None
+    clone: Clone | None = None
 
     @property
     def is_given_back(self) -> bool:
@@ -66,6 +70,7 @@ class Entry:
             dataclasses.replace(self.definition, xml=''),
             persistent=False,
             image=self.image,
+            clone=self.clone,
         )
 
     def to_json(self) -> str:
@@ -85,8 +90,11 @@ class Entry:
         definition = Definition(**fields.pop('definition'))
         state = fields.pop('power_state')
         devices = fields.pop('devices')
+        # An older version has none.
+        clone = fields.pop('clone', None)
         return cls(
             definition,
+            clone=None if clone is None else Clone.from_dict(clone),
             power_state=None if state is None else PowerState(state),
             devices=tuple(HostDevice(**device) for device in devices),
             **fields,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import enum
 import os
 
 from oslo_config import cfg
@@ -13,6 +15,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.capture import backup
+from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -21,6 +24,8 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import discard_unfinished
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.rbd import Ceph
+from nova_snapshot_driver.rbd import Clone
 
 LOG = logging.getLogger(__name__)
 
@@ -100,26 +105,76 @@ def _finish(
     conf: cfg.ConfigOpts,
     context: Context | None,
 ) -> None:
-    """Remove the files and the image of a snapshot that died."""
+    """Remove the files and the image of a snapshot that died.
+
+    :raises NotGivenBack: something stays in Ceph
+    """
     for root in {conf.libvirt.snapshots_directory, backup.scratch_root(conf)}:
         workspace.remove_abandoned(root, uuid)
     if entry is None:
         return
-    if _is_discarded(entry, context):
-        journal.forget(uuid)
-    else:
+    if entry.clone is not None:
+        _detach_clone(entry.definition.name, entry.clone, conf)
+    fate = _fate_of_image(entry, context)
+    if entry.clone is not None:
+        _settle_clone(entry.definition.name, entry.clone, fate, conf)
+    if fate is Fate.UNKNOWN:
         journal.remember(entry.given_back())
+    else:
+        journal.forget(uuid)
 
 
-def _is_discarded(entry: Entry, context: Context | None) -> bool:
+class Fate(enum.Enum):
+    """What has become of the image of a snapshot that died."""
+
+    GONE = 'gone'
+    COMPLETE = 'complete'
+    UNKNOWN = 'unknown'
+
+
+def _detach_clone(domain: str, clone: Clone, conf: cfg.ConfigOpts) -> None:
+    """Remove the snapshot of the disk, and a clone that still needs it.
+
+    That one is not complete, and no image.
+    """
+    ceph = Ceph(conf, clone.disk.user)
+    with contextlib.suppress(exception.CephNotFound):
+        parent = ceph.parent(clone.image)
+        if parent is not None and parent[1] == clone.snapshot:
+            direct.remove_clone(domain, ceph, clone)
+    direct.remove_snapshot(domain, ceph, clone)
+
+
+def _settle_clone(
+    domain: str, clone: Clone, fate: Fate, conf: cfg.ConfigOpts
+) -> None:
+    """Remove a clone that is no image.
+
+    :raises NotGivenBack: nobody knows whether it is one
+    """
+    if fate is Fate.GONE:
+        direct.remove_clone(domain, Ceph(conf, clone.disk.user), clone)
+    if fate is Fate.UNKNOWN:
+        raise exception.NotGivenBack(
+            domain=domain,
+            undo=f'remove the clone {clone.image} in Ceph',
+            reason='nobody knows whether it is the data of an image',
+            remedy='The next snapshot of the domain, or start of '
+            'nova-compute, at which Glance answers tries it again.',
+        )
+
+
+def _fate_of_image(entry: Entry, context: Context | None) -> Fate:
     """Have the image deleted, as far as it can be."""
     if entry.image is None:
-        return True
+        return Fate.GONE
     if context is None:
         reason = 'this snapshot goes to a file, and Glance is not asked.'
     else:
         try:
-            discard_unfinished(Glance(context.glance_access()), entry.image)
+            is_active = discard_unfinished(
+                Glance(context.glance_access()), entry.image
+            )
         except exception.SnapshotError as error:
             reason = str(error)
         else:
@@ -127,7 +182,7 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
                 'Image %s of a snapshot that died is gone, or was complete',
                 entry.image,
             )
-            return True
+            return Fate.COMPLETE if is_active else Fate.GONE
     LOG.warning(
         'Image %s of a snapshot that died may be left: %s Delete it with '
         '"openstack image delete %s".',
@@ -135,7 +190,7 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
         reason,
         entry.image,
     )
-    return False
+    return Fate.UNKNOWN
 
 
 def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
