@@ -351,12 +351,9 @@ class SnapshotDriver:
                 means = self._means(guest, request, workspace, quiesce, clone)
                 request.states.pending_upload()
                 watch.lap('prepare')
-                with (
-                    self._clone_kept(rest, unfinished),
-                    self._delivery(
-                        guest, plan, request, workspace, quiesce, clone
-                    ) as delivery,
-                ):
+                with self._delivery(
+                    guest, plan, request, workspace, quiesce, clone
+                ) as delivery:
                     with (
                         self._journal.kept(
                             entry_of(guest, plan, request.target.image, clone),
@@ -461,14 +458,6 @@ class SnapshotDriver:
             Glance(target.context.glance_access()),
             target.image,
         )
-
-    def _clone_kept(
-        self, rest: Entry, unfinished: Entry
-    ) -> contextlib.AbstractContextManager[None]:
-        """The journal knows of a clone for as long as it is no image yet."""
-        if rest == unfinished:
-            return contextlib.nullcontext()
-        return self._journal.kept(rest, unfinished)
 
     def _quiesce(self, guest: Guest, plan: Plan) -> Quiesce:
         return Quiesce(

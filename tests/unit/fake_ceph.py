@@ -14,14 +14,12 @@ import os
 import subprocess
 from collections.abc import Callable
 from typing import Any
+from typing import NoReturn
 
 from oslo_concurrency import processutils
 
 CLUSTER = '2bed3e4d-3a03-4f76-bb55-e5ce358310df'
 MIB = 1 << 20
-
-#: Pools of a cloud, and who may write there.
-PUBLIC = ('vms', 'images')
 
 
 @dataclasses.dataclass
@@ -197,7 +195,7 @@ class FakeCeph:
             fail(errno.EPERM, 'rbd: clone error: (1) Operation not permitted')
 
 
-def fail(status: int, words: str = '') -> Any:
+def fail(status: int, words: str = '') -> NoReturn:
     """A command ends so."""
     raise processutils.ProcessExecutionError(
         exit_code=status,
@@ -206,6 +204,6 @@ def fail(status: int, words: str = '') -> Any:
     )
 
 
-def be_silent() -> None:
+def be_silent() -> NoReturn:
     """A command does not end in time."""
     raise subprocess.TimeoutExpired('rbd', 60)

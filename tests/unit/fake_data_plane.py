@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol
 
 from oslo_concurrency import processutils
 
@@ -22,11 +23,16 @@ from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.transfer.process import Limits
 from nova_snapshot_driver.transfer.process import Sent
 from nova_snapshot_driver.view import View
-from tests.unit.fake_ceph import FakeCeph
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
 CONTENT = b'the disk at one instant'
+
+
+class Ceph(Protocol):
+    """Who runs the commands of Ceph."""
+
+    def run(self, name: str, arguments: list[str]) -> str: ...
 
 
 class FakeDataPlane:
@@ -43,7 +49,7 @@ class FakeDataPlane:
     :ivar accesses: what it was told of Glance when it asked
     """
 
-    def __init__(self, glance: FakeGlance, ceph: FakeCeph) -> None:
+    def __init__(self, glance: FakeGlance, ceph: Ceph) -> None:
         self._glance = glance
         self._ceph = ceph
         self.at_extract: Callable[[], object] = lambda: None
@@ -87,7 +93,9 @@ class FakeDataPlane:
             self._ceph.run(f'{program} {operation}', arguments)
         except processutils.ProcessExecutionError as error:
             raise rbd.failure(
-                f'flatten {image}', int(error.exit_code or 0), error.stderr
+                f'flatten {image}',
+                int(error.exit_code or 0),
+                error.stderr or '',
             ) from error
         except subprocess.TimeoutExpired:
             raise exception.TransferTimeout(

@@ -60,7 +60,7 @@ class DirectCase(Case):
         self.assertIsNone(error)
         return taken[0]
 
-    def fail(self, kind: type[exception.SnapshotError]) -> Any:
+    def fails_with(self, kind: type[exception.SnapshotError]) -> Any:
         """One that does not, and leaves nothing."""
         error = self.judge(self.host, self.before, self.host.snapshot)
         self.assertIsInstance(error, kind)
@@ -329,7 +329,7 @@ class OtherWayTest(DirectCase):
     def test_quiescing_that_is_required_is_not_given_up(self) -> None:
         self.host.set('snapshot', 'quiesce', 'require')
         self.host.machine.freeze_fails = True
-        self.fail(exception.QuiesceFailed)
+        self.fails_with(exception.QuiesceFailed)
 
 
 @ddt.ddt
@@ -338,7 +338,7 @@ class NoOtherWayTest(DirectCase):
 
     def test_ceph_is_full(self) -> None:
         self.host.data_plane.at_extract = lambda: self.fails(errno.ENOSPC)
-        self.fail(exception.CephFull)
+        self.fails_with(exception.CephFull)
 
     def fails(self, status: int) -> None:
         raise rbd.failure('flatten', status, 'rbd: flatten error')
@@ -350,11 +350,11 @@ class NoOtherWayTest(DirectCase):
             )
 
         self.host.data_plane.at_extract = be_late
-        self.fail(exception.TransferTimeout)
+        self.fails_with(exception.TransferTimeout)
 
     def test_glance_finds_another_size(self) -> None:
         self.host.glance.sizes = lambda _url: 17
-        error = self.fail(exception.ImageUnproven)
+        error = self.fails_with(exception.ImageUnproven)
         self.assertIn('size is 17', str(error))
 
     def test_glance_never_finds_it(self) -> None:
@@ -364,7 +364,7 @@ class NoOtherWayTest(DirectCase):
             )
         )
         self.host.glance.sizes = lambda _url: None
-        error = self.fail(exception.ImageUnproven)
+        error = self.fails_with(exception.ImageUnproven)
         self.assertIn('status is queued', str(error))
 
     def test_cancelled_in_the_flatten(self) -> None:
@@ -538,7 +538,7 @@ class JournalTest(DirectCase):
     @tables.rows(_every_sync())
     def test_not_synced(self, number: int) -> None:
         self.useFixture(FailingSync(number))
-        self.fail(exception.DirectoryUnusable)
+        self.fails_with(exception.DirectoryUnusable)
 
 
 class RecoveryTest(DirectCase):
