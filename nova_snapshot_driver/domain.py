@@ -85,7 +85,7 @@ class RbdImage:
 
 
 def _quoted(text: str) -> str:
-    return re.sub(r'([:@=/\\])', r'\\\1', text)
+    return re.sub(r'([:@=\\])', r'\\\1', text)
 
 
 @dataclasses.dataclass(frozen=True)
