@@ -16,6 +16,7 @@ from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.content import RAW_IMAGE
 from tests.lab.cloud.options import Storage
 from tests.lab.disks import Layer
+from tests.lab.witness import WitnessImage
 from tests.openstack import base
 from tests.openstack.held import Phase
 from tests.openstack.meanwhile import MeanwhileTest
@@ -160,7 +161,7 @@ class RequiredTest(CephTest, StatesTest):
     @classmethod
     def make_image(cls) -> Image:
         return cls.upload(
-            filename=str(base.WitnessImage.build().base_raw),
+            filename=str(WitnessImage.build().base_raw),
             disk_format='raw',
             os_require_quiesce='yes',
             hw_qemu_guest_agent='yes',
