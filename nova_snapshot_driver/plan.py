@@ -82,6 +82,8 @@ class Plan:
     def __str__(self) -> str:
         freeze = 'quiesced' if self.freeze else 'not quiesced'
         transfer = 'streamed' if self.stream else 'converted'
+        if self.path is Path.DIRECT:
+            transfer = 'cloned'
         return (
             f'{self.path.value} ({self.path_reason}), '
             f'{self.encoding} ({self.format_reason}), '

@@ -7,6 +7,7 @@ import dataclasses
 import time
 
 from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.target import Proof
@@ -62,6 +63,8 @@ class Snapshot:
     def __str__(self) -> str:
         quiesced = 'quiesced' if self.quiesced else 'not quiesced'
         streamed = 'streamed' if self.streamed else 'converted'
+        if self.method == Path.DIRECT.value:
+            streamed = 'cloned'
         steps = ', '.join(
             f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
         )
