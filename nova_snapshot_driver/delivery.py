@@ -217,6 +217,10 @@ class Adoption:
         self._is_begun = True
         try:
             self._ceph.clone(self._clone)
+        except exception.CephDenied:
+            # There is none.
+            self._is_begun = False
+            raise
         except exception.CephError as error:
             # That one is not ours.
             self._is_begun = error.fields['status'] != errno.EEXIST

@@ -326,6 +326,12 @@ class CephNotFound(CephError):
     code = 'ceph-not-found'
 
 
+class CephDenied(CephError):
+    """The user may not do that."""
+
+    code = 'ceph-denied'
+
+
 class CephFull(CephError):
     """There is no room, or a quota is used up."""
 

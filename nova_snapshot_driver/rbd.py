@@ -122,6 +122,7 @@ class Ceph:
         """What an image is a clone of: an image, and its snapshot.
 
         :raises CephNotFound: there is no such image
+        :raises CephDenied: the user may not look into the pool
         """
         parent = self._info(image).get('parent')
         if not parent:
@@ -207,6 +208,8 @@ class Ceph:
         One that somebody has open is waited for: whoever gave it data may
         just have been ended.
         """
+        if not self._exists(image):
+            return
         self.remove_snapshot(image, GLANCE_SNAPSHOT)
         deadline = time.monotonic() + IN_USE_TIMEOUT
         while True:
@@ -222,6 +225,18 @@ class Ceph:
                 time.sleep(POLL_INTERVAL)
             else:
                 return
+
+    def _exists(self, image: RbdImage) -> bool:
+        """Whether there may be such an image of ours.
+
+        Whoever may not look into a pool has made none there. To remove one
+        from a pool in which he may not write is denied, be it there or not.
+        """
+        try:
+            self._info(image)
+        except (exception.CephNotFound, exception.CephDenied):
+            return False
+        return True
 
     def _rbd(
         self,
@@ -295,10 +310,15 @@ def failure(operation: str, status: int, output: str) -> exception.CephError:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     # The others are the log of a library, and come in any order.
     said = [line for line in lines if line.startswith(('rbd:', 'Error'))]
+    # It ends alike where there is no configuration, or no key.
+    is_known = 'connect to the cluster' not in output
     match status:
-        # So it ends too where there is no key.
-        case errno.ENOENT if 'connect to the cluster' not in output:
+        case errno.ENOENT if is_known:
             kind: type[exception.CephError] = exception.CephNotFound
+        case errno.EPERM | errno.EACCES if (
+            is_known and os.strerror(status) in output
+        ):
+            kind = exception.CephDenied
         case errno.ENOSPC | errno.EDQUOT:
             kind = exception.CephFull
         case errno.ETIMEDOUT:

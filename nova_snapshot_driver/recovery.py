@@ -138,7 +138,7 @@ def _detach_clone(domain: str, clone: Clone, conf: cfg.ConfigOpts) -> None:
     That one is not complete, and no image.
     """
     ceph = Ceph(conf, clone.disk.user)
-    with contextlib.suppress(exception.CephNotFound):
+    with contextlib.suppress(exception.CephNotFound, exception.CephDenied):
         parent = ceph.parent(clone.image)
         if parent is not None and parent[1] == clone.snapshot:
             direct.remove_clone(domain, ceph, clone)

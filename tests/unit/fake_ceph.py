@@ -41,6 +41,7 @@ class FakeCeph:
     """
     :ivar images: by pool and name
     :ivar read_only: pools in which the user may not write
+    :ivar closed: those into which he may not even look
     :ivar troubles: what goes wrong instead of a command, by its number
         from 1 on
     :ivar late_troubles: the same, and the command has had its effect
@@ -52,6 +53,7 @@ class FakeCeph:
     def __init__(self) -> None:
         self.images: dict[tuple[str, str], Image] = {}
         self.read_only: set[str] = set()
+        self.closed: set[str] = set()
         self.troubles: dict[int, Callable[[], None]] = {}
         self.late_troubles: dict[int, Callable[[], None]] = {}
         self.at_command: Callable[[str], object] = lambda _name: None
@@ -113,6 +115,11 @@ class FakeCeph:
         if name == 'ceph fsid':
             return f'{CLUSTER}\n'
         key = options['--pool'], options['--image']
+        if key[0] in self.closed:
+            deny()
+        if name == 'rbd rm':
+            # Whether it is there is not looked at before.
+            self._may_write(key[0])
         image = self.images.get(key)
         if image is None:
             fail(
@@ -191,8 +198,13 @@ class FakeCeph:
         )
 
     def _may_write(self, pool: str) -> None:
-        if pool in self.read_only:
-            fail(errno.EPERM, 'rbd: clone error: (1) Operation not permitted')
+        if pool in self.read_only | self.closed:
+            deny()
+
+
+def deny() -> NoReturn:
+    """The user may not do that."""
+    fail(errno.EPERM, 'rbd: error: (1) Operation not permitted')
 
 
 def fail(status: int, words: str = '') -> NoReturn:

@@ -260,6 +260,10 @@ class OtherWayTest(DirectCase):
         self.host.ceph.read_only.add('images')
         self.streamed('Operation not permitted')
 
+    def test_nobody_may_look_into_the_pool(self) -> None:
+        self.host.ceph.closed.add('images')
+        self.streamed('Operation not permitted')
+
     def test_nobody_may_make_a_snapshot(self) -> None:
         self.host.ceph.read_only.add('vms')
         self.streamed('Operation not permitted')
@@ -560,6 +564,15 @@ class RecoveryTest(DirectCase):
         self.assertIn('rbd', error.fields['remedy'])
         self.assertNotEqual([], self.host.ceph.leftovers())
         self.host.data_plane.at_extract = lambda: None
+
+    def test_pool_of_nobody(self) -> None:
+        """Whoever died there has made nothing in it."""
+        self.leave_behind()
+        self.host.ceph.is_installed = True
+        del self.host.ceph.images['images', self.host.image]
+        self.host.ceph.closed.add('images')
+        self.host.driver().heal(self.host.context)
+        self.assertEqual([], self.host.differences(self.before))
 
     def test_next_snapshot_removes_it(self) -> None:
         self.leave_behind()

@@ -35,6 +35,16 @@ rbd: couldn't connect to the cluster!
 """
 
 
+DENIED = """\
+2026-11-27T22:30:40.668+0000 7f32b35296c0 -1 librbd::image::CreateRequest
+rbd: clone error: (1) Operation not permitted
+"""
+
+NO_CONF = """\
+global_init: unable to open config file from search list /nonexistent
+"""
+
+
 @ddt.ddt
 class FailureTest(testtools.TestCase):
     @tables.rows(
@@ -42,6 +52,9 @@ class FailureTest(testtools.TestCase):
             'missing': (errno.ENOENT, SAID, exception.CephNotFound),
             # The same status, and nothing is known of what is there.
             'no_key': (errno.ENOENT, NO_KEY, exception.CephError),
+            'denied': (errno.EPERM, DENIED, exception.CephDenied),
+            # The status of anything else that fails too.
+            'no_conf': (errno.EPERM, NO_CONF, exception.CephError),
             'full': (errno.ENOSPC, SAID, exception.CephFull),
             'quota': (errno.EDQUOT, SAID, exception.CephFull),
             'silent': (errno.ETIMEDOUT, SAID, exception.CephTimeout),
