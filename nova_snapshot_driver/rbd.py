@@ -203,19 +203,23 @@ class Ceph:
             self._rbd('snap rm', image, '--snap', name)
 
     def remove(self, image: RbdImage) -> None:
-        """See that there is no such image.
+        """See that there is no such image, nor the half of one.
 
         One that somebody has open is waited for: whoever gave it data may
         just have been ended.
         """
-        if not self._exists(image):
-            return
-        self.remove_snapshot(image, GLANCE_SNAPSHOT)
+        with contextlib.suppress(exception.CephDenied):
+            self.remove_snapshot(image, GLANCE_SNAPSHOT)
         deadline = time.monotonic() + IN_USE_TIMEOUT
         while True:
             try:
                 self._rbd('rm', image, timeout=REMOVE_TIMEOUT)
             except exception.CephNotFound:
+                return
+            except exception.CephDenied:
+                # So it is, whether there is one or not.
+                if self._can_be_seen(image):
+                    raise
                 return
             except exception.CephError as error:
                 if error.fields['status'] != errno.EBUSY:
@@ -226,12 +230,8 @@ class Ceph:
             else:
                 return
 
-    def _exists(self, image: RbdImage) -> bool:
-        """Whether there may be such an image of ours.
-
-        Whoever may not look into a pool has made none there. To remove one
-        from a pool in which he may not write is denied, be it there or not.
-        """
+    def _can_be_seen(self, image: RbdImage) -> bool:
+        """Whoever may not look into a pool has made nothing there."""
         try:
             self._info(image)
         except (exception.CephNotFound, exception.CephDenied):

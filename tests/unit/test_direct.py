@@ -574,6 +574,17 @@ class RecoveryTest(DirectCase):
         self.host.driver().heal(self.host.context)
         self.assertEqual([], self.host.differences(self.before))
 
+    def test_pool_in_which_nobody_may_write_any_more(self) -> None:
+        """There is something, and a person has to know it."""
+        self.leave_behind()
+        self.host.ceph.is_installed = True
+        self.host.ceph.read_only.add('images')
+        self.host.driver().heal(self.host.context)
+        self.assertIn('rbd rm images/', self.host.log.output)
+        self.host.ceph.read_only.clear()
+        self.host.driver().heal(self.host.context)
+        self.assertEqual([], self.host.differences(self.before))
+
     def test_next_snapshot_removes_it(self) -> None:
         self.leave_behind()
         self.host.ceph.is_installed = True
