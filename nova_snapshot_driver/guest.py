@@ -276,16 +276,38 @@ class Guest:
         return job.running()
 
     def abort_job(self, timeout: int) -> None:
-        """End the job that runs, and see that it is gone."""
-        with self._calling('abort the job'):
-            self._handle.abortJob()
+        """End the job that runs, and see that it is gone.
+
+        Where the guest has just stopped, libvirt refuses everything until it
+        has noticed, half a minute later at times: that is waited for.
+        """
+        refusal = None
+        try:
+            with self._calling('abort the job'):
+                self._handle.abortJob()
+        except exception.HypervisorError as error:
+            refusal = error
         self._wait_until(
-            lambda: not self.is_active() or not self.is_busy(),
+            lambda: self._has_no_job(refusal),
             'aborting the job',
             timeout,
             Cancellation(),
             ABORT_INTERVAL,
         )
+
+    def _has_no_job(self, refusal: exception.HypervisorError | None) -> bool:
+        """
+        :param refusal: to end the job that may run
+        """
+        if not self.is_active():
+            return True
+        try:
+            busy = self.is_busy()
+        except exception.HypervisorError:
+            return False
+        if busy and refusal is not None:
+            raise refusal
+        return not busy
 
     def try_again(self) -> None:
         """Let the guest go on if QEMU has stopped it.
