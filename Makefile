@@ -35,7 +35,7 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 
 test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading+openstack-eventlet
+		openstack-threading openstack-eventlet
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit

@@ -5,8 +5,7 @@
 #   tools/run-tests.sh unit functional nova openstack-threading
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
-# a nova-compute on native threads, or on eventlet (openstack-eventlet), in a
-# cloud of their own each. Suites with a + between them run side by side.
+# a nova-compute on native threads, or on eventlet (openstack-eventlet).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,7 +34,7 @@ run_suite() {
                 "$repository" "$(python -m tests.lab cloud install)/bin/stestr"
             ;;
         openstack-*)
-            # They share one cloud, whose nova-compute they restart.
+            # They share one cloud.
             NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} run_stestr openstack \
                 "$repository" stestr --concurrency 1 ;;
         *)
@@ -48,42 +47,18 @@ run_stestr() {
     "$3" --test-path "./tests/$1" --repo-url "$2" run "${@:4}"
 }
 
-# run_whole SUITE: with its results in a file of subunit, whatever they are.
-run_whole() {
-    local repository=$results/$1 status=0
-    mkdir -p "$repository"
-    printf '\n== %s tests\n' "$1"
-    run_suite "$1" "$repository" || status=1
-    stestr --repo-url "$repository" last --subunit \
-        >"$repository.subunit" || status=1
-    return "$status"
-}
-
-# run_beside SUITE [SUITE...]: what the others print is shown after the first.
-run_beside() {
-    local suite status=0
-    local -A beside=()
-    for suite in "${@:2}"; do
-        run_whole "$suite" >"$results/$suite.log" 2>&1 &
-        beside[$suite]=$!
-    done
-    run_whole "$1" || status=1
-    for suite in "${@:2}"; do
-        wait "${beside[$suite]}" || status=1
-        cat "$results/$suite.log"
-    done
-    return "$status"
-}
-
 status=0
 streams=()
-mkdir -p "$results"
-for group in "$@"; do
-    IFS=+ read -ra suites <<<"$group"
-    run_beside "${suites[@]}" || status=1
-    streams+=("${suites[@]/#/$results/}")
+for suite in "$@"; do
+    repository=$results/$suite
+    mkdir -p "$repository"
+    printf '\n== %s tests\n' "$suite"
+    run_suite "$suite" "$repository" || status=1
+    stestr --repo-url "$repository" last --subunit \
+        >"$repository.subunit" || status=1
+    streams+=("$repository.subunit")
 done
 
 echo
-python tools/test_totals.py "${streams[@]/%/.subunit}" || status=1
+python tools/test_totals.py "${streams[@]}" || status=1
 exit "$status"

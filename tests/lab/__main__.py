@@ -160,12 +160,11 @@ def _glance() -> Glance:
 
 def _stop_all(arguments: argparse.Namespace) -> bool:
     stopped = True
-    for cloud in Cloud.all():
-        try:
-            cloud.stop()
-        except LabError as error:
-            print(f'error: {error}', file=sys.stderr)
-            stopped = False
+    try:
+        Cloud().stop()
+    except LabError as error:
+        print(f'error: {error}', file=sys.stderr)
+        stopped = False
     for lock in _find('glance.lock'):
         Glance(lock.parent).stop()
     for lock in _find('run/qemu/driver.pid'):

@@ -16,7 +16,7 @@ _LONGEST_SOCKET_PATH = 107
 
 # What is left of that for the lab's own directory, below which libvirt makes
 # the longest names.
-_LONGEST_LAB_PATH = 26
+_LONGEST_LAB_PATH = 27
 
 
 def lab_directory() -> Path:

@@ -64,13 +64,8 @@ def options(**others: Any) -> CloudOptions:
 
 @functools.cache
 def running_cloud() -> Cloud:
-    """The cloud of this run, started now if it does not run.
-
-    It is that of ``make cloud``. The suite on eventlet has one of its own: it
-    runs beside the one on native threads.
-    """
-    beside = {Concurrency.EVENTLET: lab_directory() / 'eventlet'}
-    cloud = Cloud(beside.get(options().concurrency))
+    """The cloud of ``make cloud``, started now if it does not run."""
+    cloud = Cloud()
     cloud.ensure(options())
     return cloud
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
@@ -40,8 +39,6 @@ from tests.lab.errors import LabError
 _LOCK_TIMEOUT = 600
 _DISCOVER_TIMEOUT = 120
 
-_SETTINGS = 'settings.json'
-
 
 class Cloud:
     """A cloud with everything it writes in *directory*.
@@ -55,14 +52,6 @@ class Cloud:
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or lab_directory() / 'cloud'
         self._admin: Connection | None = None
-
-    @classmethod
-    def all(cls) -> list[Self]:
-        """Those in the lab that were ever started."""
-        return [
-            cls(file.parent)
-            for file in sorted(lab_directory().glob(f'*/{_SETTINGS}'))
-        ]
 
     # Its life
 
@@ -235,7 +224,7 @@ class Cloud:
 
     @property
     def _settings_file(self) -> Path:
-        return self.directory / _SETTINGS
+        return self.directory / 'settings.json'
 
     @property
     def _state(self) -> State | None:

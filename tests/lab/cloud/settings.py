@@ -6,11 +6,9 @@ import json
 import random
 import secrets
 import socket
-from collections.abc import Container
 from pathlib import Path
 from typing import Self
 
-from tests.lab.bounded import locked
 from tests.lab.cloud.files import write_private
 from tests.lab.errors import LabError
 
@@ -43,8 +41,6 @@ ACCOUNTS = (
 # gets one of them by chance while its service is down.
 _PORTS = range(20000, 32000)
 
-_LOCK_TIMEOUT = 60
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -72,34 +68,21 @@ class Settings:
     def write(cls, path: Path) -> None:
         """Choose them and write them to the file *path*.
 
-        The ports of the other clouds of the lab are not taken: one that is
-        being started does not listen at all of its own yet.
-
         :raises LabError: no port is free
         """
-        lab = path.parents[1]
-        with locked(lab / 'ports.lock', _LOCK_TIMEOUT):
-            taken = {
-                port
-                for other in lab.glob(f'*/{path.name}')
-                for port in cls.read(other).ports.values()
-            }
-            settings = cls(
-                _free_ports(taken),
-                {name: secrets.token_hex(16) for name in ACCOUNTS},
-            )
-            write_private(path, json.dumps(dataclasses.asdict(settings)))
+        settings = cls(
+            _free_ports(), {name: secrets.token_hex(16) for name in ACCOUNTS}
+        )
+        write_private(path, json.dumps(dataclasses.asdict(settings)))
 
     def url(self, service: str, path: str = '') -> str:
         """The URL of a service."""
         return f'http://{ADDRESS}:{self.ports[service]}{path}'
 
 
-def _free_ports(taken: Container[int]) -> dict[str, int]:
+def _free_ports() -> dict[str, int]:
     candidates = random.sample(_PORTS, len(_PORTS))
-    free = (
-        port for port in candidates if port not in taken and _is_free(port)
-    )
+    free = (port for port in candidates if _is_free(port))
     try:
         return {name: next(free) for name in LISTENERS}
     except StopIteration:
