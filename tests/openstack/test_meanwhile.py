@@ -121,6 +121,7 @@ class DefaultTest(MeanwhileTest):
     # Others are snapshotted.
 
     def test_several_servers_at_once(self) -> None:
+        self.enterContext(self.others_running())
         servers = [self.server, *self.others]
         before = [self.before(server) for server in servers]
         earliest = [self.records(server) for server in servers]
