@@ -4,9 +4,13 @@ python := .venv/bin/python
 tox := .venv/bin/tox
 
 # make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
+# make cloud STORAGE=ceph
 cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
-	$(if $(NOVA),--nova $(NOVA))
+	$(if $(NOVA),--nova $(NOVA)) \
+	$(if $(STORAGE),--storage $(STORAGE))
+# What that needs of the distribution: Ceph's packages are not for everyone.
+cloud_profiles := cloud $(filter ceph,$(STORAGE))
 
 # make bench BENCH='--rounds 1 --sizes 1 --quick'
 
@@ -23,7 +27,7 @@ demo: packages ## Snapshot a running guest, and see the proof
 	@$(python) -m tests.lab.demo
 
 cloud: ## Start an OpenStack around the driver, and leave it running
-	@tools/setup.sh lab cloud
+	@tools/setup.sh lab $(cloud_profiles)
 	@$(python) -m tests.lab cloud up $(cloud_options)
 
 cloud-down: ## Stop the OpenStack; what is stored in it stays

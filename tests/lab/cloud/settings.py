@@ -6,6 +6,8 @@ import json
 import random
 import secrets
 import socket
+from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +26,9 @@ LISTENERS = (
     'rabbitmq',
     'rabbitmq-peers',
     'epmd',
+    'cinder-api',
+    'ceph',
+    'ceph-v1',
 )
 
 #: Who has a password of its own.
@@ -31,10 +36,12 @@ ACCOUNTS = (
     'admin',
     'demo',
     'other',
+    'cinder',
     'glance',
     'nova',
     'placement',
     'rabbitmq',
+    'volume-encryption',
 )
 
 # Below the ports that the kernel hands out for outgoing connections: nobody
@@ -68,23 +75,35 @@ class Settings:
     def write(cls, path: Path) -> None:
         """Choose them and write them to the file *path*.
 
+        What it has already stays, and what it lacks is chosen: it may be from
+        a time when a cloud had less in it.
+
         :raises LabError: no port is free
         """
+        before = cls.read(path) if path.exists() else cls({}, {})
+        missing = [name for name in LISTENERS if name not in before.ports]
         settings = cls(
-            _free_ports(), {name: secrets.token_hex(16) for name in ACCOUNTS}
+            _free_ports(missing, before.ports.values()) | before.ports,
+            {name: secrets.token_hex(16) for name in ACCOUNTS}
+            | before.passwords,
         )
-        write_private(path, json.dumps(dataclasses.asdict(settings)))
+        if settings != before:
+            write_private(path, json.dumps(dataclasses.asdict(settings)))
 
     def url(self, service: str, path: str = '') -> str:
         """The URL of a service."""
         return f'http://{ADDRESS}:{self.ports[service]}{path}'
 
 
-def _free_ports() -> dict[str, int]:
+def _free_ports(
+    names: Iterable[str], taken: Collection[int]
+) -> dict[str, int]:
     candidates = random.sample(_PORTS, len(_PORTS))
-    free = (port for port in candidates if _is_free(port))
+    free = (
+        port for port in candidates if port not in taken and _is_free(port)
+    )
     try:
-        return {name: next(free) for name in LISTENERS}
+        return {name: next(free) for name in names}
     except StopIteration:
         raise LabError(
             f'no ports are free from {_PORTS.start} to {_PORTS.stop - 1}'
