@@ -108,6 +108,8 @@ class Ceph:
         :raises LabError: a daemon does not come up
         """
         if not self._stamp.exists():
+            # What an attempt that was cut off has left behind.
+            self.stop()
             self._begin()
         self.monitor.start()
         with ThreadPoolExecutor() as pool:

@@ -333,10 +333,10 @@ class Cloud:
         overrides: Overrides,
     ) -> None:
         """Start what does not run, or runs with something else."""
+        # It lacks what there was not when the cloud was made.
+        Settings.write(self._settings_file)
         services = self._services
         stale = before.stale(state)
-        # It lacks what there was not when it was made.
-        Settings.write(self._settings_file)
         configuration = self._configure(install, state.options)
         if configuration.write_overrides(overrides):
             stale.add('nova-compute')
@@ -388,10 +388,9 @@ class Cloud:
             for future in beside:
                 future.result()
             self._keep_keys(options)
-            content = pool.submit(ensure_content, self.connection('admin'))
+            content = pool.submit(self._ensure_content, options, cinder)
             services.nova_compute.start()
             content.result()
-            cinder.result()
 
     def _start_ceph(self, options: CloudOptions) -> None:
         if options.has_ceph:
@@ -409,20 +408,23 @@ class Cloud:
         """
         if not options.has_ceph:
             return
-        admin = self.connection('admin')
-        ensure_cinder(admin, self._settings)
-        services.cinder_api.start()
-        for future in before:
-            future.result()
+        ensure_cinder(self.connection('admin'), self._settings)
         with ThreadPoolExecutor() as pool:
-            starts = [
-                pool.submit(services.cinder_scheduler.start),
-                pool.submit(services.cinder_volume.start),
-            ]
-            services.glance.start()
+            for future in [
+                pool.submit(services.cinder_api.start),
+                pool.submit(_after, before, services.cinder_scheduler.start),
+                pool.submit(_after, before, services.cinder_volume.start),
+            ]:
+                future.result()
+
+    def _ensure_content(
+        self, options: CloudOptions, cinder: Future[None]
+    ) -> None:
+        admin = self.connection('admin')
+        ensure_content(admin)
+        cinder.result()
+        if options.has_ceph:
             ensure_content_of_ceph(admin)
-            for start in starts:
-                start.result()
 
     def _keep_keys(self, options: CloudOptions) -> None:
         """Give libvirt the keys with which guests reach their disks."""
@@ -444,11 +446,9 @@ class Cloud:
     def _compute_is_up(self, log: ServiceLog) -> bool:
         """Whether the scheduler would choose nova-compute."""
         try:
-            if self._admin is None:
-                self._admin = self.connection('admin')
             return any(
                 service.state == 'up'
-                for service in self._admin.compute.services(
+                for service in self._administrator.compute.services(
                     binary='nova-compute', host=HOST
                 )
             )
@@ -461,14 +461,23 @@ class Cloud:
             return False
         try:
             # By its type it may be one of version 2, which Cinder has no more.
-            cinder: Any = self.connection('admin').block_storage
+            cinder: Any = self._administrator.block_storage
             return any(cinder.backend_pools())
         except (ClientException, SDKException):
             return False
 
+    @property
+    def _administrator(self) -> Connection:
+        """For what is asked again and again."""
+        if self._admin is None:
+            self._admin = self.connection('admin')
+        return self._admin
+
     def _stop(self) -> None:
         if not self._settings_file.exists():
             return
+        # As above.
+        Settings.write(self._settings_file)
         services = self._services
         # The guests and the conductor are of use to nova-compute, and the
         # broker to the conductor.

@@ -21,6 +21,15 @@ concurrency_backend = threading
 transport_url = rabbit://nova:nova@localhost:5672/
 """
 
+# Cinder copies them into the database, which has the last word.
+_CINDER = """\
+[DEFAULT]
+quota_volumes = -1
+quota_snapshots = -1
+quota_gigabytes = -1
+quota_groups = -1
+"""
+
 
 def connection(directory: Path, name: str) -> str:
     """The URL of a database for the services, who share it."""
@@ -75,6 +84,8 @@ def make_cinder_database(programs: Path, directory: Path) -> None:
     :raises LabError: the migration failed
     """
     cinder = _configuration(directory, 'cinder', database='cinder')
+    with open(cinder, 'a') as file:
+        file.write(_CINDER)
     run(
         [programs / 'cinder-manage', '--config-file', cinder, 'db', 'sync'],
         timeout=_SYNC_TIMEOUT,

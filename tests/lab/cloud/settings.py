@@ -60,8 +60,19 @@ class Settings:
     def read(cls, path: Path) -> Self:
         """Return those in the file *path*.
 
-        :raises LabError: there is none, or it is not for this user
+        :raises LabError: there is none, it is not for this user, or it is
+            from a time when a cloud had less in it
         """
+        settings = cls._load(path)
+        if settings._missing:
+            raise LabError(
+                f'the cloud in {path.parent} is from an older checkout: '
+                'make cloud'
+            )
+        return settings
+
+    @classmethod
+    def _load(cls, path: Path) -> Self:
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError:
@@ -75,20 +86,28 @@ class Settings:
     def write(cls, path: Path) -> None:
         """Choose them and write them to the file *path*.
 
-        What it has already stays, and what it lacks is chosen: it may be from
-        a time when a cloud had less in it.
+        What it has already stays, and what it lacks is chosen.
 
         :raises LabError: no port is free
         """
-        before = cls.read(path) if path.exists() else cls({}, {})
-        missing = [name for name in LISTENERS if name not in before.ports]
-        settings = cls(
-            _free_ports(missing, before.ports.values()) | before.ports,
-            {name: secrets.token_hex(16) for name in ACCOUNTS}
-            | before.passwords,
+        settings = cls._load(path) if path.exists() else cls({}, {})
+        if not settings._missing:
+            return
+        settings.ports.update(
+            _free_ports(
+                [name for name in LISTENERS if name not in settings.ports],
+                settings.ports.values(),
+            )
         )
-        if settings != before:
-            write_private(path, json.dumps(dataclasses.asdict(settings)))
+        for name in ACCOUNTS:
+            settings.passwords.setdefault(name, secrets.token_hex(16))
+        write_private(path, json.dumps(dataclasses.asdict(settings)))
+
+    @property
+    def _missing(self) -> set[str]:
+        return (set(LISTENERS) - set(self.ports)) | (
+            set(ACCOUNTS) - set(self.passwords)
+        )
 
     def url(self, service: str, path: str = '') -> str:
         """The URL of a service."""

@@ -60,9 +60,6 @@ default_volume_type = ceph
 glance_api_servers = {glance_url}
 report_interval = 10
 graceful_shutdown_timeout = 2
-quota_volumes = -1
-quota_snapshots = -1
-quota_gigabytes = -1
 [ceph]
 volume_driver = cinder.volume.drivers.rbd.RBDDriver
 volume_backend_name = ceph
