@@ -146,8 +146,11 @@ class Ceph:
         return self._run('ceph', *arguments, user=user)
 
     def rbd(self, *arguments: str | Path, user: str = 'admin') -> str:
-        """The same with ``rbd``, which says its progress as well."""
-        return self._run('rbd', '--no-progress', *arguments, user=user)
+        """The same with ``rbd``.
+
+        Some of its commands take ``--no-progress``.
+        """
+        return self._run('rbd', *arguments, user=user)
 
     def _run(
         self,
