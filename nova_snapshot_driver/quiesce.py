@@ -13,7 +13,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.block_copy import POLL_INTERVAL
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import AnyPlan
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Quiesce:
     """
 
     def __init__(
-        self, guest: Guest, plan: Plan, timeout: int, thaw_timeout: int
+        self, guest: Guest, plan: AnyPlan, timeout: int, thaw_timeout: int
     ) -> None:
         self._guest = guest
         self._required = plan.quiesce_required
