@@ -243,14 +243,17 @@ class VolumeSnapshots:
             futures.wait(self._calls, patience)
             asked = [cut for cut in self._cuts if cut.asked]
             doubtful = any(cut.is_doubtful for cut in asked)
-            discard(
-                self._connect,
-                self._image,
-                [cut.volume.id for cut in asked],
-                patience,
-                LATE_REQUEST if doubtful else 0,
-                cause,
-            )
+            try:
+                discard(
+                    self._connect,
+                    self._image,
+                    [cut.volume.id for cut in asked],
+                    patience,
+                    LATE_REQUEST if doubtful else 0,
+                    cause,
+                )
+            except exception.VolumeSnapshotsLeftBehind as error:
+                raise error from cause
             raise
 
     @staticmethod
