@@ -18,7 +18,8 @@ def call(function: Callable[[], Result]) -> futures.Future[Result]:
     def work() -> None:
         try:
             future.set_result(function())
-        except Exception as error:
+        # Whoever waits for it is to hear of anything that has ended it.
+        except BaseException as error:
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()

@@ -63,18 +63,15 @@ DISK_FORMAT = 'raw'
 class _Cut:
     """The snapshot of one volume.
 
-    :ivar asked: Cinder may have been asked for it
+    :ivar asked: Cinder was, or is about to be
+    :ivar doubtful: it has given no answer, and may still make one
     :ivar made: what it has made of that
     """
 
     volume: Volume
     asked: bool = False
+    doubtful: bool = False
     made: VolumeSnapshot | None = None
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Cinder was asked for it, and has given no answer."""
-        return self.asked and self.made is None
 
 
 class VolumeSnapshots:
@@ -98,6 +95,7 @@ class VolumeSnapshots:
         self._cuts: list[_Cut] = []
         self._calls: list[futures.Future[None]] = []
         self._given_up = threading.Event()
+        self._is_discarded = False
         self._name = ''
 
     @property
@@ -172,10 +170,7 @@ class VolumeSnapshots:
                 {MARK: self._image},
             )
         except exception.CinderUnavailable:
-            # It may have been made.
-            raise
-        except exception.CinderError:
-            cut.asked = False
+            cut.doubtful = True
             raise
         while not _seen(cut.made).is_cut:
             if self._given_up.wait(interval):
@@ -235,14 +230,16 @@ class VolumeSnapshots:
         try:
             yield
         except BaseException as cause:
-            self._given_up.set()
-            if not self._calls:
+            # It is entered twice: within the journal, and around it.
+            if not self._calls or self._is_discarded:
                 raise
+            self._is_discarded = True
+            self._given_up.set()
             patience = self._conf.snapshot.volume_timeout
             # They end by themselves, as the requests have a timeout.
-            futures.wait(self._calls, patience)
+            _done, under_way = futures.wait(self._calls, patience)
             asked = [cut for cut in self._cuts if cut.asked]
-            doubtful = any(cut.is_doubtful for cut in asked)
+            doubtful = under_way or any(cut.doubtful for cut in asked)
             try:
                 discard(
                     self._connect,
@@ -307,20 +304,11 @@ def discard(
             if not found and time.monotonic() >= first_answer + late:
                 return
             for snapshot in found:
-                if snapshot.status != cinder.DELETING:
-                    LOG.info(
-                        'Snapshot %s of volume %s is deleted: there is no '
-                        'image %s',
-                        snapshot.id,
-                        snapshot.volume,
-                        image,
-                    )
-                    connection.delete_snapshot(snapshot.id)
+                reason = _delete(connection, snapshot) or reason
         except (
             exception.CinderError,
             exception.CinderAccessUnavailable,
         ) as error:
-            # One that is being made is not deleted before it is there.
             reason = str(error)
         if time.monotonic() > deadline:
             raise exception.VolumeSnapshotsLeftBehind(
@@ -331,6 +319,24 @@ def discard(
                 image=image,
             )
         time.sleep(PATIENT_INTERVAL)
+
+
+def _delete(connection: Cinder, snapshot: VolumeSnapshot) -> str | None:
+    """
+    :returns: why Cinder does not; one that is being made has to be there first
+    """
+    if snapshot.status == cinder.DELETING:
+        return None
+    LOG.info(
+        'Snapshot %s of volume %s is deleted: its image will not be made',
+        snapshot.id,
+        snapshot.volume,
+    )
+    try:
+        connection.delete_snapshot(snapshot.id)
+    except exception.CinderError as error:
+        return str(error)
+    return None
 
 
 def _marked(
