@@ -161,6 +161,7 @@ class SnapshotTest(VolumesCase):
     def test_not_supported(self) -> None:
         """The record stays, and Nova's manager deletes it."""
         host = self.on()
+        assert host.machine.config is not None
         host.machine.config = host.machine.config.replace('kvm', 'lxc', 1)
         host.machine.stop()
         self.assertRaises(exception.NotSupported, host.snapshot)
