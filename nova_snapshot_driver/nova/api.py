@@ -210,18 +210,31 @@ class API(compute_api.API):
         the one that Cinder does this for.
         Source: ``nova.compute.api.API.volume_snapshot_create``.
         """
-        instance = self._instance_of(context, volume_id)
-        if not self._is_snapshotted(context, instance):
-            answer: dict[str, Any] = super().volume_snapshot_create(
-                context, volume_id, create_info
-            )
-            return answer
-        self.compute_rpcapi.volume_snapshot_create(
-            context, instance, volume_id, create_info
+        bdm = self._get_bdm_by_volume_id(
+            context, volume_id, expected_attrs=['instance']
         )
-        return {
-            'snapshot': {'id': create_info.get('id'), 'volumeId': volume_id}
-        }
+
+        @compute_api.check_instance_host()
+        @compute_api.check_instance_state(
+            task_state=_tasks_beside(context, bdm.instance)
+        )
+        def do_volume_snapshot_create(
+            self: API, context: RequestContext, instance: objects.Instance
+        ) -> dict[str, Any]:
+            self.compute_rpcapi.volume_snapshot_create(
+                context, instance, volume_id, create_info
+            )
+            return {
+                'snapshot': {
+                    'id': create_info.get('id'),
+                    'volumeId': volume_id,
+                }
+            }
+
+        answer: dict[str, Any] = do_volume_snapshot_create(
+            self, context, bdm.instance
+        )
+        return answer
 
     def volume_snapshot_delete(
         self,
@@ -234,46 +247,61 @@ class API(compute_api.API):
 
         Source: ``nova.compute.api.API.volume_snapshot_delete``.
         """
-        instance = self._instance_of(context, volume_id)
-        is_intermediate = delete_info.get('merge_target_file') is not None
-        if not self._is_snapshotted(context, instance) or (
-            # Upstream says what is the matter with that.
-            is_intermediate and instance.vm_state != vm_states.ACTIVE
-        ):
-            super().volume_snapshot_delete(
-                context, volume_id, snapshot_id, delete_info
-            )
-            return
-        self.compute_rpcapi.volume_snapshot_delete(
-            context, instance, volume_id, snapshot_id, delete_info
-        )
-
-    def _instance_of(
-        self, context: RequestContext, volume_id: str
-    ) -> objects.Instance:
-        return self._get_bdm_by_volume_id(
+        bdm = self._get_bdm_by_volume_id(
             context, volume_id, expected_attrs=['instance']
-        ).instance
-
-    @staticmethod
-    def _is_snapshotted(
-        context: RequestContext, instance: objects.Instance
-    ) -> bool:
-        """Its host is snapshotting it, and that means its volumes."""
-        return (
-            instance.host is not None
-            and instance.task_state in OF_A_SNAPSHOT
-            and compute_utils.is_volume_backed_instance(context, instance)
         )
 
+        @compute_api.check_instance_host()
+        @compute_api.check_instance_state(
+            task_state=_tasks_beside(context, bdm.instance)
+        )
+        def do_volume_snapshot_delete(
+            self: API, context: RequestContext, instance: objects.Instance
+        ) -> None:
+            if (
+                delete_info.get('merge_target_file') is not None
+                and instance.vm_state != vm_states.ACTIVE
+            ):
+                # libvirt's driver can't, as upstream knows (bug 1919487).
+                raise _invalid(
+                    instance,
+                    'vm_state',
+                    instance.vm_state,
+                    'volume_snapshot_delete',
+                )
+            self.compute_rpcapi.volume_snapshot_delete(
+                context, instance, volume_id, snapshot_id, delete_info
+            )
 
-def _gone(
-    instance: objects.Instance, attribute: str, state: object
+        do_volume_snapshot_delete(self, context, bdm.instance)
+
+
+def _tasks_beside(
+    context: RequestContext, instance: objects.Instance
+) -> tuple[str | None, ...]:
+    """The tasks of an instance beside which Cinder may ask for it."""
+    if (
+        instance.task_state in OF_A_SNAPSHOT
+        # Else the snapshot is one of the root disk, and the volume another.
+        and compute_utils.is_volume_backed_instance(context, instance)
+    ):
+        return (None, *OF_A_SNAPSHOT)
+    return (None,)
+
+
+def _invalid(
+    instance: objects.Instance, attribute: str, state: object, method: str
 ) -> nova_exception.InstanceInvalidState:
     """What nova-api answers with 409."""
     return nova_exception.InstanceInvalidState(
         attr=attribute,
         instance_uuid=instance.uuid,
         state=state,
-        method='snapshot_volume_backed',
+        method=method,
     )
+
+
+def _gone(
+    instance: objects.Instance, attribute: str, state: object
+) -> nova_exception.InstanceInvalidState:
+    return _invalid(instance, attribute, state, 'snapshot_volume_backed')

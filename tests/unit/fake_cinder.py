@@ -56,6 +56,12 @@ class FakeCinder:
                 'multiattach': False,
                 'attachments': [],
                 'metadata': {},
+                # Nova wants to see these too.
+                'availability_zone': 'nova',
+                'bootable': 'true',
+                'created_at': '2026-11-20T09:00:00.000000',
+                'snapshot_id': None,
+                'volume_type': 'fast',
             }
             for number, volume in enumerate(volumes)
         }
@@ -168,6 +174,7 @@ class FakeCinder:
             'name': snapshot['name'],
             'description': snapshot['description'],
             'metadata': snapshot['metadata'],
+            'created_at': '2026-11-20T09:00:00.000000',
             'size': self.volumes[volume]['size'],
             'os-extended-snapshot-attributes:progress': self.progress,
         }

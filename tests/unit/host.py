@@ -161,6 +161,7 @@ class FakeHost(fixtures.Fixture):
     """
 
     volumes: tuple[str, ...] = ()
+    metadata = documents.METADATA
 
     def __init__(
         self,
@@ -177,7 +178,9 @@ class FakeHost(fixtures.Fixture):
         self.useFixture(NoWaiting())
         self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         self.connection = FakeConnection()
-        self.machine = self.connection.add(documents.inactive(self._devices))
+        self.machine = self.connection.add(
+            documents.inactive(self._devices, metadata=self.metadata)
+        )
         self.machine.chains['vda'] = CHAIN
         self.machine.autostart = True
         self.machine.agent = self._agent

@@ -239,7 +239,7 @@ class StillnessTest(VolumesCase):
         self.fails(
             host,
             exception.QuiesceFailed,
-            instance=host.instance(quiesce=QuiescePolicy.REQUIRE),
+            instance=host.backed(quiesce=QuiescePolicy.REQUIRE),
         )
         self.assertNotIn('create_1', host.cinder.requests)
 
@@ -248,7 +248,7 @@ class StillnessTest(VolumesCase):
         self.fails(
             host,
             exception.QuiesceFailed,
-            instance=host.instance(quiesce=QuiescePolicy.REQUIRE),
+            instance=host.backed(quiesce=QuiescePolicy.REQUIRE),
         )
 
     def test_freeze_that_fails_is_a_pause(self) -> None:

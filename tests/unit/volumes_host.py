@@ -24,6 +24,12 @@ from tests.unit.host import FakeHost
 SWAP = {'source_type': 'blank', 'destination_type': 'local'}
 
 
+#: What Nova keeps of an instance that was not made from an image.
+METADATA = documents.METADATA.replace(
+    f'      <nova:root type="image" uuid="{documents.BASE_IMAGE}"/>\n', ''
+)
+
+
 def volume_ids(number: int) -> tuple[str, ...]:
     return tuple(f'{n:08d}-1c57-4b8e-8f49-3f6f0fd1a1b2' for n in range(number))
 
@@ -48,6 +54,8 @@ class VolumesHost(FakeHost):
     :ivar cuts: of each volume that was cut, whether the guest was frozen then
         and whether it was running
     """
+
+    metadata = METADATA
 
     def __init__(
         self,
@@ -83,7 +91,7 @@ class VolumesHost(FakeHost):
         self.set('snapshot', 'volume_timeout', 2)
         self.set('snapshot', 'stillness_timeout', 2)
 
-    def instance(self, **fields: Any) -> Instance:
+    def backed(self, **fields: Any) -> Instance:
         """The instance of the guest."""
         devices = BlockDevices(
             tuple(
@@ -105,7 +113,7 @@ class VolumesHost(FakeHost):
         return super().snapshot(
             connection,
             cancellation,
-            instance or self.instance(),
+            instance or self.backed(),
             update_task_state,
             progress,
         )
