@@ -87,7 +87,8 @@ class AssistedSnapshotCreateTestCaseV21(
     def test_assisted_create_by_our_class(self) -> None:
         """The same test, with the method of this class in its place."""
         upstream = super().test_assisted_create
-        with mock.patch.object(api.API, 'volume_snapshot_create') as create:
+        create = mock.Mock()
+        with mock.patch.object(api.API, 'volume_snapshot_create', new=create):
             upstream.__wrapped__(self, create)
 
 
@@ -311,9 +312,11 @@ class SnapshotTest(ApiCase):
                 },
             )
         )
+        share = mock.Mock()
         with mock.patch(
-            'nova.image.glance.GlanceImageServiceV2._add_image_member'
-        ) as share:
+            'nova.image.glance.GlanceImageServiceV2._add_image_member',
+            new=share,
+        ):
             image = self.snapshot()
         self.assertEqual('shared', self.images()[image['id']]['visibility'])
         share.assert_called_once()
@@ -351,13 +354,14 @@ class PresenceTest(test.NoDBTestCase):
     ) -> None:
         servicegroup = mock.Mock()
         servicegroup.service_is_up.return_value = is_up
+        get = mock.Mock(return_value=objects.ComputeNode(stats=stats))
         with (
-            mock.patch.object(objects.Service, 'get_by_compute_host'),
             mock.patch.object(
-                objects.ComputeNode,
-                'get_by_host_and_nodename',
-                return_value=objects.ComputeNode(stats=stats),
-            ) as get,
+                objects.Service, 'get_by_compute_host', new=mock.Mock()
+            ),
+            mock.patch.object(
+                objects.ComputeNode, 'get_by_host_and_nodename', new=get
+            ),
         ):
             self.assertIs(
                 expected,
@@ -380,7 +384,9 @@ class PresenceTest(test.NoDBTestCase):
         with mock.patch.object(
             objects.Service,
             'get_by_compute_host',
-            side_effect=nova_exception.ComputeHostNotFound(host='a-host'),
+            new=mock.Mock(
+                side_effect=nova_exception.ComputeHostNotFound(host='a-host')
+            ),
         ):
             self.assertFalse(
                 presence.is_on_host_of(

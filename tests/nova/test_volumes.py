@@ -193,7 +193,9 @@ class ReportTest(VolumesCase):
         with mock.patch.object(
             libvirt_driver.LibvirtDriver,
             'get_available_resource',
-            return_value={'vcpus': 2, 'stats': {'uptime': 'long'}},
+            new=mock.Mock(
+                return_value={'vcpus': 2, 'stats': {'uptime': 'long'}}
+            ),
         ):
             resources: dict[str, Any] = (
                 self.host.compute.get_available_resource('a-node')
@@ -218,9 +220,10 @@ class AssistedTest(VolumesCase):
     """Cinder has Nova snapshot a volume that is a file."""
 
     def instance_of_upstream(self) -> Any:
+        create = mock.Mock()
         with mock.patch.object(
-            libvirt_driver.LibvirtDriver, 'volume_snapshot_create'
-        ) as create:
+            libvirt_driver.LibvirtDriver, 'volume_snapshot_create', new=create
+        ):
             self.host.compute.volume_snapshot_create(
                 self.host.request_context,
                 instance_with(system_metadata=REQUIRES_QUIESCE),
