@@ -166,14 +166,17 @@ class VolumesTest(base.CloudTest):
                 admin.delete_snapshot(each['snapshot_id'])
         for each in mapping:
             if each['snapshot_id']:
-                wait_until(
-                    lambda each=each: (
-                        admin.find_snapshot(each['snapshot_id']) is None
-                    ),
-                    f'snapshot {each["snapshot_id"]} to be gone',
-                    VOLUME_TIMEOUT,
-                    0.3,
-                )
+                self._wait_until_none(admin.find_snapshot, each['snapshot_id'])
+
+    @staticmethod
+    def _wait_until_none(find: Callable[[str], object], thing: str) -> None:
+        """Wait until Cinder does not have something, by its id."""
+        wait_until(
+            lambda: find(thing) is None,
+            f'{thing} to be gone',
+            VOLUME_TIMEOUT,
+            0.3,
+        )
 
     def snapshots_of(self, volumes: list[str]) -> list[str]:
         """The volumes that have a snapshot, once for each."""
@@ -380,12 +383,7 @@ class BootTest(VolumesTest):
         finally:
             self.delete(other)
         for volume in volumes:
-            wait_until(
-                lambda volume=volume: self.cinder.find_volume(volume) is None,
-                f'volume {volume} to be gone',
-                VOLUME_TIMEOUT,
-                0.3,
-            )
+            self._wait_until_none(self.cinder.find_volume, volume)
 
     def test_states(self) -> None:
         server = self.new_server_from_volume(1)
@@ -455,7 +453,9 @@ class BootTest(VolumesTest):
         )
         made = json.loads(result.stdout)
         self.addCleanup(self.admin.image.delete_image, made['image'])
-        image = self.wait_for_image(self.demo.image.get_image(made['image']))
+        # By its type it may be one of version 1.
+        glance: Any = self.demo.image
+        image = self.wait_for_image(glance.get_image(made['image']))
         self.assertEqual(
             set(made['volumes'].values()),
             {each['snapshot_id'] for each in self.mapping(image)},
@@ -555,12 +555,7 @@ class FaultsTest(VolumesTest):
         self.wait_until_gone(image)
         self.assertEqual([], self.snapshots_of(volumes))
         for volume in volumes:
-            wait_until(
-                lambda volume=volume: self.cinder.find_volume(volume) is None,
-                f'volume {volume} to be gone',
-                VOLUME_TIMEOUT,
-                0.3,
-            )
+            self._wait_until_none(self.cinder.find_volume, volume)
 
     def test_killed_while_the_guest_stands_still(self) -> None:
         before = self.before(self.server)
