@@ -393,6 +393,16 @@ class VolumesNotCut(SnapshotError):
     )
 
 
+class StillnessLost(SnapshotError):
+    code = 'stillness-lost'
+    template = (
+        'Domain {domain} was frozen while its volumes were cut, and has '
+        'thawed by itself within {seconds} s: they are of no single instant. '
+        'See why Cinder takes so long, or have the guest paused (option '
+        '[snapshot] pause).'
+    )
+
+
 class VolumeSnapshotFailed(SnapshotError):
     code = 'volume-snapshot-failed'
     template = (

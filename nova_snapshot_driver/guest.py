@@ -324,13 +324,19 @@ class Guest:
         with self._calling('ask the guest agent'):
             self._handle.getTime()
 
-    def freeze(self) -> None:
+    def freeze(self) -> int:
+        """
+        :returns: how many file systems are frozen
+        """
         with self._calling('freeze the file systems'):
-            self._handle.fsFreeze()
+            return int(self._handle.fsFreeze())
 
-    def thaw(self) -> None:
+    def thaw(self) -> int:
+        """
+        :returns: how many file systems were frozen still
+        """
         with self._calling('thaw the file systems'):
-            self._handle.fsThaw()
+            return int(self._handle.fsThaw())
 
     # Suspending
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Pause
@@ -44,6 +45,7 @@ class Stillness:
         :returns: until when it may (``time.monotonic``)
         :raises QuiesceFailed: it could not be frozen, and that is required
         :raises HypervisorTimeout: it could not be paused
+        :raises StillnessLost: it has not stood still until the end
         """
         began = time.monotonic()
         try:
@@ -52,6 +54,10 @@ class Stillness:
         finally:
             if self._quiesce.done or self.paused:
                 self.seconds = round(time.monotonic() - began, 3)
+        if not self._quiesce.lasted:
+            raise exception.StillnessLost(
+                domain=self._guest.name, seconds=self.seconds
+            )
 
     @contextlib.contextmanager
     def _paused(self) -> Iterator[None]:

@@ -258,6 +258,17 @@ class StillnessTest(VolumesCase):
         self.assertEqual([(False, False)] * 3, host.cuts)
         self.assertTrue(snapshot.paused)
 
+    def test_guest_that_thaws_by_itself(self) -> None:
+        """As Windows does after ten seconds."""
+        host = self.on()
+
+        def thaw(volume: str) -> None:
+            if volume == host.volumes[-1]:
+                host.machine.frozen = False
+
+        host.cinder.at_cut = thaw
+        self.fails(host, exception.StillnessLost)
+
     def test_pause_that_hangs(self) -> None:
         host = self.on(agent=Agent.ABSENT)
         host.machine.pause_is_held = threading.Event()
