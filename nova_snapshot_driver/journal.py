@@ -45,6 +45,9 @@ class Entry:
     :ivar devices: of the host, that are detached
     :ivar frozen: the file systems are frozen
     :ivar image: that is being made in Glance, and not complete yet
+    :ivar volumes: the ids of those in Cinder that may have snapshots which
+        are made for that image
+    :ivar paused: the vCPUs of a guest are stopped that was found running
     """
 
     definition: Definition
@@ -53,6 +56,8 @@ class Entry:
     devices: tuple[HostDevice, ...] = ()
     frozen: bool = False
     image: str | None = None
+    volumes: tuple[str, ...] = ()
+    paused: bool = False
 
     @property
     def is_given_back(self) -> bool:
@@ -66,6 +71,7 @@ class Entry:
             dataclasses.replace(self.definition, xml=''),
             persistent=False,
             image=self.image,
+            volumes=self.volumes,
         )
 
     def to_json(self) -> str:
@@ -85,10 +91,13 @@ class Entry:
         definition = Definition(**fields.pop('definition'))
         state = fields.pop('power_state')
         devices = fields.pop('devices')
+        # Older ones have none.
+        volumes = fields.pop('volumes', ())
         return cls(
             definition,
             power_state=None if state is None else PowerState(state),
             devices=tuple(HostDevice(**device) for device in devices),
+            volumes=tuple(volumes),
             **fields,
         )
 
@@ -145,7 +154,11 @@ class Journal:
         try:
             self.remember(entry)
             yield
-        except (exception.NotGivenBack, exception.ImageLeftBehind):
+        except (
+            exception.NotGivenBack,
+            exception.ImageLeftBehind,
+            exception.VolumeSnapshotsLeftBehind,
+        ):
             raise
         except BaseException:
             self._settle(entry, afterwards)

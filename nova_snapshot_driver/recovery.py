@@ -11,18 +11,25 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
+from nova_snapshot_driver import volumes
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.capture import backup
+from nova_snapshot_driver.cinder import Cinder
+from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import discard_unfinished
+from nova_snapshot_driver.image import is_complete
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 
 LOG = logging.getLogger(__name__)
+
+#: How long a nova-compute that starts, or a snapshot that begins, tries to
+#: delete the snapshots in Cinder of one that died, in seconds.
+RECOVERY_PATIENCE = 30
 
 
 def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
@@ -105,13 +112,15 @@ def _finish(
         workspace.remove_abandoned(root, uuid)
     if entry is None:
         return
-    if _is_discarded(entry, context):
+    if _is_discarded(entry, conf, context):
         journal.forget(uuid)
     else:
         journal.remember(entry.given_back())
 
 
-def _is_discarded(entry: Entry, context: Context | None) -> bool:
+def _is_discarded(
+    entry: Entry, conf: cfg.ConfigOpts, context: Context | None
+) -> bool:
     """Have the image deleted, as far as it can be."""
     if entry.image is None:
         return True
@@ -119,7 +128,7 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
         reason = 'this snapshot goes to a file, and Glance is not asked.'
     else:
         try:
-            discard_unfinished(Glance(context.glance_access()), entry.image)
+            _discard(entry, entry.image, context, conf)
         except exception.SnapshotError as error:
             reason = str(error)
         else:
@@ -138,6 +147,24 @@ def _is_discarded(entry: Entry, context: Context | None) -> bool:
     return False
 
 
+def _discard(
+    entry: Entry, image: str, context: Context, conf: cfg.ConfigOpts
+) -> None:
+    """Delete an image that is not complete, and what it is made of."""
+    glance = Glance(context.glance_access())
+    # One that is complete is somebody's, with all that it maps.
+    if entry.volumes and not is_complete(glance, image):
+        volumes.discard(
+            lambda: Cinder(context.cinder_access()),
+            image,
+            entry.volumes,
+            min(conf.snapshot.volume_timeout, RECOVERY_PATIENCE),
+            late=0,
+            cause='it died',
+        )
+    discard_unfinished(glance, image)
+
+
 def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
     """Undo what an entry says, as far as it is not undone already."""
     if entry.persistent:
@@ -146,6 +173,8 @@ def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
         guest.bring_back(entry.power_state)
     if not guest.is_active():
         return
+    if entry.paused:
+        guest.unpause()
     for device in entry.devices:
         # One that is still there may have been asked to go.
         guest.attach(device, conf.snapshot.guest_timeout)

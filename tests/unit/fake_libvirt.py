@@ -74,6 +74,7 @@ class Machine:
         device go; None for never
     :ivar freeze_is_late: a freeze is reported to have failed before it has
         its effect
+    :ivar pause_is_held: a pause does not return before this is set
     :ivar reason: of its state, as libvirt has it
     """
 
@@ -96,6 +97,7 @@ class Machine:
         self.releases: int | None = 2
         self.freeze_fails = False
         self.freeze_is_late = False
+        self.pause_is_held: threading.Event | None = None
         self.reason = 0
 
         root = ElementTree.fromstring(config)
@@ -707,6 +709,16 @@ class FakeDomain:
             machine.saved = None
         if flags & libvirt.VIR_DOMAIN_START_PAUSED:
             machine.state = libvirt.VIR_DOMAIN_PAUSED
+        return 0
+
+    def suspend(self) -> int:
+        machine = self._running('suspend')
+        if machine.state != libvirt.VIR_DOMAIN_PAUSED:
+            machine.state = libvirt.VIR_DOMAIN_PAUSED
+            machine.reason = libvirt.VIR_DOMAIN_PAUSED_USER
+        if machine.pause_is_held is not None:
+            # It does what QEMU does with storage that does not answer.
+            machine.pause_is_held.wait(30)
         return 0
 
     def resume(self) -> int:
