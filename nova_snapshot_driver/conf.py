@@ -18,7 +18,11 @@ snapshot_opts = [
         'path',
         default='auto',
         choices=[
-            ('auto', 'live where the guest is active, cold where it is not'),
+            (
+                'auto',
+                'inside Ceph where the root disk is there; live where the '
+                'guest is active, cold where it is not',
+            ),
             ('backup', 'live: a backup job shows the root disk as it was'),
             ('mirror', 'live: a block job copies the root disk'),
             ('cold', 'the guest is suspended while its disk is read'),
@@ -112,7 +116,10 @@ snapshot_opts = [
         'mirror_timeout',
         default=7200,
         min=1,
-        help='The longest time, in seconds, that a live copy may take.',
+        help=(
+            'The longest time, in seconds, that a live copy may take, be it '
+            'by libvirt or inside Ceph.'
+        ),
     ),
     cfg.IntOpt(
         'extract_timeout',
@@ -254,6 +261,15 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
             'snapshot_compression',
             default=False,
             help='Compress images of the format qcow2.',
+        ),
+        cfg.StrOpt(
+            'rbd_user',
+            help='The user of Ceph; by default that of the domain.',
+        ),
+        cfg.StrOpt(
+            'images_rbd_ceph_conf',
+            default='',
+            help='The configuration of Ceph; empty is the usual one.',
         ),
     ],
     'glance': [

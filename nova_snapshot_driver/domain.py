@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
+import re
 from xml.etree import ElementTree
 
 AGENT_CHANNEL = 'org.qemu.guest_agent.0'
@@ -52,12 +53,49 @@ class Mirror:
 
 
 @dataclasses.dataclass(frozen=True)
+class RbdImage:
+    """An image in Ceph.
+
+    :ivar user: who may read and write it; None where the domain does not say
+    """
+
+    pool: str
+    name: str
+    user: str | None = None
+
+    def __str__(self) -> str:
+        return f'{self.pool}/{self.name}'
+
+    def filename(self, user: str | None, conf: str) -> str:
+        """What QEMU's tools call it.
+
+        They find the key by the configuration, as Nova's own driver does.
+
+        :param user: None for that of the domain
+        :param conf: the file of the configuration; empty for the usual one
+        """
+        user = user or self.user
+        return ':'.join(
+            [
+                f'rbd:{_quoted(self.pool)}/{_quoted(self.name)}',
+                *([f'id={_quoted(user)}'] if user else []),
+                *([f'conf={_quoted(conf)}'] if conf else []),
+            ]
+        )
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r'([:@=\\])', r'\\\1', text)
+
+
+@dataclasses.dataclass(frozen=True)
 class Disk:
     """A disk device of the domain.
 
     :ivar target: the name in the domain, for example ``vda``
     :ivar source: the kind of storage: file, block, network or volume
     :ivar path: the file or block device, None for any other storage
+    :ivar rbd: the image in Ceph, None for any other storage
     :ivar format: the format of the topmost image, as libvirt has it
     :ivar backing: the images beneath the topmost one, nearest first; known
         of a running domain alone
@@ -77,6 +115,7 @@ class Disk:
     mirror: Mirror | None = None
     serial: str | None = None
     bus: str | None = None
+    rbd: RbdImage | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +209,20 @@ def _path(element: ElementTree.Element) -> str | None:
     return source.get('file') or source.get('dev')
 
 
+def _rbd(disk: ElementTree.Element) -> RbdImage | None:
+    """The whole image in a pool, as Nova names it; no snapshot of one."""
+    source = disk.find("source[@protocol='rbd']")
+    if source is None or source.find('snapshot') is not None:
+        return None
+    match source.get('name', '').split('/'):
+        case [str(pool), str(name)] if pool and name:
+            user = _attribute(disk, 'auth', 'username') or _attribute(
+                source, 'auth', 'username'
+            )
+            return RbdImage(pool, name, user)
+    return None
+
+
 def _qemu_uid(root: ElementTree.Element) -> int | None:
     """From a label such as ``+64055:+108``."""
     label = root.findtext("seclabel[@model='dac']/label", '')
@@ -195,6 +248,7 @@ def _disk(disk: ElementTree.Element) -> Disk:
         else Mirror(_path(mirror), mirror.get('ready') == 'yes'),
         serial=disk.findtext('serial'),
         bus=_attribute(disk, 'target', 'bus'),
+        rbd=_rbd(disk),
     )
 
 

@@ -25,8 +25,10 @@ from nova_snapshot_driver.capture import Capture
 from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.capture import cold
+from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.capture import mirror
 from nova_snapshot_driver.context import Context
+from nova_snapshot_driver.delivery import Adoption
 from nova_snapshot_driver.delivery import Conversion
 from nova_snapshot_driver.delivery import Delivery
 from nova_snapshot_driver.delivery import Stream
@@ -47,6 +49,8 @@ from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.rbd import Ceph
+from nova_snapshot_driver.rbd import Clone
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.request import TaskStates
 from nova_snapshot_driver.result import Snapshot
@@ -65,6 +69,7 @@ from nova_snapshot_driver.workspace import require_space
 LOG = logging.getLogger(__name__)
 
 CAPTURES: dict[Path, Capture] = {
+    Path.DIRECT: direct.view,
     Path.BACKUP: backup.view,
     Path.MIRROR: mirror.view,
     Path.COLD: cold.view,
@@ -259,7 +264,7 @@ class SnapshotDriver:
             if isinstance(target, ImageOfVolumes):
                 self._volumes_plan(request.instance, guest, target)
             else:
-                self._plan(request.instance, guest)
+                self._plan(request.instance, guest, obstacles(target))
             request.cancellation.watch(
                 CancelRequest(
                     self._conf.snapshot.state_directory, guest.uuid
@@ -305,36 +310,45 @@ class SnapshotDriver:
             return self._take_volumes(
                 guest, request, request.target, unfinished
             )
-        try:
-            return self._take_as_planned(guest, request, unfinished)
-        except exception.BackupRefused as refusal:
-            reason = refusal.fields['reason']
-            if not self._has_another_way(guest, request.instance, reason):
-                raise
+        known = obstacles(request.target)
+        while True:
+            try:
+                return self._take_as_planned(guest, request, unfinished, known)
+            except exception.DirectRefused as error:
+                refusal: exception.SnapshotError = error
+                reason = error.fields['reason']
+                more = dataclasses.replace(known, direct=reason)
+                path = Path.DIRECT
+            except exception.BackupRefused as error:
+                refusal, reason = error, error.fields['reason']
+                more = dataclasses.replace(known, backup=reason)
+                path = Path.BACKUP
+            if not self._has_another_way(guest, request.instance, more, path):
+                raise refusal
             LOG.warning('%s', refusal, instance_uuid=guest.uuid)
-            return self._take_as_planned(guest, request, unfinished, reason)
+            known = more
 
     def _has_another_way(
-        self, guest: Guest, instance: Instance, no_backup: str
+        self, guest: Guest, instance: Instance, known: Obstacles, path: Path
     ) -> bool:
+        """
+        :param path: the one that was refused
+        """
         try:
-            plan = self._plan(instance, guest, no_backup)
+            plan = self._plan(instance, guest, known)
         except exception.NotSupported:
             return False
-        return plan.path is not Path.BACKUP
+        return plan.path is not path
 
     def _take_as_planned(
         self,
         guest: Guest,
         request: Request,
         unfinished: Entry,
-        no_backup: str | None = None,
+        known: Obstacles,
     ) -> Snapshot:
-        """
-        :param no_backup: why there can be no backup job; None if there can
-        """
         watch = Stopwatch()
-        plan = self._plan(request.instance, guest, no_backup)
+        plan = self._plan(request.instance, guest, known)
         with (
             self._reported(guest, plan, request) as reported,
             contextlib.ExitStack() as disk_operation,
@@ -346,32 +360,36 @@ class SnapshotDriver:
                 disk_operation.enter_context(
                     self._surroundings.disk_operation(request.cancellation)
                 )
-                plan = self._plan(request.instance, guest, no_backup)
+                plan = self._plan(request.instance, guest, known)
             LOG.info(
                 'Snapshot of domain %s: %s',
                 guest.name,
                 plan,
                 instance_uuid=guest.uuid,
             )
+            clone = self._clone(guest, plan, request)
+            rest = dataclasses.replace(unfinished, clone=clone)
             with self._workspace(guest, plan, request.target) as workspace:
                 quiesce = self._quiesce(guest, plan)
-                means = self._means(guest, request, workspace, quiesce)
-                delivery = self._delivery(plan, request, workspace, quiesce)
+                means = self._means(guest, request, workspace, quiesce, clone)
                 request.states.pending_upload()
                 watch.lap('prepare')
-                with (
-                    self._journal.kept(
-                        entry_of(guest, plan, request.target.image),
-                        unfinished,
-                    ),
-                    CAPTURES[plan.path](guest, plan, means) as view,
-                ):
-                    watch.lap('capture')
-                    delivery.read(view)
-                    watch.lap(delivery.reading)
-                watch.lap('give_back')
-                disk_operation.close()
-                proof = delivery.complete()
+                with self._delivery(
+                    guest, plan, request, workspace, quiesce, clone
+                ) as delivery:
+                    with (
+                        self._journal.kept(
+                            entry_of(guest, plan, request.target.image, clone),
+                            rest,
+                        ),
+                        CAPTURES[plan.path](guest, plan, means) as view,
+                    ):
+                        watch.lap('capture')
+                        delivery.read(view)
+                        watch.lap(delivery.reading)
+                    watch.lap('give_back')
+                    disk_operation.close()
+                    proof = delivery.complete()
                 if not plan.stream:
                     watch.lap('upload')
         return Snapshot.of(guest, plan, quiesce, proof, watch.laps)
@@ -432,14 +450,14 @@ class SnapshotDriver:
             yield guest
 
     def _plan(
-        self, instance: Instance, guest: Guest, no_backup: str | None = None
+        self, instance: Instance, guest: Guest, known: Obstacles
     ) -> Plan:
         plan = make_plan(
             self._conf,
             instance,
             guest.describe(),
             guest.power_state(),
-            obstacles(no_backup),
+            known,
         )
         _require_readable(guest, plan)
         return plan
@@ -474,6 +492,7 @@ class SnapshotDriver:
         request: Request,
         workspace: Workspace,
         quiesce: Quiesce,
+        clone: Clone | None,
     ) -> Means:
         return Means(
             self._conf,
@@ -483,18 +502,41 @@ class SnapshotDriver:
             request.progress,
             request.cancellation,
             lambda: self._is_disowned(guest),
+            clone,
         )
 
     def _delivery(
         self,
+        guest: Guest,
         plan: Plan,
         request: Request,
         workspace: Workspace,
         quiesce: Quiesce,
+        clone: Clone | None,
     ) -> Delivery:
+        if clone is not None:
+            return Adoption(
+                self._conf, guest.name, request, plan, quiesce, clone
+            )
         if plan.stream:
             return Stream(self._conf, request, plan, quiesce)
         return Conversion(self._conf, request, plan, quiesce, workspace)
+
+    def _clone(
+        self, guest: Guest, plan: Plan, request: Request
+    ) -> Clone | None:
+        """What is to be made in Ceph, where anything is."""
+        if plan.path is not Path.DIRECT:
+            return None
+        disk, target = plan.disk.rbd, request.target
+        assert disk and target.context and target.image  # noqa: S101 (mypy)
+        return direct.find(
+            guest,
+            Ceph(self._conf, disk.user),
+            disk,
+            Glance(target.context.glance_access()),
+            target.image,
+        )
 
     def _quiesce(self, guest: Guest, plan: AnyPlan) -> Quiesce:
         return Quiesce(
@@ -505,20 +547,28 @@ class SnapshotDriver:
         )
 
 
-def obstacles(no_backup: str | None = None) -> Obstacles:
+def obstacles(target: Target | None = None) -> Obstacles:
     """What can't be done in this process.
 
-    :param no_backup: why libvirt begins no backup job, where that is known
+    :param target: of the image; None for any
     """
     has_libnbd = libnbd.is_available()
-    return Obstacles(no_backup, None if has_libnbd else 'libnbd is missing')
+    to_file = target is not None and target.image is None
+    return Obstacles(
+        stream=None if has_libnbd else 'libnbd is missing',
+        direct='it goes to a file' if to_file else None,
+    )
 
 
-def entry_of(guest: Guest, plan: Plan, image: str | None) -> Entry:
+def entry_of(
+    guest: Guest, plan: Plan, image: str | None, clone: Clone | None = None
+) -> Entry:
     """What the snapshot may take from the guest, for the journal."""
-    if plan.path is Path.BACKUP:
+    if plan.path in (Path.DIRECT, Path.BACKUP):
         # The domain keeps its definition, and its job is found in libvirt.
-        untouched = Entry(guest.definition(), image=image).given_back()
+        untouched = Entry(
+            guest.definition(), image=image, clone=clone
+        ).given_back()
         return dataclasses.replace(untouched, frozen=plan.freeze)
     suspended = plan.path is Path.COLD and guest.is_active()
     return Entry(
@@ -548,7 +598,7 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
 
     :raises NotSupported: it can't
     """
-    if plan.path is Path.BACKUP:
+    if plan.path in (Path.DIRECT, Path.BACKUP):
         return
     if plan.path is Path.MIRROR and plan.disk.source == 'block':
         return

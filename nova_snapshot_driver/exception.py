@@ -152,6 +152,14 @@ class ScratchFull(SnapshotError):
     )
 
 
+class DirectRefused(SnapshotError):
+    code = 'direct-refused'
+    template = (
+        'Domain {domain}: its disk does not become an image inside Ceph: '
+        '{reason}. Nothing of it is left there.'
+    )
+
+
 class ForeignJob(SnapshotError):
     code = 'foreign-job'
     template = (
@@ -300,6 +308,40 @@ class TransferDied(SnapshotError):
     template = 'The process of the {job} died ({status}): {reason}'
 
 
+# Ceph
+
+
+class CephError(SnapshotError):
+    """
+    :ivar fields: ``status`` is an ``errno``
+    """
+
+    code = 'ceph-error'
+    template = 'Ceph: {operation} failed with exit status {status}: {reason}'
+
+
+class CephNotFound(CephError):
+    """There is no such pool, image or snapshot."""
+
+    code = 'ceph-not-found'
+
+
+class CephDenied(CephError):
+    """The user may not do that."""
+
+    code = 'ceph-denied'
+
+
+class CephFull(CephError):
+    """There is no room, or a quota is used up."""
+
+    code = 'ceph-full'
+
+
+class CephTimeout(CephError):
+    code = 'ceph-timeout'
+
+
 # Glance
 
 
@@ -317,6 +359,15 @@ class GlanceUnavailable(GlanceError):
 class ImageNotFound(GlanceError):
     code = 'image-not-found'
     template = 'Glance at {endpoint} has no image {image}.'
+
+
+class LocationRefused(GlanceError):
+    """For certain: the image is as it was."""
+
+    code = 'location-refused'
+    template = (
+        'Glance at {endpoint} takes no location for image {image}: {reason}'
+    )
 
 
 class UploadFailed(SnapshotError):

@@ -114,6 +114,43 @@ class Glance:
         with self._calling('update the image', image):
             self._client.images.update(image, remove_props=list(names))
 
+    def locations(self, image: str) -> list[str]:
+        """Where the data of an image is, as far as Glance says it."""
+        properties = self.get(image).properties
+        shown = [each['url'] for each in properties.get('locations') or ()]
+        direct = properties.get('direct_url')
+        return shown + ([direct] if direct else [])
+
+    def add_location(self, image: str, url: str) -> None:
+        """Tell where the data of an image is, which is active then, or soon.
+
+        The first way is for services alone, and needs a service token with
+        that role; the second is open where ``show_multiple_locations`` is set.
+
+        :raises LocationRefused: it is not, and will not be
+        """
+        images = self._client.images
+        refusals = []
+        for way in (images.add_image_location, images.add_location):
+            try:
+                with self._calling('add a location', image):
+                    try:
+                        way(image, url, {})
+                    except exc.HTTPNotImplemented as error:
+                        refusals.append(str(error))
+                        continue
+                return
+            except (exception.GlanceUnavailable, exception.ImageNotFound):
+                raise
+            except exception.GlanceError as error:
+                refusals.append(error.fields['reason'])
+        raise exception.LocationRefused(
+            endpoint=self.endpoint,
+            operation='add a location',
+            image=image,
+            reason=' '.join(dict.fromkeys(refusals)),
+        )
+
     def upload(
         self, image: str, blocks: Iterable[bytes | memoryview], size: int
     ) -> None:
@@ -206,11 +243,16 @@ def is_complete(glance: Glance, image: str) -> bool:
         return False
 
 
-def discard_unfinished(glance: Glance, image: str) -> None:
-    """Delete an image whose upload has died; one that is active stays."""
+def discard_unfinished(glance: Glance, image: str) -> bool:
+    """Delete an image whose upload has died; one that is active stays.
+
+    :returns: whether it is active
+    """
     with contextlib.suppress(exception.ImageNotFound):
-        if glance.get(image).status != 'active':
-            glance.delete(image)
+        if glance.get(image).status == 'active':
+            return True
+        glance.delete(image)
+    return False
 
 
 class _ServiceToken(requests.auth.AuthBase):

@@ -23,6 +23,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Definition
+from nova_snapshot_driver.rbd import Clone
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Entry:
     :ivar volumes: the ids of those in Cinder that may have snapshots which
         are made for that image
     :ivar paused: the vCPUs of a guest are stopped that was found running
+    :ivar clone: what is being made of it in Ceph, and the snapshot of the disk
+        for that
     """
 
     definition: Definition
@@ -58,6 +61,7 @@ class Entry:
     image: str | None = None
     volumes: tuple[str, ...] = ()
     paused: bool = False
+    clone: Clone | None = None
 
     @property
     def is_given_back(self) -> bool:
@@ -72,6 +76,7 @@ class Entry:
             persistent=False,
             image=self.image,
             volumes=self.volumes,
+            clone=self.clone,
         )
 
     def to_json(self) -> str:
@@ -93,8 +98,11 @@ class Entry:
         devices = fields.pop('devices')
         # Older ones have none.
         volumes = fields.pop('volumes', ())
+        # An older version has none.
+        clone = fields.pop('clone', None)
         return cls(
             definition,
+            clone=None if clone is None else Clone.from_dict(clone),
             power_state=None if state is None else PowerState(state),
             devices=tuple(HostDevice(**device) for device in devices),
             volumes=tuple(volumes),

@@ -34,6 +34,7 @@ AT_REST = (PowerState.SHUT_OFF, PowerState.SUSPENDED)
 class Path(enum.Enum):
     """The ways to a view of the disk at one instant."""
 
+    DIRECT = 'direct'
     BACKUP = 'backup'
     MIRROR = 'mirror'
     COLD = 'cold'
@@ -59,10 +60,12 @@ class Obstacles:
 
     :ivar backup: a backup job
     :ivar stream: an image in one pass, without a temporary file
+    :ivar direct: an image that is made inside Ceph
     """
 
     backup: str | None = None
     stream: str | None = None
+    direct: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Plan:
     def __str__(self) -> str:
         freeze = 'quiesced' if self.freeze else 'not quiesced'
         transfer = 'streamed' if self.stream else 'converted'
+        if self.path is Path.DIRECT:
+            transfer = 'cloned'
         return (
             f'{self.path.value} ({self.path_reason}), '
             f'{self.encoding} ({self.format_reason}), '
@@ -146,14 +151,19 @@ def make_plan(
 ) -> Plan:
     """Decide the way of a snapshot.
 
+    A snapshot inside Ceph neither asks libvirt for anything nor concerns the
+    guest: no option that keeps libvirt from live snapshots is in its way.
+
     :param domain: the live description of an active domain, else the
         inactive one
     :raises NotSupported: this guest has no way to a snapshot
     :raises QuiesceFailed: quiescing is required and known to be impossible
     """
-    disk, source = _root_disk(domain)
-    path, path_reason = _path(conf, domain, power_state, obstacles.backup)
+    disk, source = _root_disk(conf, domain)
     encoding, format_reason = _encoding(conf, disk)
+    path, path_reason = _path(
+        conf, domain, disk, encoding, power_state, obstacles
+    )
     stream, stream_reason = _stream(
         encoding, path, power_state, obstacles.stream
     )
@@ -230,16 +240,24 @@ def _require_qemu(domain: Domain) -> None:
         _refuse(domain, f'its hypervisor is {domain.hypervisor}, not QEMU.')
 
 
-def _root_disk(domain: Domain) -> tuple[Disk, Layer]:
+def _root_disk(conf: cfg.ConfigOpts, domain: Domain) -> tuple[Disk, Layer]:
     disk = domain.root_disk
     _require_qemu(domain)
     if disk is None:
         _refuse(domain, 'it has no disk.')
+    if disk.rbd is not None:
+        if disk.encrypted:
+            _refuse(
+                domain, f'its root disk {disk.target} is encrypted in Ceph.'
+            )
+        group = conf.libvirt
+        name = disk.rbd.filename(group.rbd_user, group.images_rbd_ceph_conf)
+        return disk, Layer(name, disk.format)
     if disk.path is None:
         _refuse(
             domain,
             f'its root disk {disk.target} is on {disk.source} storage, and '
-            'only files and block devices are served.',
+            'only files, block devices and images in Ceph are served.',
         )
     return disk, Layer(disk.path, disk.format)
 
@@ -268,9 +286,31 @@ def _require_no_plain_text(
 def _path(
     conf: cfg.ConfigOpts,
     domain: Domain,
+    disk: Disk,
+    encoding: Encoding,
+    power_state: PowerState,
+    obstacles: Obstacles,
+) -> tuple[Path, str]:
+    if disk.rbd is None or conf.snapshot.path != 'auto':
+        return _path_to_the_data(conf, domain, power_state, obstacles.backup)
+    obstacle = obstacles.direct
+    if encoding.format != 'raw':
+        obstacle = f'it would be raw, and {encoding.format} is wanted'
+    if obstacle is None:
+        return Path.DIRECT, 'the root disk is in Ceph'
+    path, reason = _path_to_the_data(
+        conf, domain, power_state, obstacles.backup
+    )
+    return path, f'{reason}; no image inside Ceph: {obstacle}'
+
+
+def _path_to_the_data(
+    conf: cfg.ConfigOpts,
+    domain: Domain,
     power_state: PowerState,
     no_backup: str | None,
 ) -> tuple[Path, str]:
+    """The ways of which the data of the disk leaves its storage."""
     forced = conf.snapshot.path
     if power_state in AT_REST:
         if forced in (Path.BACKUP.value, Path.MIRROR.value):
@@ -332,6 +372,8 @@ def _stream(
     power_state: PowerState,
     no_stream: str | None,
 ) -> tuple[bool, str]:
+    if path is Path.DIRECT:
+        return True, 'its data stays in Ceph'
     if encoding.format not in STREAMABLE:
         return False, f'{encoding.format} is not written in one pass'
     if no_stream is not None:
@@ -349,6 +391,8 @@ def _image_format(conf: cfg.ConfigOpts, disk: Disk) -> tuple[str, str]:
         return wanted, '[libvirt] snapshot_image_format'
     if disk.source == 'block':
         return 'raw', 'the source is a block device'
+    if disk.rbd is not None:
+        return 'raw', 'the source is in Ceph'
     if disk.format in IMAGE_FORMATS:
         return disk.format, 'as the source'
     return 'qcow2', f'the source is {disk.format}'

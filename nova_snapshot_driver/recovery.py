@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import enum
 import os
 
 from oslo_config import cfg
@@ -14,6 +16,7 @@ from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import volumes
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.capture import backup
+from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.cinder import Cinder
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.guest import Definition
@@ -24,6 +27,8 @@ from nova_snapshot_driver.image import discard_unfinished
 from nova_snapshot_driver.image import is_complete
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.rbd import Ceph
+from nova_snapshot_driver.rbd import Clone
 
 LOG = logging.getLogger(__name__)
 
@@ -107,28 +112,76 @@ def _finish(
     conf: cfg.ConfigOpts,
     context: Context | None,
 ) -> None:
-    """Remove the files and the image of a snapshot that died."""
+    """Remove the files and the image of a snapshot that died.
+
+    :raises NotGivenBack: something stays in Ceph
+    """
     for root in {conf.libvirt.snapshots_directory, backup.scratch_root(conf)}:
         workspace.remove_abandoned(root, uuid)
     if entry is None:
         return
-    if _is_discarded(entry, conf, context):
-        journal.forget(uuid)
-    else:
+    if entry.clone is not None:
+        _detach_clone(entry.definition.name, entry.clone, conf)
+    fate = _fate_of_image(entry, conf, context)
+    if entry.clone is not None:
+        _settle_clone(entry.definition.name, entry.clone, fate, conf)
+    if fate is Fate.UNKNOWN:
         journal.remember(entry.given_back())
+    else:
+        journal.forget(uuid)
 
 
-def _is_discarded(
+class Fate(enum.Enum):
+    """What has become of the image of a snapshot that died."""
+
+    GONE = 'gone'
+    COMPLETE = 'complete'
+    UNKNOWN = 'unknown'
+
+
+def _detach_clone(domain: str, clone: Clone, conf: cfg.ConfigOpts) -> None:
+    """Remove the snapshot of the disk, and a clone that still needs it.
+
+    That one is not complete, and no image.
+    """
+    ceph = Ceph(conf, clone.disk.user)
+    with contextlib.suppress(exception.CephNotFound, exception.CephDenied):
+        parent = ceph.parent(clone.image)
+        if parent is not None and parent[1] == clone.snapshot:
+            direct.remove_clone(domain, ceph, clone)
+    direct.remove_snapshot(domain, ceph, clone)
+
+
+def _settle_clone(
+    domain: str, clone: Clone, fate: Fate, conf: cfg.ConfigOpts
+) -> None:
+    """Remove a clone that is no image.
+
+    :raises NotGivenBack: nobody knows whether it is one
+    """
+    if fate is Fate.GONE:
+        direct.remove_clone(domain, Ceph(conf, clone.disk.user), clone)
+    if fate is Fate.UNKNOWN:
+        raise exception.NotGivenBack(
+            domain=domain,
+            undo=f'remove the clone {clone.image} in Ceph',
+            reason='nobody knows whether it is the data of an image',
+            remedy='The next snapshot of the domain, or start of '
+            'nova-compute, at which Glance answers tries it again.',
+        )
+
+
+def _fate_of_image(
     entry: Entry, conf: cfg.ConfigOpts, context: Context | None
-) -> bool:
+) -> Fate:
     """Have the image deleted, as far as it can be."""
     if entry.image is None:
-        return True
+        return Fate.GONE
     if context is None:
         reason = 'this snapshot goes to a file, and Glance is not asked.'
     else:
         try:
-            _discard(entry, entry.image, context, conf)
+            is_active = _discard(entry, entry.image, context, conf)
         except exception.SnapshotError as error:
             reason = str(error)
         else:
@@ -136,7 +189,7 @@ def _is_discarded(
                 'Image %s of a snapshot that died is gone, or was complete',
                 entry.image,
             )
-            return True
+            return Fate.COMPLETE if is_active else Fate.GONE
     LOG.warning(
         'Image %s of a snapshot that died may be left: %s Delete it with '
         '"openstack image delete %s".',
@@ -144,13 +197,16 @@ def _is_discarded(
         reason,
         entry.image,
     )
-    return False
+    return Fate.UNKNOWN
 
 
 def _discard(
     entry: Entry, image: str, context: Context, conf: cfg.ConfigOpts
-) -> None:
-    """Delete an image that is not complete, and what it is made of."""
+) -> bool:
+    """Delete an image that is not complete, and what it is made of.
+
+    :returns: whether it is active
+    """
     glance = Glance(context.glance_access())
     # One that is complete is somebody's, with all that it maps.
     if entry.volumes and not is_complete(glance, image):
@@ -162,7 +218,7 @@ def _discard(
             late=0,
             cause='it died',
         )
-    discard_unfinished(glance, image)
+    return discard_unfinished(glance, image)
 
 
 def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import time
 
 from nova_snapshot_driver.guest import Guest
+from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import VolumesPlan
 from nova_snapshot_driver.quiesce import Quiesce
@@ -104,6 +105,8 @@ class Snapshot:
             return self._of_volumes()
         quiesced = 'quiesced' if self.quiesced else 'not quiesced'
         streamed = 'streamed' if self.streamed else 'converted'
+        if self.method == Path.DIRECT.value:
+            streamed = 'cloned'
         return (
             f'{self.method}, {streamed}, {quiesced} ({self.quiesced_reason}), '
             f'{self.disk_format}, {self.size} bytes, '

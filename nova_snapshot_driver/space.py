@@ -33,8 +33,8 @@ def needs(
 
 
 def _chain(guest: Guest, plan: Plan) -> list[Layer]:
-    if plan.path is Path.BACKUP:
-        # QEMU has it open, and nobody opens it anew.
+    if plan.path in (Path.DIRECT, Path.BACKUP):
+        # Ceph or QEMU has it, and nobody opens it anew.
         return []
     return qemu_img.backing_chain(guest.name, plan.source)
 

@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
 
+import tenacity
 from oslo_config import cfg
 from oslo_log import log as logging
 
@@ -19,6 +21,7 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.transfer import process
 from nova_snapshot_driver.transfer.process import Limits
@@ -102,6 +105,35 @@ class Target(Protocol):
     def publish(self) -> None:
         """Show an image that was streamed, where it is not shown yet."""
 
+    def adopt(
+        self,
+        url: str,
+        size: int,
+        properties: dict[str, Any],
+        cancellation: Cancellation,
+    ) -> Proof:
+        """Take an image that lies where its target keeps images.
+
+        :param size: of it, in bytes
+        :raises LocationRefused: it is not taken, and is as it was
+        """
+
+    def discard(self, cause: BaseException) -> None:
+        """Leave nothing of the image, because of an error."""
+
+
+#: The longest pause between two attempts to tell a location, in seconds.
+LONGEST_PAUSE = 30
+
+#: How long Glance may look at a location, in seconds.
+LOCATION_TIMEOUT = 120
+
+#: How often it is looked whether an image is active, in seconds.
+POLL_INTERVAL = 0.5
+
+#: The states of an image whose location Glance has, or is looking at.
+_BEFORE_ACTIVE = ('queued', 'importing')
+
 
 class GlanceImage:
     """An image in Glance, whose record exists."""
@@ -131,17 +163,20 @@ class GlanceImage:
             # Nothing was begun, and whoever asked may know another way.
             raise
         except BaseException as cause:
-            if self._is_discarded:
-                raise
-            self._is_discarded = True
-            try:
-                self._glance().delete(self.image)
-            except exception.SnapshotError as error:
-                raise exception.ImageLeftBehind(
-                    image=self.image, cause=str(cause), reason=str(error)
-                ) from cause
-            LOG.info('Image %s of the failed snapshot is gone', self.image)
+            self.discard(cause)
             raise
+
+    def discard(self, cause: BaseException) -> None:
+        if self._is_discarded:
+            return
+        self._is_discarded = True
+        try:
+            self._glance().delete(self.image)
+        except exception.SnapshotError as error:
+            raise exception.ImageLeftBehind(
+                image=self.image, cause=str(cause), reason=str(error)
+            ) from cause
+        LOG.info('Image %s of the failed snapshot is gone', self.image)
 
     def destination(self, root: str, streamed: bool) -> str | None:
         return None if streamed else root
@@ -195,6 +230,62 @@ class GlanceImage:
 
     def publish(self) -> None:
         """Glance shows what is complete."""
+
+    def adopt(
+        self,
+        url: str,
+        size: int,
+        properties: dict[str, Any],
+        cancellation: Cancellation,
+    ) -> Proof:
+        """
+        :raises ImageUnproven: Glance has not made it active, or does not find
+            what is there
+        """
+        self._glance().update(self.image, **properties)
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(
+                exception.GlanceUnavailable
+            ),
+            stop=tenacity.stop_after_attempt(
+                self._conf.glance.num_retries + 1
+            ),
+            wait=tenacity.wait_exponential(max=LONGEST_PAUSE),
+            sleep=cancellation.sleep,
+            reraise=True,
+        )
+        attempts(self._add_location, url)
+        found = self._active(cancellation)
+        for field, expected in {'status': 'active', 'size': size}.items():
+            if getattr(found, field) != expected:
+                raise exception.ImageUnproven(
+                    image=self.image,
+                    field=field,
+                    stored=getattr(found, field),
+                    sent=expected,
+                )
+        return Proof(size, None)
+
+    def _add_location(self, url: str) -> None:
+        glance = self._glance()
+        # It may be the last answer alone that was lost.
+        if glance.get(self.image).status == 'queued':
+            glance.add_location(self.image, url)
+
+    def _active(self, cancellation: Cancellation) -> Image:
+        """The image, once Glance has looked at its location, or for long."""
+        deadline = time.monotonic() + LOCATION_TIMEOUT
+        while True:
+            is_late = time.monotonic() > deadline
+            try:
+                found = self._glance().get(self.image)
+            except exception.GlanceUnavailable:
+                if is_late:
+                    raise
+            else:
+                if is_late or found.status not in _BEFORE_ACTIVE:
+                    return found
+            cancellation.sleep(POLL_INTERVAL)
 
     def _glance(self) -> Glance:
         return Glance(self.context.glance_access())
@@ -267,6 +358,18 @@ class OutputFile:
             cancellation,
         )
         return Proof(size, None)
+
+    def adopt(
+        self,
+        url: str,
+        size: int,
+        properties: dict[str, Any],
+        cancellation: Cancellation,
+    ) -> Proof:
+        raise NotImplementedError('no image in Ceph is planned for a file')
+
+    def discard(self, cause: BaseException) -> None:
+        """The draft goes with the context."""
 
     def publish(self) -> None:
         try:

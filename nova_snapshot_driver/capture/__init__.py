@@ -19,6 +19,7 @@ from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.rbd import Clone
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.view import View
 from nova_snapshot_driver.workspace import Workspace
@@ -30,6 +31,7 @@ class Means:
 
     :ivar disowned: whether the domain's owner has begun to destroy it, so
         that it must not be defined again
+    :ivar clone: what is to be made in Ceph, if anything is
     """
 
     conf: cfg.ConfigOpts
@@ -39,6 +41,7 @@ class Means:
     progress: Progress
     cancellation: Cancellation
     disowned: Callable[[], bool] = lambda: False
+    clone: Clone | None = None
 
 
 class Capture(Protocol):
@@ -46,7 +49,8 @@ class Capture(Protocol):
 
     def __call__(
         self, guest: Guest, plan: Plan, means: Means
-    ) -> AbstractContextManager[View]:
+    ) -> AbstractContextManager[View | Clone]:
         """
-        :returns: the view, readable inside the context
+        :returns: the view, readable inside the context; or what Ceph is to
+            make of it there
         """

@@ -30,6 +30,7 @@ from nova_snapshot_driver.cmd.interpreter import OPTION
 from nova_snapshot_driver.cmd.nova_user import NovaUser
 from nova_snapshot_driver.cmd.service_user import ServiceUser
 from nova_snapshot_driver.domain import Domain
+from nova_snapshot_driver.domain import RbdImage
 from nova_snapshot_driver.driver import obstacles
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -40,6 +41,7 @@ from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.workspace import MIB
 from nova_snapshot_driver.workspace import require_space
 
@@ -205,6 +207,8 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
                 f'a {job} job runs on {plan.disk.target}; a snapshot is '
                 'refused until it has ended, unless a dead snapshot left it.',
             )
+        if plan.path is Path.DIRECT and plan.disk.rbd:
+            yield _ceph(conf, subject, plan.disk.rbd)
         if plan.freeze:
             yield _agent(conf, guest, subject, plan)
         yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
@@ -226,6 +230,26 @@ def _volumes(
     yield Finding(subject, 'ok', str(plan))
     if plan.freeze:
         yield _agent(conf, guest, subject, plan)
+
+
+def _ceph(conf: cfg.ConfigOpts, subject: str, disk: RbdImage) -> Finding:
+    subject = f'{subject}: Ceph'
+    ceph = Ceph(conf, disk.user)
+    try:
+        ceph.cluster()
+        parent = ceph.parent(disk)
+    except (exception.CephError, exception.CommandMissing) as error:
+        return Finding(subject, 'note', f'the image is streamed: {error}')
+    if parent is None:
+        return Finding(
+            subject,
+            'note',
+            f'{disk} is no clone. Where Glance does not show the location of '
+            'the image that it was made from, it is streamed.',
+        )
+    return Finding(
+        subject, 'ok', f'{disk} is cloned into the pool {parent[0].pool}'
+    )
 
 
 def _agent(

@@ -80,8 +80,6 @@ def findings(
         )
     if options.libvirt.virt_type not in ('kvm', 'qemu'):
         yield _left_to_nova('virt_type', options.libvirt.virt_type)
-    if options.libvirt.images_type == 'rbd':
-        yield _left_to_nova('images_type', 'rbd')
     if conf.snapshot.path == 'auto':
         if conf.workarounds.disable_libvirt_livesnapshot:
             yield _cold('[workarounds] disable_libvirt_livesnapshot')

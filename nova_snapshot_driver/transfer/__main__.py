@@ -18,6 +18,7 @@ from nova_snapshot_driver import exception
 #: Imported when the job is known: a guest may be waiting for it.
 JOBS = {
     'extract': 'nova_snapshot_driver.transfer.convert',
+    'flatten': 'nova_snapshot_driver.transfer.flatten',
     'save': 'nova_snapshot_driver.transfer.save',
     'stream': 'nova_snapshot_driver.transfer.stream',
     'upload': 'nova_snapshot_driver.transfer.upload',

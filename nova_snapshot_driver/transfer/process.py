@@ -105,6 +105,25 @@ def extract(
     _run(job, timeout, 'extract_timeout', limits, progress, cancellation)
 
 
+def flatten(
+    command: list[str],
+    image: str,
+    timeout: int,
+    limits: Limits,
+    progress: Progress,
+    cancellation: Cancellation,
+) -> None:
+    """Have a clone in Ceph get all of its data.
+
+    :param command: that does it
+    :param image: the name of the clone
+    :raises CephError: it failed
+    :raises TransferTimeout: it took longer than the timeout, in seconds
+    """
+    job = {'kind': 'flatten', 'command': command, 'image': image}
+    _run(job, timeout, 'mirror_timeout', limits, progress, cancellation)
+
+
 def save(
     view: View,
     encoding: Encoding,

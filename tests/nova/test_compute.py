@@ -51,15 +51,8 @@ CONF = nova.conf.CONF
 
 OTHER = 'b1c1f0f4-7d0e-4d8c-9a39-93a1d3a6f0d2'
 
-RBD_DISK = """\
-    <disk type='network' device='disk'>
-      <driver name='qemu' type='raw' cache='writeback'/>
-      <source protocol='rbd' name='vms/8a6f3f5e_disk'>
-        <host name='192.0.2.7' port='6789'/>
-      </source>
-      <target dev='vda' bus='virtio'/>
-    </disk>
-"""
+#: In a namespace of a pool, where Nova never has one.
+NETWORK_DISK = documents.rbd_disk('vms/a-namespace/8a6f3f5e_disk')
 
 
 class LoadTest(NovaCase):
@@ -385,14 +378,14 @@ class RefusedTest(NovaCase):
         self.goes_to_nova(host, f'virt_type is {virt_type}')
         self.assertEqual([], host.glance.requests)
 
-    def test_rbd(self) -> None:
+    def test_disk_in_the_network(self) -> None:
         self.goes_to_nova(
-            self.on(RBD_DISK + documents.CHANNEL), 'on network storage'
+            self.on(NETWORK_DISK + documents.CHANNEL), 'on network storage'
         )
 
     def test_image_says_nothing_of_how_its_base_was_made(self) -> None:
         """It has inherited that, where its base is a snapshot of ours."""
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         host.glance.images[host.image] |= {
             'snapshot_method': 'mirror',
             'snapshot_quiesced': 'true',
@@ -469,12 +462,12 @@ class RefusedTest(NovaCase):
     def test_nova_freezes_nothing(self, state: int) -> None:
         self.assert_refused_for_want_of_a_freeze(
             self.that_requires_quiescing(
-                RBD_DISK + documents.CHANNEL, state=state
+                NETWORK_DISK + documents.CHANNEL, state=state
             )
         )
 
     def test_nova_freezes_nothing_of_a_guest_that_is_suspended(self) -> None:
-        host = self.that_requires_quiescing(RBD_DISK)
+        host = self.that_requires_quiescing(NETWORK_DISK)
         FakeDomain(host.machine).managedSave(0)
         self.assert_refused_for_want_of_a_freeze(host)
 
@@ -493,11 +486,11 @@ class RefusedTest(NovaCase):
         )
 
     def test_nova_freezes_nothing_where_an_option_requires_it(self) -> None:
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         host.set('snapshot', 'quiesce', 'require')
         self.assert_refused_for_want_of_a_freeze(host)
 
-    @tables.rows({'rbd': ('kvm', RBD_DISK), 'lxc': ('lxc', DEVICES)})
+    @tables.rows({'network': ('kvm', NETWORK_DISK), 'lxc': ('lxc', DEVICES)})
     def test_guest_that_is_shut_off_needs_no_freeze(
         self, virt_type: str, devices: str
     ) -> None:
@@ -543,7 +536,7 @@ class RefusedTest(NovaCase):
         """Upstream has resumed it when Glance refuses the clone in Ceph, and
         reads the disk while the guest writes to it.
         """
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         host.set(group, option, True)
         before = host.before()
         domain = FakeDomain(host.machine)
@@ -560,7 +553,7 @@ class RefusedTest(NovaCase):
 
     def test_disk_of_a_guest_that_is_suspended_is_read(self) -> None:
         """Ceph has refused the clone: the guest was not resumed."""
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         host.set('workarounds', 'disable_libvirt_livesnapshot', True)
         before = host.before()
         self.goes_back(host, lambda: FakeDomain(host.machine).managedSave(0))
@@ -569,14 +562,14 @@ class RefusedTest(NovaCase):
         self.assertEqual([], host.differences(before))
 
     def test_guest_that_is_live_is_suspended_later(self) -> None:
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         self.goes_back(host)
         host.take()
         self.assertEqual(task_states.IMAGE_PENDING_UPLOAD, host.task_state.now)
 
     def test_disk_of_a_guest_that_was_started_is_not_read(self) -> None:
         """By somebody, meanwhile: it was shut off."""
-        host = self.on(RBD_DISK, state=libvirt.VIR_DOMAIN_SHUTOFF)
+        host = self.on(NETWORK_DISK, state=libvirt.VIR_DOMAIN_SHUTOFF)
         self.goes_back(host, host.machine.start)
         error = self.assertRaises(SnapshotFailed, host.take)
         self.assertIn('disk-in-use', str(error))
@@ -590,7 +583,7 @@ class RefusedTest(NovaCase):
 
     def test_nova_fails(self) -> None:
         error = nova_exception.ImageNotFound(image_id='x')
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
 
         def fail() -> None:
             raise error
@@ -603,7 +596,7 @@ class RefusedTest(NovaCase):
         """So it does with RBD, where anything goes wrong that it has not
         foreseen: a time-out, for one, or its own update of the task state.
         """
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         before = host.before()
 
         def suspend_and_fail() -> None:
@@ -615,7 +608,7 @@ class RefusedTest(NovaCase):
         self.assertEqual([], host.differences(before))
 
     def test_guest_is_given_back_though_libvirt_refuses_once(self) -> None:
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         before = host.before()
 
         def suspend_and_fail() -> None:
@@ -629,7 +622,7 @@ class RefusedTest(NovaCase):
 
     def test_instance_is_deleted_while_nova_takes_the_snapshot(self) -> None:
         """Nothing is to be given back then, now or later."""
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         error = ERRORS_OF_NOVA['gone']
 
         def delete_and_fail() -> None:
@@ -645,7 +638,7 @@ class RefusedTest(NovaCase):
         self.assertTrue(host.machine.gone)
 
     def test_nova_fails_and_leaves_the_domain_transient(self) -> None:
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         before = host.before()
 
         def undefine_and_fail() -> None:
@@ -660,7 +653,7 @@ class RefusedTest(NovaCase):
         self.assertEqual([], host.differences(before))
 
     def test_no_two_at_a_time(self) -> None:
-        host = self.on(RBD_DISK)
+        host = self.on(NETWORK_DISK)
         image = host.glance.add(name='another snapshot')
         errors: list[Exception] = []
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import functools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from nova import exception as nova_exception
 from nova import objects
 from nova import test
 from nova.compute import power_state
+from nova.storage import rbd_utils
 from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt import utils as libvirt_utils
 from oslo_concurrency import processutils
@@ -192,6 +195,86 @@ def _as_nova(record: dict[str, Any]) -> dict[str, Any]:
     return {**fields, 'properties': properties}
 
 
+class UpstreamCeph:
+    """Ceph's commands, before the ``RBDDriver`` of one of Nova's tests.
+
+    What the engine has Ceph do is asked of that, in upstream's own words.
+    """
+
+    SIZE = 2 << 30
+
+    def __init__(self) -> None:
+        self._snapshots: dict[str, str] = {}
+
+    def execute(self, *command: str, **_how: Any) -> tuple[str, str]:
+        program, *arguments = command
+        words = [program]
+        while arguments and not arguments[0].startswith('-'):
+            words.append(arguments.pop(0))
+        return self.run(' '.join(words), arguments), ''
+
+    def run(self, name: str, arguments: list[str]) -> str:
+        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        try:
+            answer = self._run(name, options)
+        except RuntimeError as error:
+            # It is not in every test, nor is it installed.
+            raise FileNotFoundError(name) from error
+        except nova_exception.Forbidden as error:
+            raise processutils.ProcessExecutionError(
+                exit_code=errno.EPERM, stderr=str(error)
+            ) from error
+        return answer if isinstance(answer, str) else json.dumps(answer)
+
+    def _run(self, name: str, options: dict[str, str]) -> Any:
+        ceph = rbd_utils.RBDDriver()
+        pool = options.get('--pool', '')
+        image = options.get('--image', '')
+        snapshot = options.get('--snap', '')
+        match name:
+            case 'ceph fsid':
+                ceph.get_fsid()
+                return 'a-cluster'
+            case 'rbd info':
+                return {'size': self.SIZE, **self._parent(ceph, image)}
+            case 'rbd snap ls':
+                name = self._snapshots.get(image, '')
+                return [{'name': name, 'protected': False}] if name else []
+            case 'rbd snap create':
+                self._snapshots[image] = snapshot
+                ceph.create_snap(image, snapshot, pool=pool, protect=True)
+            case 'rbd clone':
+                location = {'url': f'rbd://a/{pool}/{image}/{snapshot}'}
+                ceph.clone(
+                    location,
+                    options['--dest'],
+                    dest_pool=options['--dest-pool'],
+                )
+            case 'rbd flatten':
+                ceph.flatten(image, pool=pool)
+            case 'rbd snap rm':
+                del self._snapshots[image]
+                _cluster, pool, found, snapshot = ceph.parse_url('')
+                ceph.remove_snap(
+                    found,
+                    snapshot,
+                    # That of the clone, which is to be no image's.
+                    ignore_errors=options['--snap'] == 'snap',
+                    pool=pool,
+                    force=True,
+                )
+        return ''
+
+    def _parent(self, ceph: Any, image: str) -> dict[str, Any]:
+        try:
+            pool, _image, snapshot = ceph.parent_info(image)
+        except (nova_exception.ImageUnacceptable, ValueError):
+            return {}
+        return {
+            'parent': {'pool': pool, 'image': '', 'snapshot': snapshot or '-'}
+        }
+
+
 class Engine(fixtures.Fixture):
     """What the engine works with, in one of Nova's tests.
 
@@ -208,12 +291,16 @@ class Engine(fixtures.Fixture):
 
     def _setUp(self) -> None:
         self.useFixture(NoWaiting())
-        self.useFixture(
-            fixtures.MockPatch(
-                'nova_snapshot_driver.qemu_img.processutils',
-                FakeProcessUtils(),
+        ceph = UpstreamCeph()
+        for module, commands in (
+            ('qemu_img', FakeProcessUtils(FakeQemuImg())),
+            ('rbd', FakeProcessUtils(ceph)),
+        ):
+            self.useFixture(
+                fixtures.MockPatch(
+                    f'nova_snapshot_driver.{module}.processutils', commands
+                )
             )
-        )
         self.useFixture(
             fixtures.MockPatch(
                 'nova_snapshot_driver.workspace.free_bytes',
@@ -231,8 +318,8 @@ class Engine(fixtures.Fixture):
         mocker.start()
         self.addCleanup(mocker.stop)
         glance.mocked(mocker)
-        data_plane = FakeDataPlane(glance)
-        for call in ('extract', 'stream', 'upload'):
+        data_plane = FakeDataPlane(glance, ceph)
+        for call in ('extract', 'flatten', 'stream', 'upload'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',
@@ -290,8 +377,14 @@ class Engine(fixtures.Fixture):
         return Interposer(connection, fault, machine.vanish).connection
 
 
-class FakeProcessUtils(FakeQemuImg):
-    """``oslo_concurrency.processutils``, for the engine alone."""
+class FakeProcessUtils:
+    """``oslo_concurrency.processutils``, for the engine alone.
+
+    :param commands: that the engine is to meet
+    """
+
+    def __init__(self, commands: FakeQemuImg | UpstreamCeph) -> None:
+        self.execute = commands.execute
 
     def __getattr__(self, name: str) -> Any:
         return getattr(processutils, name)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 NAME = 'instance-0000002a'
 UUID = '8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4'
+RBD_IMAGE = f'{UUID}_disk'
 PROJECT = '1b7c3d5e6f7a4b8c9d0e1f2a3b4c5d6e'
 USER = '0f1e2d3c4b5a49788796a5b4c3d2e1f0'
 BASE_IMAGE = '5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2'
@@ -121,6 +122,22 @@ def file_disk(
       <driver name='qemu' type='{image_format}' cache='none' discard='unmap'/>
       <source file='{path}'/>
       <target dev='{target}' bus='virtio'/>
+    </disk>
+"""
+
+
+def rbd_disk(name: str = f'vms/{RBD_IMAGE}') -> str:
+    """A disk in Ceph, as Nova has it."""
+    return f"""\
+    <disk type='network' device='disk'>
+      <driver name='qemu' type='raw' cache='writeback' discard='unmap'/>
+      <auth username='nova'>
+        <secret type='ceph' uuid='457eb676-33da-42ec-9a8c-9293d545c337'/>
+      </auth>
+      <source protocol='rbd' name='{name}'>
+        <host name='192.0.2.7' port='6789'/>
+      </source>
+      <target dev='vda' bus='virtio'/>
     </disk>
 """
 

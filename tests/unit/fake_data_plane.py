@@ -6,9 +6,15 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import subprocess
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol
 
+from oslo_concurrency import processutils
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import rbd
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.encoding import Encoding
@@ -21,6 +27,12 @@ from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
 CONTENT = b'the disk at one instant'
+
+
+class Ceph(Protocol):
+    """Who runs the commands of Ceph."""
+
+    def run(self, name: str, arguments: list[str]) -> str: ...
 
 
 class FakeDataPlane:
@@ -37,8 +49,9 @@ class FakeDataPlane:
     :ivar accesses: what it was told of Glance when it asked
     """
 
-    def __init__(self, glance: FakeGlance) -> None:
+    def __init__(self, glance: FakeGlance, ceph: Ceph) -> None:
         self._glance = glance
+        self._ceph = ceph
         self.at_extract: Callable[[], object] = lambda: None
         self.at_upload: Callable[[], object] = lambda: None
         self.view: View | None = None
@@ -61,6 +74,34 @@ class FakeDataPlane:
         self.target = target
         self._read(view, encoding, limits, cancellation, target.path)
         progress('extract', 1, 1)
+
+    def flatten(
+        self,
+        command: list[str],
+        image: str,
+        timeout: int,
+        limits: Limits,
+        progress: Progress,
+        cancellation: Cancellation,
+    ) -> None:
+        self.limits, self.cancellation = limits, cancellation
+        progress('flatten', 0, 100)
+        self.at_extract()
+        cancellation.check()
+        program, operation, *arguments = command
+        try:
+            self._ceph.run(f'{program} {operation}', arguments)
+        except processutils.ProcessExecutionError as error:
+            raise rbd.failure(
+                f'flatten {image}',
+                int(error.exit_code or 0),
+                error.stderr or '',
+            ) from error
+        except subprocess.TimeoutExpired:
+            raise exception.TransferTimeout(
+                job='flatten', seconds=timeout, option='mirror_timeout'
+            ) from None
+        progress('flatten', 100, 100)
 
     def save(
         self,

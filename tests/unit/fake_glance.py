@@ -37,6 +37,12 @@ _SCHEMA = {
 }
 
 
+_VERSIONS = [
+    {'id': 'v2.16', 'status': 'SUPPORTED'},
+    {'id': 'v2.17', 'status': 'CURRENT'},
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """A request, as it came."""
@@ -62,21 +68,36 @@ class FakeGlance:
 
     :ivar images: the records, by id
     :ivar content: the data of those that are active
+    :ivar located: where that of others is
     :ivar requests: all that came
     :ivar troubles: what happens instead of a request, by its number from 1
         on
     :ivar late_troubles: what becomes of the answer to a request that has had
         its effect
     :ivar algorithm: what the content is hashed with
+    :ivar takes_locations: from services, as newer ones do: the answer comes
+        before it has looked
+    :ivar shows_locations: takes them from anybody
+    :ivar sizes: what it finds at a location, in bytes, or None; called with
+        the location
+    :ivar at_delete: called with the location of an image that is deleted
+    :ivar looks: how often an image is looked at before Glance has looked at
+        its location
     """
 
     def __init__(self) -> None:
         self.images: dict[str, dict[str, Any]] = {}
         self.content: dict[str, bytes] = {}
+        self.located: dict[str, str] = {}
         self.requests: list[Request] = []
         self.troubles: dict[int, Callable[[], Answer]] = {}
         self.late_troubles: dict[int, Callable[[], Answer]] = {}
         self.algorithm = 'sha512'
+        self.takes_locations = True
+        self.shows_locations = False
+        self.sizes: Callable[[str], int | None] = lambda _url: 2 << 30
+        self.looks = 0
+        self.at_delete: Callable[[str], object] = lambda _url: None
 
     def add(self, **fields: Any) -> str:
         """Have an image that is queued; returns its id."""
@@ -156,26 +177,58 @@ class FakeGlance:
         match request.method, request.path.strip('/').split('/'):
             case 'GET', ['v2', 'schemas', 'image']:
                 return Answer(200, _SCHEMA)
+            case 'GET', ['versions']:
+                return Answer(200, {'versions': _VERSIONS})
             case 'POST', ['v2', 'images']:
                 image = self.add(**json.loads(request.body))
                 return Answer(201, self.images[image])
             case _, ['v2', 'images', image, *_] if image not in self.images:
                 return Answer(404, _error(f'No image found with ID {image}'))
             case 'GET', ['v2', 'images', image]:
+                if image in self.located:
+                    self._look(self.images[image], self.located[image])
                 return Answer(200, self.images[image])
             case 'PATCH', ['v2', 'images', image]:
                 return self._patch(image, json.loads(request.body))
+            case 'POST', ['v2', 'images', image, 'locations']:
+                if not self.takes_locations:
+                    return Answer(403, _error('http store must be enabled'))
+                return self._locate(image, json.loads(request.body)['url'])
             case 'PUT', ['v2', 'images', image, 'file']:
                 return self._put(image, request)
             case 'DELETE', ['v2', 'images', image]:
                 del self.images[image]
                 self.content.pop(image, None)
+                if image in self.located:
+                    self.at_delete(self.located.pop(image))
                 return Answer(204)
         return Answer(404, _error(f'{request.method} {request.path}'))
+
+    def _locate(self, image: str, url: str) -> Answer:
+        record = self.images[image]
+        if record['status'] != 'queued':
+            return Answer(409, _error(f'Image status is {record["status"]}'))
+        if not (record.get('disk_format') and record.get('container_format')):
+            return Answer(400, _error('Properties must be set'))
+        self.located[image] = url
+        self._look(record, url)
+        return Answer(202, record)
+
+    def _look(self, record: dict[str, Any], url: str) -> None:
+        if self.looks:
+            self.looks -= 1
+            return
+        size = self.sizes(url)
+        if size is not None:
+            record.update(status='active', size=size)
 
     def _patch(self, image: str, changes: list[dict[str, Any]]) -> Answer:
         for change in changes:
             name = change['path'].strip('/')
+            if name == 'locations/-':
+                if not self.shows_locations:
+                    return Answer(403, _error('locations are invisible'))
+                return self._locate(image, change['value']['url'])
             if change['op'] == 'remove':
                 del self.images[image][name]
             else:

@@ -29,6 +29,7 @@ from nova_snapshot_driver.result import Snapshot
 from tests import laws
 from tests.unit import documents
 from tests.unit import fake_cinder
+from tests.unit.fake_ceph import FakeCeph
 from tests.unit.fake_cinder import FakeCinder
 from tests.unit.fake_data_plane import FakeDataPlane
 from tests.unit.fake_glance import ENDPOINT
@@ -48,6 +49,9 @@ DEVICES = (
     + documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk.eph0', 'vdb')
     + documents.CHANNEL
 )
+
+#: The root disk of a server whose images are in Ceph.
+RBD_DEVICES = documents.rbd_disk() + documents.CHANNEL
 
 CHAIN = [('/var/lib/nova/instances/_base/0a1b2c', 'raw')]
 
@@ -87,7 +91,14 @@ class NoWaiting(fixtures.Fixture):
             self.useFixture(
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}.time', clock)
             )
-        for name in ('guest.ABORT_INTERVAL', 'undo.PAUSE'):
+        for name in (
+            'guest.ABORT_INTERVAL',
+            'rbd.LATE_SNAPSHOT',
+            'rbd.POLL_INTERVAL',
+            'target.LONGEST_PAUSE',
+            'target.POLL_INTERVAL',
+            'undo.PAUSE',
+        ):
             self.useFixture(
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}', 0)
             )
@@ -181,7 +192,8 @@ class FakeHost(fixtures.Fixture):
         self.machine = self.connection.add(
             documents.inactive(self._devices, metadata=self.metadata)
         )
-        self.machine.chains['vda'] = CHAIN
+        if 'network' not in self._devices:
+            self.machine.chains['vda'] = CHAIN
         self.machine.autostart = True
         self.machine.agent = self._agent
         if self._state != libvirt.VIR_DOMAIN_SHUTOFF:
@@ -211,10 +223,14 @@ class FakeHost(fixtures.Fixture):
         self.cinder.mocked(mocker)
         self.image = self.glance.add(name='a snapshot')
         self.qemu_img = FakeQemuImg()
+        self.ceph = FakeCeph()
+        self.disk = self.ceph.add(
+            'vms', documents.RBD_IMAGE, parent=('images', 'base', 'snap')
+        )
+        self.glance.at_delete = self.ceph.delete_as_glance
         self.useFixture(
             fixtures.MockPatch(
-                'nova_snapshot_driver.qemu_img.processutils.execute',
-                self.qemu_img.execute,
+                'oslo_concurrency.processutils.execute', self._execute
             )
         )
         self.useFixture(
@@ -223,8 +239,8 @@ class FakeHost(fixtures.Fixture):
                 return_value=True,
             )
         )
-        self.data_plane = FakeDataPlane(self.glance)
-        for call in ('extract', 'save', 'stream', 'upload'):
+        self.data_plane = FakeDataPlane(self.glance, self.ceph)
+        for call in ('extract', 'flatten', 'save', 'stream', 'upload'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',
@@ -234,6 +250,11 @@ class FakeHost(fixtures.Fixture):
         self.surroundings = FakeSurroundings()
         self.context = GlanceContext()
         self.task_states: list[dict[str, Any]] = []
+
+    def _execute(self, *command: str, **how: Any) -> tuple[str, str]:
+        if command[0] == 'qemu-img':
+            return self.qemu_img.execute(*command, **how)
+        return self.ceph.execute(*command, **how)
 
     def set(self, group: str, option: str, value: object) -> None:
         self.conf.set_override(option, value, group=group)
@@ -255,6 +276,11 @@ class FakeHost(fixtures.Fixture):
             found.append('the state of its vTPM is lost')
         if self.machine.saved and self.machine.saved.frozen:
             found.append('its memory was saved with frozen file systems')
+        found += self.ceph.leftovers()
+        if ('images', self.image) in self.ceph.images:
+            image = self.glance.images.get(self.image)
+            if image is None or image['status'] != 'active':
+                found.append('in Ceph: a clone that is no image')
         return found
 
     def driver(self, connection: Any = None) -> SnapshotDriver:

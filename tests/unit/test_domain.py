@@ -7,6 +7,7 @@ import testtools
 from nova_snapshot_driver import domain
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.domain import Mirror
+from nova_snapshot_driver.domain import RbdImage
 from tests.unit import documents
 from tests.unit import tables
 
@@ -209,6 +210,52 @@ class DisksTest(testtools.TestCase):
         disk = root(NETWORK_DISK)
         self.assertEqual('network', disk.source)
         self.assertIsNone(disk.path)
+
+    def test_ceph(self) -> None:
+        self.assertEqual(
+            RbdImage('vms', 'web-1_disk', 'nova'), root(NETWORK_DISK).rbd
+        )
+
+    @tables.rows(
+        {
+            'user': (
+                "<auth username='nova'>",
+                "<auth username='cinder'>",
+                RbdImage('vms', 'web-1_disk', 'cinder'),
+            ),
+            'namespace': ('vms/web-1_disk', 'vms/a/web-1_disk', None),
+            'no_pool': ('vms/web-1_disk', 'web-1_disk', None),
+            'no_name': ('vms/web-1_disk', 'vms/', None),
+            'other': ("protocol='rbd'", "protocol='nbd'", None),
+            'snapshot': ('<host ', "<snapshot name='s'/><host ", None),
+        }
+    )
+    def test_other_in_ceph(
+        self, was: str, now: str, image: RbdImage | None
+    ) -> None:
+        self.assertIn(was, NETWORK_DISK)
+        self.assertEqual(image, root(NETWORK_DISK.replace(was, now)).rbd)
+
+    def test_user_beneath_the_source(self) -> None:
+        """Where libvirt itself writes it since 4.5."""
+        start, end = NETWORK_DISK.index('  <auth'), NETWORK_DISK.index('  <so')
+        auth = NETWORK_DISK[start:end]
+        disk = NETWORK_DISK.replace(auth, '').replace('<host', f'{auth}<host')
+        self.assertEqual(RbdImage('vms', 'web-1_disk', 'nova'), root(disk).rbd)
+
+    @tables.rows(
+        {
+            'usual': (None, '', 'rbd:vms/disk:id=nova'),
+            'user': ('c', '', 'rbd:vms/disk:id=c'),
+            'file': (None, '/c.conf', 'rbd:vms/disk:id=nova:conf=/c.conf'),
+            'odd': ('a:b', '/x=y@z', r'rbd:vms/disk:id=a\:b:conf=/x\=y\@z'),
+        }
+    )
+    def test_name_for_qemu(
+        self, user: str | None, conf: str, name: str
+    ) -> None:
+        image = RbdImage('vms', 'disk', 'nova')
+        self.assertEqual(name, image.filename(user, conf))
 
     def test_what_a_document_may_leave_out(self) -> None:
         disk = root(BARE_DISK)

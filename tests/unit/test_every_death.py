@@ -29,6 +29,7 @@ from tests import faults
 from tests import laws
 from tests.unit import tables
 from tests.unit.host import FakeHost
+from tests.unit.ways import DIRECT
 from tests.unit.ways import WAYS
 from tests.unit.ways import Way
 
@@ -81,6 +82,9 @@ class Process(fixtures.Fixture):
                 )
             )
         self._host.data_plane.at_extract = self._extract
+        self._host.ceph.at_command = lambda name: self.begin(
+            name.replace(' ', '_')
+        )
         # Its threads die too, and nobody is to hear of it.
         self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
         self.addCleanup(self._host.connection.listeners.clear)
@@ -139,7 +143,13 @@ class _Connection(faults.Interposer):
 
 
 #: Ways, and a step before which much is to be given back.
-WORST = {'mirror': 'fsThaw_1', 'cold_device': 'extract_1'}
+WORST = {
+    'mirror': 'fsThaw_1',
+    'cold_device': 'extract_1',
+    'direct': 'extract_1',
+}
+
+ALL_WAYS = WAYS | {'direct': DIRECT['direct']}
 
 
 def _every_death(
@@ -163,7 +173,7 @@ def _every_step_of_healing(
     """
     table = {}
     for name, death in deaths.items():
-        way = WAYS[name]
+        way = ALL_WAYS[name]
         with way.host() as host:
             way.prepare(host)
             with Process(host, death) as process:
@@ -205,7 +215,7 @@ class DeathCase(testtools.TestCase):
 
 @ddt.ddt
 class DeathTest(DeathCase):
-    @tables.rows(_every_death(WAYS))
+    @tables.rows(_every_death(ALL_WAYS))
     def test_healed(self, way: Way, step: str) -> None:
         self.die(way, step)
         self.is_healed()
@@ -226,7 +236,9 @@ class RebootTest(DeathCase):
 class UndoTest(DeathCase):
     """The snapshot has failed, and dies while it gives the guest back."""
 
-    @tables.rows(_every_death({way: WAYS[way] for way in WORST}, fails=True))
+    @tables.rows(
+        _every_death({way: ALL_WAYS[way] for way in WORST}, fails=True)
+    )
     def test_healed(self, way: Way, step: str) -> None:
         self.die(way, step, fails=True)
         self.is_healed()

@@ -20,9 +20,11 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import journal
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.domain import RbdImage
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.rbd import Clone
 from tests.unit import tables
 
 DEFINITION = Definition(
@@ -39,6 +41,12 @@ ENTRY = Entry(
     devices=(HostDevice('hostdev0', '<hostdev/>', '<identity/>'),),
     frozen=True,
     image='5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2',
+    clone=Clone(
+        RbdImage('vms', '8a6f3f5e_disk', 'nova'),
+        'nova-snapshot-5f2c9d54',
+        RbdImage('images', '5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2'),
+        'a-cluster',
+    ),
 )
 
 #: What is left to be undone when the guest has been given back.
@@ -46,9 +54,10 @@ REST = Entry(
     dataclasses.replace(DEFINITION, xml=''),
     persistent=False,
     image=ENTRY.image,
+    clone=ENTRY.clone,
 )
 
-#: As it was written before an entry knew of an image.
+#: As it was written before an entry knew of an image, or of a clone.
 OLD = """\
 {
   "version": 1,
@@ -69,6 +78,7 @@ OLD = """\
 HOLDER = """\
 import sys
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.rbd import Clone
 with Journal(sys.argv[1]).exclusive(sys.argv[2], 'web-1'):
     print('held', flush=True)
     sys.stdin.read()

@@ -15,6 +15,7 @@ from nova_snapshot_driver.domain import Disk
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.domain import RbdImage
 from nova_snapshot_driver.domain import parse
 from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.instance import Instance
@@ -38,6 +39,7 @@ DOMAIN = Domain(
     agent_channel=True,
     agent_connected=True,
 )
+IMAGE = RbdImage('vms', 'disk', 'nova')
 #: The options of Nova with which no snapshot is a live one.
 OPTIONS = (
     ('workarounds', 'disable_libvirt_livesnapshot'),
@@ -242,6 +244,94 @@ class PathTest(PlanCase):
 
 
 @ddt.ddt
+class CephTest(PlanCase):
+    """The root disk is in Ceph."""
+
+    DISK = with_root(source='network', format='raw', path=None, rbd=IMAGE)
+    REFUSED = plan.Obstacles(direct='it is refused')
+
+    @tables.rows({state.value: (state,) for state in PowerState})
+    def test_inside_ceph(self, state: PowerState) -> None:
+        made = self.plan(
+            domain=self.DISK,
+            state=state,
+            obstacles=plan.Obstacles(
+                backup='it is too old', stream='libnbd is missing'
+            ),
+        )
+        self.assertIs(Path.DIRECT, made.path)
+        self.assertEqual('the root disk is in Ceph', made.path_reason)
+        self.assertEqual(Encoding('raw'), made.encoding)
+        # Nothing comes to this host.
+        self.assertTrue(made.stream)
+
+    # What is forced, the option, the state -> the path
+    OTHERS = (
+        ('auto', None, RUNNING, Path.BACKUP),
+        ('auto', None, PAUSED, Path.BACKUP),
+        ('auto', None, SHUT_OFF, Path.COLD),
+        ('auto', None, SUSPENDED, Path.COLD),
+        *(('auto', option, RUNNING, Path.COLD) for option in OPTIONS),
+        ('backup', None, RUNNING, Path.BACKUP),
+        ('mirror', None, RUNNING, Path.MIRROR),
+        ('cold', None, RUNNING, Path.COLD),
+    )
+
+    @tables.rows(
+        {
+            f'{row[0]}_{row[1][0] if row[1] else ""}_{row[2].value}': row
+            for row in OTHERS
+        }
+    )
+    def test_other_way(
+        self,
+        forced: str,
+        option: tuple[str, str] | None,
+        state: PowerState,
+        path: Path,
+    ) -> None:
+        made = self.plan(
+            ('snapshot', 'path', forced),
+            *([(*option, True)] if option else []),
+            domain=self.DISK,
+            state=state,
+            obstacles=self.REFUSED,
+        )
+        self.assertIs(path, made.path)
+        self.assertEqual('raw', made.encoding.format)
+        self.assertEqual(Layer('rbd:vms/disk:id=nova', 'raw'), made.source)
+        self.assertEqual(forced == 'auto', 'it is refused' in made.path_reason)
+
+    @tables.rows({name: (name,) for name in ('qcow2', 'vmdk', 'vdi')})
+    def test_other_format(self, image_format: str) -> None:
+        made = self.plan(
+            ('libvirt', 'snapshot_image_format', image_format),
+            domain=self.DISK,
+        )
+        self.assertIs(Path.BACKUP, made.path)
+        self.assertIn(f'{image_format} is wanted', made.path_reason)
+        self.assertEqual(image_format, made.encoding.format)
+
+    def test_raw_is_wanted(self) -> None:
+        made = self.plan(
+            ('libvirt', 'snapshot_image_format', 'raw'),
+            ('libvirt', 'snapshot_compression', True),
+            domain=self.DISK,
+        )
+        self.assertIs(Path.DIRECT, made.path)
+
+    def test_user_and_cluster_of_nova(self) -> None:
+        made = self.plan(
+            ('libvirt', 'rbd_user', 'compute'),
+            ('libvirt', 'images_rbd_ceph_conf', '/etc/ceph/b.conf'),
+            domain=self.DISK,
+        )
+        self.assertEqual(
+            'rbd:vms/disk:id=compute:conf=/etc/ceph/b.conf', made.source.path
+        )
+
+
+@ddt.ddt
 class RootDiskTest(PlanCase):
     def test_first_disk(self) -> None:
         made = self.plan()
@@ -267,6 +357,16 @@ class RootDiskTest(PlanCase):
                 'on volume storage',
             ),
             'encrypted': (with_root(encrypted=True), 'is encrypted'),
+            'encrypted_in_ceph': (
+                with_root(
+                    source='network',
+                    path=None,
+                    rbd=IMAGE,
+                    encrypted=True,
+                    secret='0a1b',
+                ),
+                'is encrypted in Ceph',
+            ),
         }
     )
     def test_refused(self, domain: Domain, reason: str) -> None:

@@ -10,6 +10,7 @@ import libvirt
 from tests.unit import documents
 from tests.unit.fake_libvirt import Agent
 from tests.unit.host import DEVICES
+from tests.unit.host import RBD_DEVICES
 from tests.unit.host import FakeHost
 
 TWO_DEVICES = documents.PCI_DEVICE + documents.SRIOV_INTERFACE
@@ -55,8 +56,17 @@ WAYS = LIVE | COLD
 CONVERTED = {name: way for name, way in WAYS.items() if way.path != 'auto'}
 STREAMED = {name: way for name, way in WAYS.items() if name not in CONVERTED}
 
+#: Those of which no byte comes to the host.
+DIRECT = {
+    'direct': Way(devices=RBD_DEVICES),
+    'direct_shut_off': Way(
+        devices=RBD_DEVICES, state=libvirt.VIR_DOMAIN_SHUTOFF
+    ),
+}
+
 #: Those that differ from another one in a few steps alone.
 MORE_WAYS = {
+    **DIRECT,
     'backup_mute_agent': Way(agent=Agent.HANGS),
     'backup_paused': Way(state=libvirt.VIR_DOMAIN_PAUSED),
     'mirror_required': Way('mirror', quiesce='require'),

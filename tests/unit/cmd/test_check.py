@@ -26,6 +26,7 @@ from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.host import RBD_DEVICES
 
 FINDINGS = deployment.findings
 
@@ -33,12 +34,16 @@ FINDINGS = deployment.findings
 class CheckCase(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.command = self.useFixture(CommandLine())
+        self.command = self.command_line()
         self.host = self.command.host
         self.host.glance.images.clear()
         # A Nova of the machine that the tests run on is none of theirs.
         self.set_nova(lambda *_arguments: [])
         self.configure('')
+
+    def command_line(self) -> CommandLine:
+        command: CommandLine = self.useFixture(CommandLine())
+        return command
 
     def set_nova(self, findings: Callable[..., list[Finding]]) -> None:
         self.useFixture(
@@ -358,3 +363,40 @@ class DomainTest(CheckCase):
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         # For what the guest overwrites while a backup job runs.
         self.is_bad(f'{self.SUBJECT}: space', '1076 MiB', documents.NAME)
+
+
+class CephTest(CheckCase):
+    """The root disk is in Ceph."""
+
+    def command_line(self) -> CommandLine:
+        command: CommandLine = self.useFixture(CommandLine(RBD_DEVICES))
+        return command
+
+    def ceph(self) -> list[str]:
+        status, findings = self.check(documents.NAME)
+        self.assertEqual(0, status)
+        self.assertIn(
+            'direct', findings[f'Domain {documents.NAME}'][1].split()
+        )
+        self.assertEqual(
+            'none is needed', findings[f'Domain {documents.NAME}: space'][1]
+        )
+        return findings[f'Domain {documents.NAME}: Ceph']
+
+    def test_pool(self) -> None:
+        verdict, detail = self.ceph()
+        self.assertEqual('ok', verdict)
+        self.assertIn('into the pool images', detail)
+        self.assertEqual(['ceph fsid', 'rbd info'], self.host.ceph.commands)
+
+    def test_no_clone(self) -> None:
+        self.host.disk.parent = None
+        verdict, detail = self.ceph()
+        self.assertEqual('note', verdict)
+        self.assertIn('is no clone', detail)
+
+    def test_no_command(self) -> None:
+        self.host.ceph.is_installed = False
+        verdict, detail = self.ceph()
+        self.assertEqual('note', verdict)
+        self.assertIn('ceph-common', detail)

@@ -69,6 +69,7 @@ class FindingsTest(OptionsCase):
         {
             'nothing': ('',),
             'qemu': ('[libvirt]\nvirt_type = qemu\nimages_type = lvm\n',),
+            'ceph': ('[libvirt]\nimages_type = rbd\n',),
             'forced': (
                 '[snapshot]\npath = mirror\n'
                 '[workarounds]\ndisable_libvirt_livesnapshot = true\n',
@@ -85,7 +86,6 @@ class FindingsTest(OptionsCase):
                 *('libvirt', 'virt_type', 'parallels'),
                 "Nova's own driver",
             ),
-            'rbd': ('libvirt', 'images_type', 'rbd', "Nova's own driver"),
             'workaround': (
                 *('workarounds', 'disable_libvirt_livesnapshot', 'true'),
                 'suspended',
