@@ -97,6 +97,7 @@ class VolumeSnapshots:
         self._given_up = threading.Event()
         self._is_discarded = False
         self._name = ''
+        self._connection: Cinder | None = None
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -121,6 +122,9 @@ class VolumeSnapshots:
                 operation=f'{len(self._cuts)} snapshots',
                 reason=f'there is room for {max(room, 0)}',
             )
+        # Keystone is not to be asked while the guest stands still, and a
+        # connection that has lain idle may be closed when it is needed.
+        self._connection = self._connect()
 
     def cut(
         self, domain: str, until: float, cancellation: Cancellation
@@ -131,7 +135,8 @@ class VolumeSnapshots:
         :raises VolumesNotCut: it was not
         :raises VolumeSnapshotFailed: a snapshot has come to nothing
         """
-        connection = self._connect()
+        connection = self._connection
+        assert connection is not None  # noqa: S101 (for mypy)
         interval = max(POLL_INTERVAL, POLL_INTERVAL_OF_MANY * len(self._cuts))
         self._calls = [
             background.call(

@@ -258,6 +258,18 @@ class StillnessTest(VolumesCase):
         self.assertEqual([(False, False)] * 3, host.cuts)
         self.assertTrue(snapshot.paused)
 
+    def test_keystone_is_asked_before(self) -> None:
+        """It may take its time, or be away."""
+        host = self.on(agent=Agent.ABSENT)
+        accesses: list[int] = []
+        host.cinder.before = lambda request: accesses.append(
+            host.context.accesses
+            if host.machine.state == libvirt.VIR_DOMAIN_PAUSED
+            else 0
+        )
+        host.snapshot()
+        self.assertEqual(2, len(set(accesses)))
+
     def test_guest_that_thaws_by_itself(self) -> None:
         """As Windows does after ten seconds."""
         host = self.on()
