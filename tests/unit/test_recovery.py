@@ -459,14 +459,12 @@ class VolumesTest(testtools.TestCase):
 
     def test_cinder_is_away(self) -> None:
         """The guest goes on, and the rest is tried again."""
-        self.useFixture(
-            fixtures.MockPatchObject(recovery, 'RECOVERY_PATIENCE', 0.1)
-        )
         self.die()
         self.host.cinder.troubles = {
             f'list_{n}': fake_cinder.unavailable for n in range(100_000)
         }
-        self.heal()
+        with fixtures.MockPatchObject(recovery, 'RECOVERY_PATIENCE', 0.1):
+            self.heal()
         self.assertEqual(self.before, self.host.before())
         self.assertFalse(self.host.machine.frozen)
         self.assertIn('volume snapshot delete', self.host.log.output)
