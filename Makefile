@@ -19,7 +19,7 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench test unit functional nova openstack
 .PHONY: lint docs lab-down clean venv packages lab cloud-packages cloud-lab
-.PHONY: ceph-lab
+.PHONY: ceph ceph-lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +40,7 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 
 test: lab cloud-lab ceph-lab ## Run all tests; as root, for there is a cloud among them
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-eventlet
+		openstack-threading openstack-eventlet openstack-ceph
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
@@ -51,8 +51,11 @@ functional: lab ## Run the functional tests: real guests, a real Glance
 nova: cloud-lab ## Run the tests that need Nova, and Nova's own of snapshots
 	@tools/run-tests.sh nova
 
-openstack: cloud-lab ceph-lab ## Run the tests in a cloud, on native threads
+openstack: cloud-lab ## Run the tests in a cloud, on native threads
 	@tools/run-tests.sh openstack-threading
+
+ceph: ceph-lab ## Run the tests in a cloud with Ceph and Cinder
+	@tools/run-tests.sh openstack-ceph
 
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig

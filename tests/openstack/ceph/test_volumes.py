@@ -26,7 +26,7 @@ from tests.lab.cloud.content import RAW_IMAGE
 from tests.lab.cloud.options import APP_FACTORY
 from tests.lab.cloud.options import Storage
 from tests.openstack import base
-from tests.openstack.cinder_proxy import CinderProxy
+from tests.openstack.ceph.cinder_proxy import CinderProxy
 from tests.unit import tables
 
 #: The line in ``api-paste.ini``.
