@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import sys
 from typing import Any
 from unittest import mock
 
@@ -20,7 +22,9 @@ from nova.tests.unit.api.openstack.compute import test_assisted_snapshots
 from nova.tests.unit.api.openstack.compute import test_server_actions
 from nova.tests.unit.compute import test_api
 from nova.tests.unit.policies import test_servers
+from paste.deploy import loadapp
 
+from nova_snapshot_driver.cmd import api_paste
 from nova_snapshot_driver.nova import api
 from nova_snapshot_driver.nova import presence
 from tests.nova.host import request_context
@@ -120,6 +124,23 @@ class FactoryTest(test.NoDBTestCase):
             lambda *_args, **_kwargs: compute_api.API,
         ):
             self.assertIs(api.API, api.app_factory({}))
+
+    def test_line_in_the_file_of_nova(self) -> None:
+        """It is loaded as nova-api loads it, and the controller has ours."""
+        self.useFixture(OurApi(present=True))
+        text = pathlib.Path(sys.prefix, 'etc/nova/api-paste.ini').read_text()
+        self.assertIn(api_paste.UPSTREAM, text)
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path, 'p.ini')
+        path.write_text(text.replace(api_paste.UPSTREAM, api_paste.OURS))
+        section = api_paste.SECTION.removeprefix('app:')
+        app = loadapp(f'config:{path}', section)
+        used = {
+            type(route.defaults['controller'].controller.compute_api)
+            for route in app.map.matchlist
+            if 'servers' in route.routepath
+            and route.defaults.get('action') == 'action'
+        }
+        self.assertEqual({api.API}, used)
 
     def test_factory_is_that_of_nova(self) -> None:
         self.useFixture(OurApi(present=True))
