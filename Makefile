@@ -4,9 +4,13 @@ python := .venv/bin/python
 tox := .venv/bin/tox
 
 # make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
+# make cloud STORAGE=ceph
 cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
-	$(if $(NOVA),--nova $(NOVA))
+	$(if $(NOVA),--nova $(NOVA)) \
+	$(if $(STORAGE),--storage $(STORAGE))
+# What that needs of the distribution: Ceph's packages are not for everyone.
+cloud_profiles := cloud $(filter ceph,$(STORAGE))
 
 # make bench BENCH='--rounds 1 --sizes 1 --quick'
 
@@ -15,6 +19,7 @@ cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench test unit functional nova openstack
 .PHONY: lint docs lab-down clean venv packages lab cloud-packages cloud-lab
+.PHONY: ceph ceph-lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +28,7 @@ demo: packages ## Snapshot a running guest, and see the proof
 	@$(python) -m tests.lab.demo
 
 cloud: ## Start an OpenStack around the driver, and leave it running
-	@tools/setup.sh lab cloud
+	@tools/setup.sh lab $(cloud_profiles)
 	@$(python) -m tests.lab cloud up $(cloud_options)
 
 cloud-down: ## Stop the OpenStack; what is stored in it stays
@@ -33,9 +38,9 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 	@tools/setup.sh lab cloud bench
 	@$(python) -m tests.bench $(BENCH)
 
-test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
+test: lab cloud-lab ceph-lab ## Run all tests; as root, for there is a cloud among them
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-eventlet
+		openstack-threading openstack-eventlet openstack-ceph
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
@@ -48,6 +53,9 @@ nova: cloud-lab ## Run the tests that need Nova, and Nova's own of snapshots
 
 openstack: cloud-lab ## Run the tests in a cloud, on native threads
 	@tools/run-tests.sh openstack-threading
+
+ceph: ceph-lab ## Run the tests in a cloud with Ceph and Cinder
+	@tools/run-tests.sh openstack-ceph
 
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig
@@ -76,6 +84,10 @@ cloud-packages:
 cloud-lab: cloud-packages
 	@$(python) -m tests.lab guest build
 	@$(python) -m tests.lab cloud install
+
+ceph-lab: cloud-lab
+	@tools/setup.sh lab cloud ceph
+	@$(python) -m tests.lab cloud install --storage ceph
 
 lab: packages
 	@$(python) -m tests.lab glance install

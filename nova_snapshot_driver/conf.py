@@ -44,6 +44,22 @@ snapshot_opts = [
         ),
     ),
     cfg.StrOpt(
+        'pause',
+        default='auto',
+        choices=[
+            ('auto', 'pause where it is not quiesced and has several volumes'),
+            ('always', 'pause it, quiesced or not'),
+            ('never', 'let it run on'),
+        ],
+        help=(
+            'Whether a running guest whose root disk is a Cinder volume is '
+            'paused while Cinder cuts the snapshots of its volumes. A freeze '
+            'holds what is written through file systems alone: where a '
+            'program writes to a volume itself, only a pause makes the '
+            'snapshots one instant.'
+        ),
+    ),
+    cfg.StrOpt(
         'state_directory',
         default='$state_path/snapshot-driver',
         help=(
@@ -73,6 +89,27 @@ snapshot_opts = [
             'job, or to be thawed by an agent that does not answer at '
             'once. A snapshot whose guest is not known to be thawed by '
             'then has failed.'
+        ),
+    ),
+    cfg.IntOpt(
+        'stillness_timeout',
+        default=30,
+        min=1,
+        help=(
+            'The longest time, in seconds, that a guest may stand still, '
+            'frozen or paused, while Cinder cuts the snapshots of its '
+            'volumes. A snapshot whose volumes are not cut by then has '
+            'failed. Windows guests thaw by themselves after 10 seconds.'
+        ),
+    ),
+    cfg.IntOpt(
+        'volume_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, that Cinder may take to have the '
+            'snapshots of all volumes available once they are cut, or to '
+            'delete those of a snapshot that has failed.'
         ),
     ),
     cfg.IntOpt(

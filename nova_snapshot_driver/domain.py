@@ -101,6 +101,8 @@ class Disk:
         of a running domain alone
     :ivar secret: the UUID of the secret in libvirt that a LUKS image is
         unlocked with
+    :ivar serial: what the guest sees as its serial number
+    :ivar bus: on which the guest sees it, for example ``virtio``
     """
 
     target: str
@@ -111,6 +113,8 @@ class Disk:
     encrypted: bool = False
     secret: str | None = None
     mirror: Mirror | None = None
+    serial: str | None = None
+    bus: str | None = None
     rbd: RbdImage | None = None
 
 
@@ -242,6 +246,8 @@ def _disk(disk: ElementTree.Element) -> Disk:
         mirror=None
         if mirror is None
         else Mirror(_path(mirror), mirror.get('ready') == 'yes'),
+        serial=disk.findtext('serial'),
+        bus=_attribute(disk, 'target', 'bus'),
         rbd=_rbd(disk),
     )
 

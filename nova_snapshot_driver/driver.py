@@ -27,21 +27,25 @@ from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.capture import cold
 from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.capture import mirror
+from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.delivery import Adoption
 from nova_snapshot_driver.delivery import Conversion
 from nova_snapshot_driver.delivery import Delivery
 from nova_snapshot_driver.delivery import Stream
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.plan import AnyPlan
 from nova_snapshot_driver.plan import Obstacles
 from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.plan import Pause
 from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import VolumesPlan
 from nova_snapshot_driver.plan import make_plan
+from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.quiesce import Quiesce
@@ -52,11 +56,13 @@ from nova_snapshot_driver.request import TaskStates
 from nova_snapshot_driver.result import Snapshot
 from nova_snapshot_driver.result import Stopwatch
 from nova_snapshot_driver.status import Status
+from nova_snapshot_driver.stillness import Stillness
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
 from nova_snapshot_driver.target import Target
 from nova_snapshot_driver.transfer import libnbd
+from nova_snapshot_driver.volumes import ImageOfVolumes
 from nova_snapshot_driver.workspace import Workspace
 from nova_snapshot_driver.workspace import require_space
 
@@ -96,8 +102,10 @@ class SnapshotDriver:
         progress: Progress = silent,
         cancellation: Cancellation | None = None,
     ) -> Snapshot:
-        """Snapshot the root disk of an instance into an image.
+        """Snapshot an instance into an image.
 
+        That of its root disk or, where that is a volume, a mapping of the
+        snapshots of all its volumes.
         Source: ``nova.virt.driver.ComputeDriver.snapshot``.
 
         :param image_id: an image that exists in Glance and is queued; it is
@@ -111,7 +119,7 @@ class SnapshotDriver:
         return self._snapshot(
             Request(
                 instance,
-                GlanceImage(self._conf, context, image_id),
+                self._image(context, instance, image_id),
                 TaskStates(update_task_state),
                 progress,
                 cancellation or Cancellation(),
@@ -139,6 +147,14 @@ class SnapshotDriver:
                 cancellation or Cancellation(),
             )
         )
+
+    def _image(
+        self, context: Context, instance: Instance, image_id: str
+    ) -> GlanceImage:
+        devices = instance.block_devices
+        if devices is None:
+            return GlanceImage(self._conf, context, image_id)
+        return ImageOfVolumes(self._conf, context, image_id, devices)
 
     def heal(self, context: Context) -> None:
         """Give back, on all domains, what snapshots that died had taken.
@@ -245,14 +261,17 @@ class SnapshotDriver:
         ):
             target.check()
             # What is not supported is refused at once.
-            self._plan(request.instance, guest, obstacles(target))
+            if isinstance(target, ImageOfVolumes):
+                self._volumes_plan(request.instance, guest, target)
+            else:
+                self._plan(request.instance, guest, obstacles(target))
             request.cancellation.watch(
                 CancelRequest(
                     self._conf.snapshot.state_directory, guest.uuid
                 ).heed
             )
             unfinished = Entry(
-                guest.definition(), image=target.image
+                guest.definition(), image=target.image, volumes=target.volumes
             ).given_back()
             with (
                 self._journal.kept(unfinished),
@@ -269,7 +288,7 @@ class SnapshotDriver:
         return snapshot
 
     def _reported(
-        self, guest: Guest, plan: Plan, request: Request
+        self, guest: Guest, plan: AnyPlan, request: Request
     ) -> contextlib.AbstractContextManager[Progress]:
         """The progress, told to the other processes of the host as well."""
         return status.reported(
@@ -287,6 +306,10 @@ class SnapshotDriver:
     def _take(
         self, guest: Guest, request: Request, unfinished: Entry
     ) -> Snapshot:
+        if isinstance(request.target, ImageOfVolumes):
+            return self._take_volumes(
+                guest, request, request.target, unfinished
+            )
         known = obstacles(request.target)
         while True:
             try:
@@ -371,6 +394,51 @@ class SnapshotDriver:
                     watch.lap('upload')
         return Snapshot.of(guest, plan, quiesce, proof, watch.laps)
 
+    def _take_volumes(
+        self,
+        guest: Guest,
+        request: Request,
+        target: ImageOfVolumes,
+        unfinished: Entry,
+    ) -> Snapshot:
+        """Have Cinder snapshot all volumes at one instant, and map them."""
+        watch = Stopwatch()
+        plan = self._volumes_plan(request.instance, guest, target)
+        LOG.info(
+            'Snapshot of domain %s: %s',
+            guest.name,
+            plan,
+            instance_uuid=guest.uuid,
+        )
+        quiesce = self._quiesce(guest, plan)
+        stillness = Stillness(
+            guest, plan, quiesce, self._conf.snapshot.stillness_timeout
+        )
+        snapshots = target.snapshots
+        with self._reported(guest, plan, request) as progress:
+            snapshots.prepare(target.name())
+            quiesce.check()
+            request.states.pending_upload()
+            watch.lap('prepare')
+            with (
+                self._journal.kept(
+                    entry_of_volumes(guest, plan, target), unfinished
+                ),
+                stillness.held() as until,
+            ):
+                snapshots.cut(guest.name, until, request.cancellation)
+            watch.lap('cut')
+            snapshots.wait_until_available(progress, request.cancellation)
+            watch.lap('wait')
+            request.states.uploading()
+            # Whoever cancels it before it is shown is heard.
+            request.cancellation.check()
+            target.describe(metadata.of_volumes(plan, quiesce, stillness))
+            watch.lap('describe')
+        return Snapshot.of_volumes(
+            guest, plan, quiesce, stillness, snapshots.ids(), watch.laps
+        )
+
     @contextlib.contextmanager
     def _guest_of(
         self, domain: str, context: Context | None
@@ -393,6 +461,17 @@ class SnapshotDriver:
         )
         _require_readable(guest, plan)
         return plan
+
+    def _volumes_plan(
+        self, instance: Instance, guest: Guest, target: ImageOfVolumes
+    ) -> VolumesPlan:
+        return make_volumes_plan(
+            self._conf,
+            instance,
+            guest.describe(),
+            guest.power_state(),
+            len(target.volumes),
+        )
 
     @contextlib.contextmanager
     def _workspace(
@@ -459,7 +538,7 @@ class SnapshotDriver:
             target.image,
         )
 
-    def _quiesce(self, guest: Guest, plan: Plan) -> Quiesce:
+    def _quiesce(self, guest: Guest, plan: AnyPlan) -> Quiesce:
         return Quiesce(
             guest,
             plan,
@@ -499,6 +578,18 @@ def entry_of(
         devices=guest.describe().host_devices if suspended else (),
         frozen=plan.freeze,
         image=image,
+    )
+
+
+def entry_of_volumes(
+    guest: Guest, plan: VolumesPlan, target: ImageOfVolumes
+) -> Entry:
+    """What the snapshot may take from the guest, and leave in Cinder."""
+    untouched = Entry(
+        guest.definition(), image=target.image, volumes=target.volumes
+    ).given_back()
+    return dataclasses.replace(
+        untouched, frozen=plan.freeze, paused=plan.pause is not Pause.NEVER
     )
 
 

@@ -394,6 +394,101 @@ class ImageLeftBehind(SnapshotError):
     )
 
 
+# Cinder
+
+
+class CinderError(SnapshotError):
+    code = 'cinder-error'
+    template = 'Cinder at {endpoint}: {operation} failed: {reason}'
+
+
+class CinderUnavailable(CinderError):
+    """Cinder, or the way to it, is broken now and may work later.
+
+    What was asked for may have been done all the same.
+    """
+
+    code = 'cinder-unavailable'
+
+
+class CinderOverLimit(CinderError):
+    code = 'cinder-over-limit'
+    template = (
+        'Cinder at {endpoint}: {operation} failed: {reason}. The quota of the '
+        'project is used up; delete snapshots, or have it raised.'
+    )
+
+
+class VolumeNotFound(CinderError):
+    code = 'volume-not-found'
+    template = (
+        'Cinder at {endpoint} has no volume or snapshot {volume}, or does not '
+        'show it to whoever asks.'
+    )
+
+
+class CinderAccessUnavailable(SnapshotError):
+    code = 'cinder-access-unavailable'
+    template = (
+        'Keystone gives no access to Cinder: {reason}. Do [cinder] and '
+        '[service_user] in nova.conf hold the right address and credentials?'
+    )
+
+
+class VolumesNotCut(SnapshotError):
+    code = 'volumes-not-cut'
+    template = (
+        'Domain {domain}: Cinder had not cut the snapshots of {left} of '
+        '{total} volumes within {seconds} s (option [snapshot] '
+        'stillness_timeout). The guest goes on, and there is no snapshot.'
+    )
+
+
+class StillnessLost(SnapshotError):
+    code = 'stillness-lost'
+    template = (
+        'Domain {domain} was frozen while its volumes were cut, and has '
+        'thawed by itself within {seconds} s: they are of no single instant. '
+        'See why Cinder takes so long, or have the guest paused (option '
+        '[snapshot] pause).'
+    )
+
+
+class VolumeSnapshotFailed(SnapshotError):
+    code = 'volume-snapshot-failed'
+    template = (
+        'The snapshot {snapshot} of volume {volume} is in the state {status}. '
+        'The log of cinder-volume says why.'
+    )
+
+
+class VolumeSnapshotTimeout(SnapshotError):
+    code = 'volume-snapshot-timeout'
+    template = (
+        'The snapshots of {left} of {total} volumes were not available '
+        'within {seconds} s (option [snapshot] volume_timeout).'
+    )
+
+
+class VolumeSnapshotsLeftBehind(SnapshotError):
+    code = 'volume-snapshots-left-behind'
+    template = (
+        'The snapshot failed ({cause}), and its snapshots in Cinder could not '
+        'be deleted: {reason}. They are those of the volumes {volumes} with '
+        'the metadata {mark}={image}; delete them with "openstack volume '
+        'snapshot delete".'
+    )
+
+
+class VolumeBacked(SnapshotError):
+    code = 'volume-backed'
+    template = (
+        'The root disk of domain {domain} is the volume {volume} in Cinder, '
+        'where its snapshots stay: there is no file of it. Leave out '
+        '--output.'
+    )
+
+
 class NoCloud(SnapshotError):
     code = 'no-cloud'
     template = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import libvirt
 from oslo_log import log as logging
 
+from nova_snapshot_driver import background
 from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
@@ -276,16 +276,38 @@ class Guest:
         return job.running()
 
     def abort_job(self, timeout: int) -> None:
-        """End the job that runs, and see that it is gone."""
-        with self._calling('abort the job'):
-            self._handle.abortJob()
+        """End the job that runs, and see that it is gone.
+
+        Where the guest has just stopped, libvirt refuses everything until it
+        has noticed, half a minute later at times: that is waited for.
+        """
+        refusal = None
+        try:
+            with self._calling('abort the job'):
+                self._handle.abortJob()
+        except exception.HypervisorError as error:
+            refusal = error
         self._wait_until(
-            lambda: not self.is_active() or not self.is_busy(),
+            lambda: self._has_no_job(refusal),
             'aborting the job',
             timeout,
             Cancellation(),
             ABORT_INTERVAL,
         )
+
+    def _has_no_job(self, refusal: exception.HypervisorError | None) -> bool:
+        """
+        :param refusal: to end the job that may run
+        """
+        if not self.is_active():
+            return True
+        try:
+            busy = self.is_busy()
+        except exception.HypervisorError:
+            return False
+        if busy and refusal is not None:
+            raise refusal
+        return not busy
 
     def try_again(self) -> None:
         """Let the guest go on if QEMU has stopped it.
@@ -324,13 +346,19 @@ class Guest:
         with self._calling('ask the guest agent'):
             self._handle.getTime()
 
-    def freeze(self) -> None:
+    def freeze(self) -> int:
+        """
+        :returns: how many file systems are frozen
+        """
         with self._calling('freeze the file systems'):
-            self._handle.fsFreeze()
+            return int(self._handle.fsFreeze())
 
-    def thaw(self) -> None:
+    def thaw(self) -> int:
+        """
+        :returns: how many file systems were frozen still
+        """
         with self._calling('thaw the file systems'):
-            self._handle.fsThaw()
+            return int(self._handle.fsThaw())
 
     # Suspending
 
@@ -339,7 +367,7 @@ class Guest:
 
         :raises HypervisorTimeout: it took longer; the guest runs on
         """
-        saving = _in_background(lambda: self._handle.managedSave(0))
+        saving = background.call(lambda: self._handle.managedSave(0))
         try:
             self._wait_until(
                 saving.done, 'managed save', timeout, cancellation
@@ -373,6 +401,41 @@ class Guest:
         with self._calling('remove the unfinished managed save'):
             if self._handle.hasManagedSaveImage():
                 self._handle.managedSaveRemove()
+
+    # Pausing
+
+    def pause(self, timeout: int) -> None:
+        """Stop its vCPUs; QEMU then writes out all that it holds back.
+
+        :param timeout: the seconds in which QEMU must have done so
+        :raises HypervisorTimeout: it has not; whoever asked owes a resume
+        """
+        pausing = background.call(self._handle.suspend)
+        try:
+            self._wait_until(
+                pausing.done,
+                'pause',
+                timeout,
+                Cancellation(),
+                ABORT_INTERVAL,
+                'stillness_timeout',
+            )
+        except exception.HypervisorTimeout:
+            # A resume that came first would be for nothing.
+            futures.wait([pausing], ABORT_TIMEOUT)
+            raise
+        with self._calling('pause'):
+            pausing.result()
+
+    def unpause(self) -> None:
+        """Let it run on, if it is there and is paused."""
+        with (
+            contextlib.suppress(exception.DomainNotFound),
+            self._calling('resume'),
+        ):
+            state, _reason = self._handle.state()
+            if state == libvirt.VIR_DOMAIN_PAUSED:
+                self._handle.resume()
 
     # Devices of the host
 
@@ -432,6 +495,7 @@ class Guest:
         timeout: int,
         cancellation: Cancellation,
         interval: float | None = None,
+        option: str = 'guest_timeout',
     ) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
@@ -440,20 +504,6 @@ class Guest:
                     domain=self.name,
                     operation=operation,
                     seconds=timeout,
-                    option='guest_timeout',
+                    option=option,
                 )
             cancellation.sleep(interval or POLL_INTERVAL)
-
-
-def _in_background(call: Callable[[], object]) -> futures.Future[object]:
-    """Start a call that libvirt may not return from in time."""
-    future: futures.Future[object] = futures.Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
-from typing import Protocol
 
 import glanceclient
 import requests
@@ -50,13 +49,6 @@ class GlanceAccess:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-
-class Context(Protocol):
-    """Who asks for a snapshot: the context of a request."""
-
-    def glance_access(self) -> GlanceAccess:
-        """The way to Glance, with a token that is valid now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +197,11 @@ class Glance:
                 f'{"more" if sent > size else sent} came',
             )
 
+    def activate_empty(self, image: str) -> None:
+        """Have an image without any data active; its properties are all."""
+        with self._calling('upload', image):
+            self._client.images.upload(image, '')
+
     def delete(self, image: str) -> None:
         """See that an image does not exist, for a while if need be."""
         attempts = tenacity.Retrying(
@@ -236,6 +233,14 @@ class Glance:
                 image=image,
                 reason=str(error).strip() or type(error).__name__,
             ) from error
+
+
+def is_complete(glance: Glance, image: str) -> bool:
+    """Whether an image is there, and can be used."""
+    try:
+        return glance.get(image).status == 'active'
+    except exception.ImageNotFound:
+        return False
 
 
 def discard_unfinished(glance: Glance, image: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
+from typing import Any
 
 
 class QuiescePolicy(enum.Enum):
@@ -20,6 +22,31 @@ class QuiescePolicy(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class AttachedVolume:
+    """A volume of an instance.
+
+    :ivar id: in Cinder
+    :ivar mapping: the block device mapping of a server that is made from the
+        image, but for the id of the snapshot
+    """
+
+    id: str
+    mapping: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockDevices:
+    """The block devices of an instance whose root disk is a volume.
+
+    :ivar volumes: in the order of the image's mapping
+    :ivar others: the mappings of what is no volume; they come first
+    """
+
+    volumes: tuple[AttachedVolume, ...]
+    others: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Instance:
     """An instance, or a domain that stands on its own.
 
@@ -29,6 +56,8 @@ class Instance:
     :ivar guest_agent: whether an agent is to be expected; None leaves it to
         the channel in the domain
     :ivar container_format: of the image that the instance was made from
+    :ivar block_devices: of an instance whose root disk is a volume; None of
+        any other
     """
 
     domain: str
@@ -39,3 +68,4 @@ class Instance:
     container_format: str = 'bare'
     quiesce: QuiescePolicy | None = None
     guest_agent: bool | None = None
+    block_devices: BlockDevices | None = None

@@ -46,6 +46,9 @@ class Entry:
     :ivar devices: of the host, that are detached
     :ivar frozen: the file systems are frozen
     :ivar image: that is being made in Glance, and not complete yet
+    :ivar volumes: the ids of those in Cinder that may have snapshots which
+        are made for that image
+    :ivar paused: the vCPUs of a guest are stopped that was found running
     :ivar clone: what is being made of it in Ceph, and the snapshot of the disk
         for that
     """
@@ -56,6 +59,8 @@ class Entry:
     devices: tuple[HostDevice, ...] = ()
     frozen: bool = False
     image: str | None = None
+    volumes: tuple[str, ...] = ()
+    paused: bool = False
     clone: Clone | None = None
 
     @property
@@ -70,6 +75,7 @@ class Entry:
             dataclasses.replace(self.definition, xml=''),
             persistent=False,
             image=self.image,
+            volumes=self.volumes,
             clone=self.clone,
         )
 
@@ -90,6 +96,8 @@ class Entry:
         definition = Definition(**fields.pop('definition'))
         state = fields.pop('power_state')
         devices = fields.pop('devices')
+        # Older ones have none.
+        volumes = fields.pop('volumes', ())
         # An older version has none.
         clone = fields.pop('clone', None)
         return cls(
@@ -97,6 +105,7 @@ class Entry:
             clone=None if clone is None else Clone.from_dict(clone),
             power_state=None if state is None else PowerState(state),
             devices=tuple(HostDevice(**device) for device in devices),
+            volumes=tuple(volumes),
             **fields,
         )
 
@@ -153,7 +162,11 @@ class Journal:
         try:
             self.remember(entry)
             yield
-        except (exception.NotGivenBack, exception.ImageLeftBehind):
+        except (
+            exception.NotGivenBack,
+            exception.ImageLeftBehind,
+            exception.VolumeSnapshotsLeftBehind,
+        ):
             raise
         except BaseException:
             self._settle(entry, afterwards)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.plan import AnyPlan
 from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import VolumesPlan
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.stillness import Stillness
 
 #: Nova keeps the properties of an image in a column of this width when a
 #: server is booted from it.
@@ -24,6 +27,9 @@ OURS = (
     'snapshot_method_reason',
     'snapshot_quiesced',
     'snapshot_quiesced_reason',
+    'snapshot_paused',
+    'snapshot_paused_reason',
+    'snapshot_still_seconds',
 )
 
 #: Properties that belong to one image and to no image made from it
@@ -85,21 +91,36 @@ def of_snapshot(
         'ramdisk_id': instance.ramdisk_id,
         'os_type': instance.os_type,
     }
-    values = (
-        plan.path.value,
-        plan.path_reason,
-        str(quiesce.done).lower(),
-        quiesce.reason,
-    )
-    ours = {
-        name: value[:LONGEST_VALUE]
-        for name, value in zip(OURS, values, strict=True)
-    }
     return {
         name: value
-        for name, value in (upstream | ours).items()
+        for name, value in (upstream | _ours(plan, quiesce)).items()
         if value is not None
     }
+
+
+def of_volumes(
+    plan: VolumesPlan, quiesce: Quiesce, stillness: Stillness
+) -> dict[str, str]:
+    """What the driver writes on an image of volumes.
+
+    What upstream has on it is written by nova-api, and its mapping.
+    """
+    return {
+        **_ours(plan, quiesce),
+        'snapshot_paused': str(stillness.paused).lower(),
+        'snapshot_paused_reason': stillness.reason[:LONGEST_VALUE],
+        'snapshot_still_seconds': f'{stillness.seconds:.3f}',
+    }
+
+
+def _ours(plan: AnyPlan, quiesce: Quiesce) -> dict[str, str]:
+    ours = {
+        'snapshot_method': plan.path.value,
+        'snapshot_method_reason': plan.path_reason,
+        'snapshot_quiesced': str(quiesce.done).lower(),
+        'snapshot_quiesced_reason': quiesce.reason,
+    }
+    return {name: value[:LONGEST_VALUE] for name, value in ours.items()}
 
 
 def inherited(

@@ -38,6 +38,20 @@ class Path(enum.Enum):
     BACKUP = 'backup'
     MIRROR = 'mirror'
     COLD = 'cold'
+    #: There is no view: Cinder has the disks, and keeps their snapshots.
+    VOLUMES = 'volumes'
+
+
+#: Those that can be forced. Whether a disk is a volume is not to be chosen.
+OF_A_DISK = (Path.BACKUP, Path.MIRROR, Path.COLD)
+
+
+class Pause(enum.Enum):
+    """Whether the vCPUs of a guest are stopped while its volumes are cut."""
+
+    ALWAYS = 'always'
+    UNLESS_QUIESCED = 'unless quiesced'
+    NEVER = 'never'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +106,42 @@ class Plan:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class VolumesPlan:
+    """The way of the snapshot of a guest whose root disk is a volume.
+
+    The fields are those of ``Plan``.
+
+    :ivar pause: the vCPUs of the guest are to be stopped
+    """
+
+    path: Path
+    path_reason: str
+    power_state: PowerState
+    freeze: bool
+    quiesce_reason: str
+    quiesce_required: bool
+    pause: Pause
+    pause_reason: str
+
+    def __str__(self) -> str:
+        freeze = 'quiesced' if self.freeze else 'not quiesced'
+        pause = {
+            Pause.ALWAYS: 'paused',
+            Pause.UNLESS_QUIESCED: 'paused unless quiesced',
+            Pause.NEVER: 'not paused',
+        }[self.pause]
+        return (
+            f'{self.path.value} ({self.path_reason}), '
+            f'{freeze} ({self.quiesce_reason}), '
+            f'{pause} ({self.pause_reason})'
+        )
+
+
+#: The way of any snapshot.
+AnyPlan = Plan | VolumesPlan
+
+
 def make_plan(
     conf: cfg.ConfigOpts,
     instance: Instance,
@@ -137,14 +187,62 @@ def make_plan(
     )
 
 
+def make_volumes_plan(
+    conf: cfg.ConfigOpts,
+    instance: Instance,
+    domain: Domain,
+    power_state: PowerState,
+    volumes: int,
+) -> VolumesPlan:
+    """Decide the way of a snapshot of volumes.
+
+    :param volumes: how many there are
+    :raises NotSupported: this guest has no way to a snapshot
+    :raises QuiesceFailed: quiescing is required and known to be impossible
+    """
+    _require_qemu(domain)
+    policy = instance.quiesce or QuiescePolicy(conf.snapshot.quiesce)
+    freeze, quiesce_reason = _freeze(policy, instance, domain, power_state)
+    pause, pause_reason = _pause(conf, power_state, volumes)
+    return VolumesPlan(
+        path=Path.VOLUMES,
+        path_reason='the root disk is a volume',
+        power_state=power_state,
+        freeze=freeze,
+        quiesce_reason=quiesce_reason,
+        quiesce_required=policy is QuiescePolicy.REQUIRE,
+        pause=pause,
+        pause_reason=pause_reason,
+    )
+
+
+def _pause(
+    conf: cfg.ConfigOpts, power_state: PowerState, volumes: int
+) -> tuple[Pause, str]:
+    if power_state is not PowerState.RUNNING:
+        return Pause.NEVER, f'the guest is {power_state.value}'
+    match conf.snapshot.pause:
+        case 'always':
+            return Pause.ALWAYS, '[snapshot] pause'
+        case 'never':
+            return Pause.NEVER, '[snapshot] pause'
+    if volumes < 2:
+        return Pause.NEVER, 'the snapshot of one volume is one instant'
+    return Pause.UNLESS_QUIESCED, f'it has {volumes} volumes'
+
+
 def _refuse(domain: Domain, reason: str) -> NoReturn:
     raise exception.NotSupported(domain=domain.name, reason=reason)
 
 
-def _root_disk(conf: cfg.ConfigOpts, domain: Domain) -> tuple[Disk, Layer]:
-    disk = domain.root_disk
+def _require_qemu(domain: Domain) -> None:
     if domain.hypervisor not in ('kvm', 'qemu'):
         _refuse(domain, f'its hypervisor is {domain.hypervisor}, not QEMU.')
+
+
+def _root_disk(conf: cfg.ConfigOpts, domain: Domain) -> tuple[Disk, Layer]:
+    disk = domain.root_disk
+    _require_qemu(domain)
     if disk is None:
         _refuse(domain, 'it has no disk.')
     if disk.rbd is not None:

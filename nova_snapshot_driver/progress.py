@@ -14,8 +14,8 @@ class Progress(Protocol):
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """
-        :param step: ``copy``, ``extract``, ``flatten``, ``stream``, ``save``
-            or ``upload``
+        :param step: ``copy``, ``extract``, ``flatten``, ``stream``, ``save``,
+            ``upload`` or ``volumes``
         :param done: bytes, or any other share of the total
         """
 

@@ -13,7 +13,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.block_copy import POLL_INTERVAL
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import AnyPlan
 
 LOG = logging.getLogger(__name__)
 
@@ -29,10 +29,12 @@ class Quiesce:
 
     :ivar done: the file systems were frozen at the instant of the snapshot
     :ivar reason: why they were, or were not
+    :ivar lasted: they were frozen still when they were to be thawed. Windows
+        thaws by itself after 10 seconds
     """
 
     def __init__(
-        self, guest: Guest, plan: Plan, timeout: int, thaw_timeout: int
+        self, guest: Guest, plan: AnyPlan, timeout: int, thaw_timeout: int
     ) -> None:
         self._guest = guest
         self._required = plan.quiesce_required
@@ -40,7 +42,9 @@ class Quiesce:
         self._timeout = timeout
         self._thaw_timeout = thaw_timeout
         self._owes_thaw = False
+        self._frozen = 0
         self.done = False
+        self.lasted = True
         self.reason = plan.quiesce_reason
 
     @property
@@ -80,7 +84,7 @@ class Quiesce:
         self._owes_thaw = True
         try:
             with self._guest.agent_timeout(self._timeout):
-                self._guest.freeze()
+                self._frozen = self._guest.freeze()
         except exception.HypervisorError as error:
             # Not known to be frozen, and so not to be kept waiting either.
             self._try_to_thaw()
@@ -100,24 +104,28 @@ class Quiesce:
         )
 
     def _try_to_thaw(self) -> None:
-        self._owes_thaw = not _is_thawed(self._guest, self._timeout)
+        self._owes_thaw = _thawed(self._guest, self._timeout) is None
 
     def _thaw(self) -> None:
         if self._owes_thaw:
-            thaw(self._guest, self._timeout, self._thaw_timeout)
+            thawed = thaw(self._guest, self._timeout, self._thaw_timeout)
+            self.lasted = bool(thawed) or not self._frozen
 
 
-def thaw(guest: Guest, timeout: int, patience: int) -> None:
+def thaw(guest: Guest, timeout: int, patience: int) -> int:
     """Thaw the file systems, and try again until the agent has done it.
 
     A guest that has stopped has nothing to be thawed.
 
     :param timeout: the seconds in which the agent must answer
     :param patience: the seconds after which it is given up
+    :returns: how many were frozen still, as far as that is known
     :raises NotGivenBack: it has not been done by then
     """
     deadline = time.monotonic() + patience
-    while not _is_thawed(guest, timeout) and not _has_stopped(guest):
+    while (thawed := _thawed(guest, timeout)) is None:
+        if _has_stopped(guest):
+            return 0
         if time.monotonic() > deadline:
             raise exception.NotGivenBack(
                 domain=guest.name,
@@ -127,18 +135,21 @@ def thaw(guest: Guest, timeout: int, patience: int) -> None:
                 'reset it.',
             )
         time.sleep(POLL_INTERVAL)
+    return thawed
 
 
-def _is_thawed(guest: Guest, timeout: int) -> bool:
+def _thawed(guest: Guest, timeout: int) -> int | None:
+    """
+    :returns: how many were frozen still; None where it is not done
+    """
     try:
         with guest.agent_timeout(timeout):
-            guest.thaw()
+            return guest.thaw()
     except exception.HypervisorError as error:
         LOG.info('%s; it is tried again', error)
-        return False
+        return None
     except exception.DomainNotFound:
-        pass
-    return True
+        return 0
 
 
 def _has_stopped(guest: Guest) -> bool:

@@ -13,21 +13,28 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
+from nova_snapshot_driver import volumes
 from nova_snapshot_driver import workspace
 from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.capture import direct
+from nova_snapshot_driver.cinder import Cinder
+from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import discard_unfinished
+from nova_snapshot_driver.image import is_complete
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.rbd import Clone
 
 LOG = logging.getLogger(__name__)
+
+#: How long a nova-compute that starts, or a snapshot that begins, tries to
+#: delete the snapshots in Cinder of one that died, in seconds.
+RECOVERY_PATIENCE = 30
 
 
 def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
@@ -115,7 +122,7 @@ def _finish(
         return
     if entry.clone is not None:
         _detach_clone(entry.definition.name, entry.clone, conf)
-    fate = _fate_of_image(entry, context)
+    fate = _fate_of_image(entry, conf, context)
     if entry.clone is not None:
         _settle_clone(entry.definition.name, entry.clone, fate, conf)
     if fate is Fate.UNKNOWN:
@@ -164,7 +171,9 @@ def _settle_clone(
         )
 
 
-def _fate_of_image(entry: Entry, context: Context | None) -> Fate:
+def _fate_of_image(
+    entry: Entry, conf: cfg.ConfigOpts, context: Context | None
+) -> Fate:
     """Have the image deleted, as far as it can be."""
     if entry.image is None:
         return Fate.GONE
@@ -172,9 +181,7 @@ def _fate_of_image(entry: Entry, context: Context | None) -> Fate:
         reason = 'this snapshot goes to a file, and Glance is not asked.'
     else:
         try:
-            is_active = discard_unfinished(
-                Glance(context.glance_access()), entry.image
-            )
+            is_active = _discard(entry, entry.image, context, conf)
         except exception.SnapshotError as error:
             reason = str(error)
         else:
@@ -193,6 +200,27 @@ def _fate_of_image(entry: Entry, context: Context | None) -> Fate:
     return Fate.UNKNOWN
 
 
+def _discard(
+    entry: Entry, image: str, context: Context, conf: cfg.ConfigOpts
+) -> bool:
+    """Delete an image that is not complete, and what it is made of.
+
+    :returns: whether it is active
+    """
+    glance = Glance(context.glance_access())
+    # One that is complete is somebody's, with all that it maps.
+    if entry.volumes and not is_complete(glance, image):
+        volumes.discard(
+            lambda: Cinder(context.cinder_access()),
+            image,
+            entry.volumes,
+            min(conf.snapshot.volume_timeout, RECOVERY_PATIENCE),
+            late=0,
+            cause='it died',
+        )
+    return discard_unfinished(glance, image)
+
+
 def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
     """Undo what an entry says, as far as it is not undone already."""
     if entry.persistent:
@@ -201,6 +229,8 @@ def give_back(guest: Guest, entry: Entry, conf: cfg.ConfigOpts) -> None:
         guest.bring_back(entry.power_state)
     if not guest.is_active():
         return
+    if entry.paused:
+        guest.unpause()
     for device in entry.devices:
         # One that is still there may have been asked to go.
         guest.attach(device, conf.snapshot.guest_timeout)

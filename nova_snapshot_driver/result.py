@@ -9,8 +9,11 @@ import time
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
+from nova_snapshot_driver.plan import VolumesPlan
 from nova_snapshot_driver.quiesce import Quiesce
+from nova_snapshot_driver.stillness import Stillness
 from nova_snapshot_driver.target import Proof
+from nova_snapshot_driver.volumes import DISK_FORMAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,10 @@ class Snapshot:
     :ivar size: of the image, in bytes
     :ivar sha512: of its bytes, as Glance has it too; None for a file
     :ivar seconds: how long each step took
+    :ivar volumes: the snapshots in Cinder that it is made of, by the volumes
+    :ivar paused: the vCPUs were stopped while the volumes were cut; None
+        where there are none, as the next two
+    :ivar still_seconds: how long the guest stood still for that
     """
 
     domain: str
@@ -35,6 +42,10 @@ class Snapshot:
     size: int
     sha512: str | None
     seconds: dict[str, float]
+    volumes: dict[str, str] = dataclasses.field(default_factory=dict)
+    paused: bool | None = None
+    paused_reason: str | None = None
+    still_seconds: float | None = None
 
     @classmethod
     def of(
@@ -60,20 +71,63 @@ class Snapshot:
             seconds=seconds,
         )
 
+    @classmethod
+    def of_volumes(
+        cls,
+        guest: Guest,
+        plan: VolumesPlan,
+        quiesce: Quiesce,
+        stillness: Stillness,
+        volumes: dict[str, str],
+        seconds: dict[str, float],
+    ) -> Snapshot:
+        return cls(
+            domain=guest.name,
+            uuid=guest.uuid,
+            method=plan.path.value,
+            method_reason=plan.path_reason,
+            streamed=False,
+            streamed_reason='there is nothing to be sent',
+            quiesced=quiesce.done,
+            quiesced_reason=quiesce.reason,
+            disk_format=DISK_FORMAT,
+            size=0,
+            sha512=None,
+            seconds=seconds,
+            volumes=volumes,
+            paused=stillness.paused,
+            paused_reason=stillness.reason,
+            still_seconds=stillness.seconds,
+        )
+
     def __str__(self) -> str:
+        if self.volumes:
+            return self._of_volumes()
         quiesced = 'quiesced' if self.quiesced else 'not quiesced'
         streamed = 'streamed' if self.streamed else 'converted'
         if self.method == Path.DIRECT.value:
             streamed = 'cloned'
-        steps = ', '.join(
-            f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
-        )
         return (
             f'{self.method}, {streamed}, {quiesced} ({self.quiesced_reason}), '
             f'{self.disk_format}, {self.size} bytes, '
-            f'{sum(self.seconds.values()):.1f} s ({steps}), '
+            f'{self._in_steps()}, '
             f'SHA-512 {self.sha512 or "not asked for"}'
         )
+
+    def _of_volumes(self) -> str:
+        quiesced = 'quiesced' if self.quiesced else 'not quiesced'
+        paused = 'paused' if self.paused else 'not paused'
+        return (
+            f'{self.method}, {len(self.volumes)} of them, {quiesced} '
+            f'({self.quiesced_reason}), {paused} ({self.paused_reason}), '
+            f'still for {self.still_seconds:.3f} s, {self._in_steps()}'
+        )
+
+    def _in_steps(self) -> str:
+        steps = ', '.join(
+            f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
+        )
+        return f'{sum(self.seconds.values()):.1f} s ({steps})'
 
 
 class Stopwatch:

@@ -50,7 +50,7 @@ class Status:
     :ivar pid: of the process that takes it
     :ivar image: its id in Glance; None where it goes to a file
     :ivar file: the other way round
-    :ivar path: ``backup``, ``mirror`` or ``cold``
+    :ivar path: ``backup``, ``mirror``, ``cold`` or ``volumes``
     :ivar step: that runs, as in ``Progress``; None before the first
     :ivar done: bytes, or any other share of the total
     :ivar rate: bytes in a second; None where it isn't known

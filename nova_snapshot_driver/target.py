@@ -18,8 +18,8 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.image import Context
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.progress import Progress
@@ -48,6 +48,7 @@ class Target(Protocol):
     :ivar image: its id in Glance; None where it goes elsewhere
     :ivar file: its path on this host; None where it goes elsewhere
     :ivar context: in which Glance can be reached; None where there is none
+    :ivar volumes: the ids of those in Cinder whose snapshots it is made of
     """
 
     @property
@@ -58,6 +59,9 @@ class Target(Protocol):
 
     @property
     def context(self) -> Context | None: ...
+
+    @property
+    def volumes(self) -> tuple[str, ...]: ...
 
     def check(self) -> None:
         """See that it can be sent there, before anything is touched."""
@@ -135,6 +139,10 @@ class GlanceImage:
     """An image in Glance, whose record exists."""
 
     file: str | None = None
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        return ()
 
     def __init__(
         self, conf: cfg.ConfigOpts, context: Context, image: str
@@ -288,6 +296,7 @@ class OutputFile:
 
     image: str | None = None
     context: Context | None = None
+    volumes: tuple[str, ...] = ()
 
     def __init__(self, conf: cfg.ConfigOpts, path: str) -> None:
         self._conf = conf

@@ -5,7 +5,8 @@
 #   tools/run-tests.sh unit functional nova openstack-threading
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
-# a nova-compute on native threads, or on eventlet (openstack-eventlet).
+# a nova-compute on native threads, or on eventlet (openstack-eventlet), and
+# those in one with Ceph and Cinder on native threads (openstack-ceph).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,10 +34,13 @@ run_suite() {
             OS_NOVA_DISABLE_EVENTLET_PATCHING=True run_stestr nova \
                 "$repository" "$(python -m tests.lab cloud install)/bin/stestr"
             ;;
+        openstack-ceph)
+            run_stestr openstack/ceph "$repository" stestr --concurrency 1 ;;
         openstack-*)
             # They share one cloud.
             NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} run_stestr openstack \
-                "$repository" stestr --concurrency 1 ;;
+                "$repository" stestr --concurrency 1 \
+                --exclude-regex '^tests\.openstack\.ceph\.' ;;
         *)
             run_stestr "$suite" "$repository" stestr ;;
     esac

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds up suites of tests and ends with the line ``N passed, ...``.
 
-The arguments are files of subunit, one for each suite. Whatever is not known
+Before it, it names what has failed: the tails of logs that a test shows may
+be all that is left of what was printed. The arguments are files of subunit,
+one for each suite. Whatever is not known
 to have gone well counts as failed: an unexpected success, a test that never
 ended, and a suite without any test, as it is when it can't be imported.
 """
@@ -22,11 +24,14 @@ _MEANINGS = {
 
 
 def count(stream: pathlib.Path) -> collections.Counter[str]:
-    """The outcomes of one suite."""
+    """The outcomes of one suite; those of them that failed are printed."""
     outcomes: collections.Counter[str] = collections.Counter()
 
     def on_test(test: TestDict) -> None:
-        outcomes[_MEANINGS.get(test['status'], 'failed')] += 1
+        outcome = _MEANINGS.get(test['status'], 'failed')
+        outcomes[outcome] += 1
+        if outcome == 'failed':
+            print(f'{stream.stem}: {test["id"]}: {test["status"]}')
 
     result = testtools.StreamToDict(on_test)
     with stream.open('rb') as source:

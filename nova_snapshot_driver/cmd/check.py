@@ -16,25 +16,30 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver import space
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import backup
+from nova_snapshot_driver.cmd import api_paste
 from nova_snapshot_driver.cmd import compute_driver
 from nova_snapshot_driver.cmd import deployment
 from nova_snapshot_driver.cmd import directories
 from nova_snapshot_driver.cmd import nova_options
 from nova_snapshot_driver.cmd import output
 from nova_snapshot_driver.cmd import probe
+from nova_snapshot_driver.cmd import volume_backed
 from nova_snapshot_driver.cmd.finding import Finding
 from nova_snapshot_driver.cmd.finding import look
 from nova_snapshot_driver.cmd.interpreter import OPTION
 from nova_snapshot_driver.cmd.nova_user import NovaUser
 from nova_snapshot_driver.cmd.service_user import ServiceUser
+from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import RbdImage
 from nova_snapshot_driver.driver import obstacles
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.plan import AnyPlan
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.plan import make_plan
+from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.workspace import MIB
@@ -94,6 +99,9 @@ def _findings(
     user = NovaUser.find(conf)
     yield from _nova(
         arguments, conf, options, user, service_user, cancellation
+    )
+    yield from api_paste.findings(
+        options.wsgi.api_paste_config, conf.config_file
     )
     yield from _directories(conf, user)
     yield from probe.findings(arguments, conf, service_user, cancellation)
@@ -179,10 +187,14 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
     subject = f'Domain {name}'
     try:
         guest = host.guest(name)
+        domain = guest.describe()
+        if volume_backed.root_volume(domain):
+            yield from _volumes(conf, guest, domain, subject)
+            return
         plan = make_plan(
             conf,
             Instance(name),
-            guest.describe(),
+            domain,
             guest.power_state(),
             obstacles(),
         )
@@ -202,6 +214,22 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
         yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
     except exception.SnapshotError as error:
         yield Finding(subject, 'bad', str(error))
+
+
+def _volumes(
+    conf: cfg.ConfigOpts, guest: Guest, domain: Domain, subject: str
+) -> Iterator[Finding]:
+    """Of a domain whose root disk is a volume: it needs no space here."""
+    plan = make_volumes_plan(
+        conf,
+        Instance(guest.name),
+        domain,
+        guest.power_state(),
+        len(volume_backed.volumes_of(domain)),
+    )
+    yield Finding(subject, 'ok', str(plan))
+    if plan.freeze:
+        yield _agent(conf, guest, subject, plan)
 
 
 def _ceph(conf: cfg.ConfigOpts, subject: str, disk: RbdImage) -> Finding:
@@ -225,7 +253,7 @@ def _ceph(conf: cfg.ConfigOpts, subject: str, disk: RbdImage) -> Finding:
 
 
 def _agent(
-    conf: cfg.ConfigOpts, guest: Guest, subject: str, plan: Plan
+    conf: cfg.ConfigOpts, guest: Guest, subject: str, plan: AnyPlan
 ) -> Finding:
     quiesce = Quiesce(
         guest,

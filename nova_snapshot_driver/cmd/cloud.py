@@ -13,6 +13,7 @@ from openstack.config import loader
 from oslo_config import cfg
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cinder import CinderAccess
 from nova_snapshot_driver.image import GlanceAccess
 
 
@@ -25,11 +26,19 @@ class BareGlance:
     def glance_access(self) -> GlanceAccess:
         return self._access
 
+    def cinder_access(self) -> CinderAccess:
+        """
+        :raises NoCloud: there is a Glance alone
+        """
+        raise exception.NoCloud(
+            reason='--glance-url names a Glance, and the volumes are in Cinder'
+        )
+
 
 class Cloud:
     """A cloud of ``clouds.yaml`` or of the ``OS_*`` variables."""
 
-    def __init__(self, region: Any, timeout: int) -> None:
+    def __init__(self, region: Any, timeout: float) -> None:
         self._region = region
         self._timeout = timeout
         self._session = region.get_session()
@@ -39,24 +48,42 @@ class Cloud:
 
         :raises CloudUnavailable: Keystone does not answer, or knows no Glance
         """
+        endpoint, token = self._of_service('image')
+        return GlanceAccess(
+            endpoint.rstrip('/').removesuffix('/v2'),
+            token=token,
+            timeout=self._timeout,
+            **self._trust(),
+        )
+
+    def cinder_access(self) -> CinderAccess:
+        """The way to Cinder, as that to Glance.
+
+        :raises CloudUnavailable: Keystone does not answer, or knows no Cinder
+        """
+        endpoint, token = self._of_service('block-storage')
+        return CinderAccess(endpoint.rstrip('/'), token=token, **self._trust())
+
+    def _of_service(self, service: str) -> tuple[str, str]:
+        """Its address, and a token for it."""
         try:
-            endpoint = self._region.get_session_endpoint('image')
+            endpoint = self._region.get_session_endpoint(service)
             token = self._session.get_token()
         # keystoneauth raises a bare Exception where a password is missing.
         except Exception as error:
             raise exception.CloudUnavailable(reason=str(error)) from error
         if endpoint is None:
             raise exception.CloudUnavailable(
-                reason='its catalog has no image service'
+                reason=f'its catalog has no {service} service'
             )
+        return endpoint, token
+
+    def _trust(self) -> dict[str, Any]:
         verify, _certificate = self._region.get_requests_verify_args()
-        return GlanceAccess(
-            endpoint.rstrip('/').removesuffix('/v2'),
-            token=token,
-            cacert=verify if isinstance(verify, str) else None,
-            insecure=verify is False,
-            timeout=self._timeout,
-        )
+        return {
+            'cacert': verify if isinstance(verify, str) else None,
+            'insecure': verify is False,
+        }
 
 
 def is_named(arguments: argparse.Namespace) -> bool:

@@ -13,8 +13,11 @@ from oslo_config import cfg
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.cinder import Cinder
 from nova_snapshot_driver.cmd import cloud
 from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.cmd import volume_backed
+from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
@@ -23,7 +26,7 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import IMAGE_FORMATS
-from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.plan import OF_A_DISK
 from nova_snapshot_driver.result import Snapshot
 
 GIB = 1 << 30
@@ -35,7 +38,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help='snapshot a domain, into Glance or into a file',
         description='Snapshot the root disk of a domain. A running guest '
-        'runs on meanwhile.',
+        'runs on meanwhile. Where the root disk is a volume in Cinder, all '
+        'its volumes are snapshotted there, and the image maps them.',
     )
     parser.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
     parser.add_argument(
@@ -62,7 +66,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--path',
-        choices=('auto', *(path.value for path in Path)),
+        choices=('auto', *(path.value for path in OF_A_DISK)),
         help='the way to the content of the disk (default: [snapshot] path)',
     )
     parser.add_argument(
@@ -70,6 +74,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         choices=[policy.value for policy in QuiescePolicy],
         help='whether the file systems are frozen by the guest agent '
         '(default: [snapshot] quiesce)',
+    )
+    parser.add_argument(
+        '--pause',
+        choices=('auto', 'always', 'never'),
+        help='whether a running guest is paused while its volumes are cut '
+        '(default: [snapshot] pause)',
     )
     parser.add_argument(
         '--deadline',
@@ -97,6 +107,7 @@ def overrides(
         ('libvirt', 'snapshot_compression', arguments.compress),
         ('snapshot', 'path', arguments.path),
         ('snapshot', 'quiesce', arguments.quiesce),
+        ('snapshot', 'pause', arguments.pause),
         ('snapshot', 'deadline', arguments.deadline),
         ('snapshot', 'bandwidth', arguments.bandwidth),
     ]
@@ -110,6 +121,7 @@ def run(
     with Host.open(conf.libvirt.connection_uri) as host:
         driver = SnapshotDriver(conf, host)
         if arguments.output:
+            _require_no_volume(driver.guest(arguments.domain))
             with output.progress_bars() as progress:
                 snapshot = driver.snapshot_to_file(
                     Instance(domain=arguments.domain),
@@ -140,20 +152,12 @@ def _snapshot_to_glance(
     glance = Glance(context.glance_access())
     guest = driver.guest(arguments.domain)
     domain = guest.describe()
-    base = _base_image(glance, domain)
+    if volume_backed.root_volume(domain):
+        instance, properties = _of_volumes(guest, domain, context)
+    else:
+        instance, properties = _of_disk(guest, domain, glance, conf)
     image = glance.create(
-        name=arguments.name or _default_name(guest),
-        **_first_properties(
-            guest, domain, base, conf.non_inheritable_image_properties
-        ),
-    )
-    instance = Instance(
-        domain=guest.uuid,
-        project_id=domain.project_id,
-        os_type=base.get('os_type'),
-        kernel_id=base.get('kernel_id'),
-        ramdisk_id=base.get('ramdisk_id'),
-        container_format=base.get('container_format') or 'bare',
+        name=arguments.name or _default_name(guest), **properties
     )
     try:
         with output.progress_bars() as progress:
@@ -174,6 +178,51 @@ def _snapshot_to_glance(
             ) from refusal
         raise
     return snapshot, {'image': image.id, 'name': image.name}
+
+
+def _require_no_volume(guest: Guest) -> None:
+    """
+    :raises VolumeBacked: the root disk can't be written to a file
+    """
+    volume = volume_backed.root_volume(guest.describe())
+    if volume:
+        raise exception.VolumeBacked(domain=guest.name, volume=volume)
+
+
+def _of_volumes(
+    guest: Guest, domain: Domain, context: Context
+) -> tuple[Instance, dict[str, Any]]:
+    """What is snapshotted, and what is first written on the image."""
+    cinder = Cinder(context.cinder_access())
+    volumes = [
+        cinder.volume(volume) for volume in volume_backed.volumes_of(domain)
+    ]
+    devices = volume_backed.block_devices(domain, volumes)
+    properties = volume_backed.first_properties(domain, volumes[0])
+    instance = Instance(
+        domain=guest.uuid,
+        project_id=domain.project_id,
+        block_devices=devices,
+    )
+    return instance, {**_known(properties), 'visibility': 'private'}
+
+
+def _of_disk(
+    guest: Guest, domain: Domain, glance: Glance, conf: cfg.ConfigOpts
+) -> tuple[Instance, dict[str, Any]]:
+    """The same, of a root disk that is no volume."""
+    base = _base_image(glance, domain)
+    instance = Instance(
+        domain=guest.uuid,
+        project_id=domain.project_id,
+        os_type=base.get('os_type'),
+        kernel_id=base.get('kernel_id'),
+        ramdisk_id=base.get('ramdisk_id'),
+        container_format=base.get('container_format') or 'bare',
+    )
+    return instance, _first_properties(
+        guest, domain, base, conf.non_inheritable_image_properties
+    )
 
 
 def _base_image(glance: Glance, domain: Domain) -> dict[str, Any]:
@@ -208,6 +257,10 @@ def _first_properties(
         'min_ram': base.get('min_ram') or 0,
         'visibility': 'private',
     }
+    return _known(properties)
+
+
+def _known(properties: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in properties.items() if value is not None
     }
@@ -228,6 +281,25 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         else {'File': result['file']}
     )
     proof = {'SHA-512': snapshot.sha512} if snapshot.sha512 else {}
+    what = (
+        {
+            'Paused': with_reason(
+                'yes' if snapshot.paused else 'no',
+                snapshot.paused_reason or '',
+            ),
+            'Still for': f'{snapshot.still_seconds:.3f} s',
+            'Volume snapshots': ', '.join(snapshot.volumes.values()),
+        }
+        if snapshot.volumes
+        else {
+            'Streamed': with_reason(
+                'yes' if snapshot.streamed else 'no', snapshot.streamed_reason
+            ),
+            'Format': snapshot.disk_format,
+            'Size': f'{snapshot.size} bytes',
+            **proof,
+        }
+    )
     return {
         'Domain': snapshot.domain,
         **where,
@@ -235,12 +307,7 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         'Quiesced': with_reason(
             'yes' if snapshot.quiesced else 'no', snapshot.quiesced_reason
         ),
-        'Streamed': with_reason(
-            'yes' if snapshot.streamed else 'no', snapshot.streamed_reason
-        ),
-        'Format': snapshot.disk_format,
-        'Size': f'{snapshot.size} bytes',
-        **proof,
+        **what,
         'Seconds': ', '.join(
             f'{step} {seconds:.1f}'
             for step, seconds in snapshot.seconds.items()

@@ -27,6 +27,7 @@ _OPTS: dict[str | None, list[cfg.Opt]] = {
         cfg.ListOpt('service_token_roles', default=['service'])
     ],
     'service_user': [cfg.BoolOpt('send_service_user_token', default=False)],
+    'wsgi': [cfg.StrOpt('api_paste_config', default='api-paste.ini')],
 }
 
 

@@ -36,6 +36,7 @@ STEPS = {
     'stream': 'Reading, encoding and uploading',
     'save': 'Writing the image',
     'upload': 'Uploading to Glance',
+    'volumes': 'Waiting for the snapshots in Cinder',
 }
 
 

@@ -17,7 +17,9 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.instance import BlockDevices
 from nova_snapshot_driver.nova import objects
+from nova_snapshot_driver.nova import presence
 from nova_snapshot_driver.nova import upstream
 from nova_snapshot_driver.nova.errors import translated
 from nova_snapshot_driver.nova.running import RunningSnapshots
@@ -48,6 +50,16 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             # There will be no snapshots then, but nova-compute does more.
             LOG.error('%s', error)
 
+    def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        """What the host has, and that it has this driver.
+
+        nova-api leaves volume-backed servers of this host to it.
+        """
+        resources: dict[str, Any] = super().get_available_resource(nodename)
+        if CONF.libvirt.virt_type in upstream.QEMU:
+            presence.report(resources)
+        return resources
+
     def snapshot(
         self,
         context: RequestContext,
@@ -55,9 +67,10 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         image_id: str,
         update_task_state: Callable[..., Any],
     ) -> None:
-        """Snapshot the root disk of an instance into an image.
+        """Snapshot an instance into an image.
 
-        What this driver has no way to goes to Nova's own.
+        What this driver has no way to goes to Nova's own, but for an instance
+        whose root disk is a volume: that one would copy the volume.
         Source: ``nova.virt.driver.ComputeDriver.snapshot``.
 
         :raises InstanceNotRunning: there is no domain
@@ -69,6 +82,11 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         """
         request = (context, instance, image_id, update_task_state)
         with translated(instance.uuid, image_id):
+            block_devices = objects.block_devices_of(context, instance)
+            if block_devices is not None:
+                self._require_domain(instance)
+                self._snapshot(*request, block_devices)
+                return
             if CONF.libvirt.virt_type not in upstream.QEMU:
                 self._leave_to_nova(
                     instance,
@@ -124,15 +142,35 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         instance: nova_objects.Instance,
         image_id: str,
         update_task_state: Callable[..., Any],
+        block_devices: BlockDevices | None = None,
     ) -> None:
         with self._snapshots.of(instance.uuid) as cancellation:
             self._engine().snapshot(
                 objects.Requester(context),
-                objects.instance_of(instance),
+                objects.instance_of(instance, block_devices),
                 image_id,
                 update_task_state,
                 cancellation=cancellation,
             )
+
+    def volume_snapshot_create(
+        self,
+        context: RequestContext,
+        instance: nova_objects.Instance,
+        volume_id: str,
+        create_info: dict[str, Any],
+    ) -> None:
+        """Take a snapshot for Cinder, of a volume that is a file.
+
+        One that Cinder takes because a snapshot of ours has asked for it finds
+        the guest still, where that is wanted; the agent would refuse to freeze
+        what it has frozen.
+        """
+        if self._snapshots.has(instance.uuid):
+            instance = objects.without_quiesce(instance)
+        super().volume_snapshot_create(
+            context, instance, volume_id, create_info
+        )
 
     def destroy(
         self,

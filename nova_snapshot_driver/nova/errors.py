@@ -21,6 +21,13 @@ _EXPECTED = (
 )
 
 
+#: Those that hide another error, for which something could not be deleted.
+_LEFT_BEHIND = (
+    exception.ImageLeftBehind,
+    exception.VolumeSnapshotsLeftBehind,
+)
+
+
 class SnapshotFailed(nova_exception.NovaException):
     """The user reads it, who has no business with the host's details."""
 
@@ -46,9 +53,9 @@ def translated(instance: str, image: str) -> Iterator[None]:
         log = LOG.info if isinstance(error, _EXPECTED) else LOG.error
         log('Snapshot failed: %s', error, instance_uuid=instance)
         failure: BaseException = error
-        if isinstance(error, exception.ImageLeftBehind) and error.__cause__:
-            # nova-compute deletes it once more, and has to know why.
-            failure = error.__cause__
+        while isinstance(failure, _LEFT_BEHIND) and failure.__cause__:
+            # nova-compute deletes the image once more, and has to know why.
+            failure = failure.__cause__
         if isinstance(failure, exception.SnapshotError):
             raise _translation(failure, instance, image) from error
         raise failure from None

@@ -37,6 +37,12 @@ class RunningSnapshots:
         finally:
             self._running.remove(snapshot)
 
+    def has(self, instance: str) -> bool:
+        """
+        :param instance: its UUID
+        """
+        return any(each[0] == instance for each in self._running)
+
     def end(self, instance: str, reason: str, timeout: float) -> None:
         """Cancel the snapshots of an instance, if there are any, and wait.
 

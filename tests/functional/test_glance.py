@@ -12,6 +12,7 @@ from typing import ClassVar
 from typing import TypeVar
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cinder import CinderAccess
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
@@ -40,6 +41,9 @@ class _Context:
 
     def glance_access(self) -> GlanceAccess:
         return GlanceAccess(self._url, timeout=SILENCE)
+
+    def cinder_access(self) -> CinderAccess:
+        raise AssertionError('there is no volume')
 
 
 class GlanceCase(base.SnapshotTest):

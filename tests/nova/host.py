@@ -173,6 +173,8 @@ class ComputeHost(FakeHost):
     :ivar compute: the driver, as nova-compute loads it
     :ivar instance: of the guest
     :ivar task_state: of that instance
+    :ivar bdms: its block device mappings; none stand for a root disk that is
+        no volume
     :ivar upstream_snapshot: stands for what Nova's own driver does; so do the
         next two
     """
@@ -217,6 +219,13 @@ class ComputeHost(FakeHost):
                     f'nova_snapshot_driver.nova.{module}.POLL_INTERVAL', 0.005
                 )
             )
+        self.bdms = objects.BlockDeviceMappingList(objects=[])
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova.objects.BlockDeviceMappingList.get_by_instance_uuid',
+                lambda _context, _uuid: self.bdms,
+            )
+        )
         # That of the manager, who deletes images by it.
         self.image_api = glance.API()
         self.request_context = request_context()

@@ -23,6 +23,9 @@ REGION = 'RegionOne'
 PUBLIC = 'http://public.example.com:9292'
 INTERNAL = 'http://internal.example.com:9292'
 
+#: The same for Cinder, which has no project in its URL.
+CINDER = 'http://cinder.example.com:8776/v3'
+
 
 class FakeKeystone(fixtures.Fixture):
     """A Keystone that knows one user, and what ``[service_user]`` says of it.
@@ -30,6 +33,7 @@ class FakeKeystone(fixtures.Fixture):
     :ivar tokens: those that it gave, oldest first
     :ivar lifetime: of the next ones, in seconds
     :ivar has_image_service: its catalog has an image service
+    :ivar has_volume_service: the same for volumes
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,7 @@ class FakeKeystone(fixtures.Fixture):
         self.tokens: list[str] = []
         self.lifetime = 3600
         self.has_image_service = True
+        self.has_volume_service = True
 
     def _setUp(self) -> None:
         self._mocker = requests_mock.Mocker(real_http=True)
@@ -92,6 +97,10 @@ class FakeKeystone(fixtures.Fixture):
         if self.has_image_service:
             token.add_service('image').add_standard_endpoints(
                 public=PUBLIC, internal=INTERNAL, region=REGION
+            )
+        if self.has_volume_service:
+            token.add_service('volumev3').add_standard_endpoints(
+                public=CINDER, region=REGION
             )
         self.tokens.append(f'a-token-of-nova-{uuid.uuid4()}')
         context.status_code = 201

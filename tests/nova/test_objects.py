@@ -396,3 +396,99 @@ class ServiceUserTest(AccessCase):
         access = self.user.glance_access()
         self.assertTrue(access.insecure)
         self.assertEqual(17, access.timeout)
+
+
+class CinderOfServiceUserTest(AccessCase):
+    """nova-compute, where it deletes the snapshots of one that died."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service_user(sends=False)
+        self.user = objects.ServiceUser()
+
+    def test_token_and_endpoint(self) -> None:
+        access = self.user.cinder_access()
+        self.assertEqual(self.keystone.tokens, [access.token])
+        self.assertEqual(keystone.CINDER, access.endpoint)
+
+    def test_endpoint_that_is_configured(self) -> None:
+        self.flags(
+            endpoint_template='http://here:8776/v3/%(project_id)s',
+            group='cinder',
+        )
+        endpoint = self.user.cinder_access().endpoint
+        self.assertRegex(endpoint, r'^http://here:8776/v3/[0-9a-f]+$')
+
+    def test_region(self) -> None:
+        self.flags(os_region_name='RegionTwo', group='cinder')
+        self.assertRaises(
+            exception.CinderAccessUnavailable, self.user.cinder_access
+        )
+
+    def test_catalog_without_volumes(self) -> None:
+        self.keystone.has_volume_service = False
+        error = self.assertRaises(
+            exception.CinderAccessUnavailable, self.user.cinder_access
+        )
+        self.assertIn('volumev3 service not found', str(error))
+
+    def test_not_configured(self) -> None:
+        CONF.clear_override('auth_type', group='service_user')
+        error = self.assertRaises(
+            exception.CinderAccessUnavailable, self.user.cinder_access
+        )
+        self.assertIn('neither [cinder] nor [service_user]', str(error))
+
+    def test_keystone_is_away(self) -> None:
+        self.keystone.is_in_trouble(status_code=503)
+        self.assertRaises(
+            exception.CinderAccessUnavailable, self.user.cinder_access
+        )
+
+    def test_timeout(self) -> None:
+        """It does not keep a nova-compute from its start."""
+        self.flags(timeout=600, group='cinder')
+        self.assertEqual(
+            objects.START_TIMEOUT, self.user.cinder_access().timeout
+        )
+
+
+class CinderOfRequesterTest(AccessCase):
+    def test_service_token(self) -> None:
+        self.service_user()
+        self.flags(
+            endpoint_template='http://here:8776/v3/%(project_id)s',
+            group='cinder',
+        )
+        access = objects.Requester(request_context()).cinder_access()
+        self.assertEqual(USER_TOKEN, access.token)
+        self.assertEqual(self.keystone.tokens, [access.service_token])
+        self.assertEqual(
+            f'http://here:8776/v3/{documents.PROJECT}', access.endpoint
+        )
+
+    def test_catalog_of_the_user(self) -> None:
+        catalog = [
+            {
+                'type': 'volumev3',
+                'name': 'cinder',
+                'endpoints': [
+                    {
+                        'region': keystone.REGION,
+                        'publicURL': f'{keystone.CINDER}/',
+                    }
+                ],
+            }
+        ]
+        access = objects.Requester(
+            request_context(service_catalog=catalog)
+        ).cinder_access()
+        self.assertEqual(keystone.CINDER, access.endpoint)
+
+    def test_catalog_without_volumes(self) -> None:
+        self.assertRaises(
+            exception.CinderAccessUnavailable,
+            objects.Requester(
+                request_context(service_catalog=[])
+            ).cinder_access,
+        )

@@ -27,6 +27,7 @@ import libvirt
 import nova.conf
 import requests_mock
 from nova import exception as nova_exception
+from nova import objects
 from nova import test
 from nova.compute import power_state
 from nova.storage import rbd_utils
@@ -327,6 +328,15 @@ class Engine(fixtures.Fixture):
             )
         directory = self.useFixture(fixtures.TempDir()).path
         CONF.set_override('state_directory', directory, group='snapshot')
+        # There is no database.
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova.objects.BlockDeviceMappingList.get_by_instance_uuid',
+                lambda _context, _uuid: objects.BlockDeviceMappingList(
+                    objects=[]
+                ),
+            )
+        )
 
     def attach(self, driver: Any, instance: Any) -> None:
         """Let the engine see the domain that the test has for upstream."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -35,6 +36,7 @@ from tests.lab.directory import lab_directory
 from tests.lab.disks import Layer
 from tests.lab.evidence import Evidence
 from tests.lab.evidence import examine
+from tests.lab.proxy import FaultyProxy
 from tests.lab.witness import WitnessImage
 
 #: Seconds. Guests are emulated, several at a time.
@@ -70,6 +72,17 @@ def running_cloud() -> Cloud:
     return cloud
 
 
+@functools.cache
+def glance_proxy() -> FaultyProxy:
+    """Through which nova-compute reaches Glance.
+
+    For another one it would have to be restarted, which takes ten seconds.
+    """
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(FaultyProxy(running_cloud().glance_url))
+
+
 class CloudTest(base.BaseTestCase):
     """A test with servers of its own, in a cloud that all tests share.
 
@@ -90,9 +103,17 @@ class CloudTest(base.BaseTestCase):
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         cls.cloud = running_cloud()
         # What another class has configured is forgotten.
-        cls.cloud.ensure(options(**cls.cloud_options), cls.nova_compute)
+        cls.cloud.ensure(options(**cls.cloud_options), cls.overrides())
         cls.demo = cls.cloud.connection('demo')
         cls.admin = cls.cloud.connection('admin')
+
+    @classmethod
+    def overrides(cls) -> Overrides:
+        """All options of nova-compute that are not those of the cloud."""
+        return {
+            ('glance', 'endpoint_override'): glance_proxy().url,
+            **cls.nova_compute,
+        }
 
     def setUp(self) -> None:
         super().setUp()

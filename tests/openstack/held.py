@@ -69,23 +69,14 @@ class Phase(enum.StrEnum):
 
 
 class HeldTest(base.CloudTest):
-    """Tests that hold snapshots.
-
-    Their nova-compute reaches Glance through a proxy.
-    """
+    """Tests that hold snapshots."""
 
     proxy: ClassVar[FaultyProxy]
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.proxy = cls.enterClassContext(
-            FaultyProxy(base.running_cloud().glance_url)
-        )
-        cls.nova_compute = {
-            **cls.nova_compute,
-            ('glance', 'endpoint_override'): cls.proxy.url,
-        }
         super().setUpClass()
+        cls.proxy = base.glance_proxy()
 
     @classmethod
     def boot_several(cls, number: int) -> list[Server]:
@@ -120,7 +111,7 @@ class HeldTest(base.CloudTest):
     def _configure(self, overrides: Overrides) -> None:
         if overrides != self._further:
             self._further = overrides
-            self.cloud.configure_compute({**self.nova_compute, **overrides})
+            self.cloud.configure_compute({**self.overrides(), **overrides})
 
     # Snapshots
 

@@ -101,12 +101,19 @@ class DefaultTest(MeanwhileTest):
     # The guest does.
 
     def test_guest_powers_itself_off(self) -> None:
-        """There is no image of a disk that was read half."""
+        """There is no image of a disk that was read half.
+
+        Either the job has ended before its time, or, where libvirt has not
+        noticed yet, the export alone.
+        """
         before = self.before(self.server)
         with self.held(Phase.STREAM, self.server) as image:
             self.power_off_from_inside()
         self.wait_for_failure(self.server, image)
-        self.assertIn('(backup-failed)', self.fault_of(self.server))
+        self.assertRegex(
+            self.fault_of(self.server),
+            r'\((backup-failed|source-unreadable)\)',
+        )
         # Nova has heard of it too.
         self.wait_for_status(self.server, 'SHUTOFF')
         self.assert_nothing_has_changed_but_the_power(before)
@@ -114,6 +121,7 @@ class DefaultTest(MeanwhileTest):
     # Others are snapshotted.
 
     def test_several_servers_at_once(self) -> None:
+        self.enterContext(self.others_running())
         servers = [self.server, *self.others]
         before = [self.before(server) for server in servers]
         earliest = [self.records(server) for server in servers]

@@ -103,6 +103,7 @@ class MirrorTest(MeanwhileTest):
 
         With Nova's driver the copy is there by then, and grows.
         """
+        self.enterContext(self.others_running())
         with self.held(Phase.EXTRACT, self.server) as first:
             second = self.ask_for_snapshot(self.others[0])
             self.log.wait(

@@ -66,12 +66,15 @@ class Machine:
         event that never comes
     :ivar backup_result: what libvirt says of a backup job that is aborted
     :ivar is_migrating: a job runs that is no backup
+    :ivar last_words: how often QEMU is still asked for its job after it has
+        gone, before libvirt has noticed that it has
     :ivar save_is_held: a managed save waits for this, and is aborted if it
         is not set
     :ivar releases: how often the guest is looked at before it has let a
         device go; None for never
     :ivar freeze_is_late: a freeze is reported to have failed before it has
         its effect
+    :ivar pause_is_held: a pause does not return before this is set
     :ivar reason: of its state, as libvirt has it
     """
 
@@ -89,10 +92,12 @@ class Machine:
             'errmsg': 'Operation canceled',
         }
         self.is_migrating = False
+        self.last_words = 0
         self.save_is_held: threading.Event | None = None
         self.releases: int | None = 2
         self.freeze_fails = False
         self.freeze_is_late = False
+        self.pause_is_held: threading.Event | None = None
         self.reason = 0
 
         root = ElementTree.fromstring(config)
@@ -608,7 +613,7 @@ class FakeDomain:
         return ElementTree.tostring(machine.backup, encoding='unicode')
 
     def jobInfo(self) -> list[int]:
-        machine = self._running('jobInfo')
+        machine = self._monitored('jobInfo')
         busy = machine.is_migrating or machine.backup is not None
         kind = (
             libvirt.VIR_DOMAIN_JOB_UNBOUNDED
@@ -682,7 +687,7 @@ class FakeDomain:
         return 0
 
     def abortJob(self) -> int:
-        machine = self._running('abortJob')
+        machine = self._monitored('abortJob')
         if machine.backup is not None:
             machine.abort_backup()
             return 0
@@ -704,6 +709,16 @@ class FakeDomain:
             machine.saved = None
         if flags & libvirt.VIR_DOMAIN_START_PAUSED:
             machine.state = libvirt.VIR_DOMAIN_PAUSED
+        return 0
+
+    def suspend(self) -> int:
+        machine = self._running('suspend')
+        if machine.state != libvirt.VIR_DOMAIN_PAUSED:
+            machine.state = libvirt.VIR_DOMAIN_PAUSED
+            machine.reason = libvirt.VIR_DOMAIN_PAUSED_USER
+        if machine.pause_is_held is not None:
+            # It does what QEMU does with storage that does not answer.
+            machine.pause_is_held.wait(30)
         return 0
 
     def resume(self) -> int:
@@ -762,6 +777,19 @@ class FakeDomain:
         machine = self._known(call)
         if not machine.active:
             _invalid('domain is not running')
+        return machine
+
+    def _monitored(self, call: str) -> Machine:
+        """A command reaches QEMU."""
+        machine = self._running(call)
+        if machine.last_words:
+            machine.last_words -= 1
+            if not machine.last_words:
+                machine.stop()
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "internal error: End of file from qemu monitor (vm='guest')",
+            )
         return machine
 
     def _asked(self, call: str) -> Machine:

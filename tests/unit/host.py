@@ -17,6 +17,7 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.cinder import CinderAccess
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -27,7 +28,9 @@ from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.result import Snapshot
 from tests import laws
 from tests.unit import documents
+from tests.unit import fake_cinder
 from tests.unit.fake_ceph import FakeCeph
+from tests.unit.fake_cinder import FakeCinder
 from tests.unit.fake_data_plane import FakeDataPlane
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.fake_glance import FakeGlance
@@ -84,6 +87,10 @@ class NoWaiting(fixtures.Fixture):
                 fixtures.MockPatch(f'{module}.POLL_INTERVAL', 0.0005)
             )
             self.useFixture(fixtures.MockPatch(f'{module}.time', clock))
+        for name in ('stillness', 'volumes'):
+            self.useFixture(
+                fixtures.MockPatch(f'nova_snapshot_driver.{name}.time', clock)
+            )
         for name in (
             'guest.ABORT_INTERVAL',
             'rbd.LATE_SNAPSHOT',
@@ -94,6 +101,17 @@ class NoWaiting(fixtures.Fixture):
         ):
             self.useFixture(
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}', 0)
+            )
+        for name, seconds in {
+            'POLL_INTERVAL': 0.002,
+            'POLL_INTERVAL_OF_MANY': 0,
+            'PATIENT_INTERVAL': 0.002,
+            'LATE_REQUEST': 0.02,
+        }.items():
+            self.useFixture(
+                fixtures.MockPatch(
+                    f'nova_snapshot_driver.volumes.{name}', seconds
+                )
             )
         # Every look is a step before which something can happen.
         self.useFixture(
@@ -110,7 +128,7 @@ class NoWaiting(fixtures.Fixture):
 class GlanceContext:
     """Who asks for a snapshot, and gets other tokens each time.
 
-    :ivar accesses: how often it was asked for the way to Glance
+    :ivar accesses: how often it was asked for the way to Glance or to Cinder
     :ivar troubles: what is raised instead, by the number of the access from
         1 on
     """
@@ -131,13 +149,30 @@ class GlanceContext:
             timeout=30,
         )
 
+    def cinder_access(self) -> CinderAccess:
+        """:raises: what is in trouble, as above"""
+        self.accesses += 1
+        if self.accesses in self.troubles:
+            raise self.troubles[self.accesses]
+        return CinderAccess(
+            fake_cinder.ENDPOINT,
+            token=f't0ken-{self.accesses}',
+            service_token=f's3rvice-{self.accesses}',
+            timeout=30,
+        )
+
 
 class FakeHost(fixtures.Fixture):
     """A host with one guest.
 
     :param devices: those that Nova does not give every guest
     :param state: of the guest, as libvirt has it
+    :ivar cinder: where its volumes are
+    :ivar volumes: the ids of those
     """
+
+    volumes: tuple[str, ...] = ()
+    metadata = documents.METADATA
 
     def __init__(
         self,
@@ -154,7 +189,9 @@ class FakeHost(fixtures.Fixture):
         self.useFixture(NoWaiting())
         self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         self.connection = FakeConnection()
-        self.machine = self.connection.add(documents.inactive(self._devices))
+        self.machine = self.connection.add(
+            documents.inactive(self._devices, metadata=self.metadata)
+        )
         if 'network' not in self._devices:
             self.machine.chains['vda'] = CHAIN
         self.machine.autostart = True
@@ -180,7 +217,10 @@ class FakeHost(fixtures.Fixture):
             ],
         )
         self.glance = FakeGlance()
-        self.glance.mocked(self.useFixture(_RequestsMock()).mocker)
+        mocker = self.useFixture(_RequestsMock()).mocker
+        self.glance.mocked(mocker)
+        self.cinder = FakeCinder(self.volumes)
+        self.cinder.mocked(mocker)
         self.image = self.glance.add(name='a snapshot')
         self.qemu_img = FakeQemuImg()
         self.ceph = FakeCeph()

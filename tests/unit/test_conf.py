@@ -59,9 +59,12 @@ class DefaultsTest(testtools.TestCase):
         {
             'path': ('auto',),
             'quiesce': ('auto',),
+            'pause': ('auto',),
             'state_directory': ('/var/lib/nova/snapshot-driver',),
             'quiesce_timeout': (10,),
             'guest_timeout': (300,),
+            'stillness_timeout': (30,),
+            'volume_timeout': (300,),
             'mirror_timeout': (7200,),
             'extract_timeout': (7200,),
             'upload_timeout': (86400,),
@@ -80,7 +83,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(16, len(conf.snapshot_opts))
+        self.assertEqual(19, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(

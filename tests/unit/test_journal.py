@@ -47,6 +47,8 @@ ENTRY = Entry(
         RbdImage('images', '5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2'),
         'a-cluster',
     ),
+    volumes=('0a1b2c3d-1c57-4b8e-8f49-3f6f0fd1a1b2',),
+    paused=True,
 )
 
 #: What is left to be undone when the guest has been given back.
@@ -55,6 +57,7 @@ REST = Entry(
     persistent=False,
     image=ENTRY.image,
     clone=ENTRY.clone,
+    volumes=ENTRY.volumes,
 )
 
 #: As it was written before an entry knew of an image, or of a clone.
@@ -141,6 +144,7 @@ class EntryTest(JournalCase):
                 'power_state': {'power_state': ENTRY.power_state},
                 'devices': {'devices': ENTRY.devices},
                 'frozen': {'frozen': True},
+                'paused': {'paused': True},
             }.items()
         }
     )
@@ -182,6 +186,16 @@ class EntryTest(JournalCase):
             raise not_given_back
         self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
 
+    def test_kept_while_snapshots_in_cinder_are_left(self) -> None:
+        with (
+            testtools.ExpectedException(exception.VolumeSnapshotsLeftBehind),
+            self.journal.kept(REST),
+        ):
+            raise exception.VolumeSnapshotsLeftBehind(
+                cause='-', reason='-', volumes='-', mark='-', image='-'
+            )
+        self.assertEqual(REST, self.journal.recall(DEFINITION.uuid))
+
     def test_kept_and_another_one_afterwards(self) -> None:
         for error in (None, exception.Cancelled(reason='-'), KeyError()):
             with (
@@ -222,6 +236,7 @@ class EntryTest(JournalCase):
         entry = self.journal.recall(DEFINITION.uuid)
         assert entry is not None
         self.assertIsNone(entry.image)
+        self.assertEqual(((), False), (entry.volumes, entry.paused))
         self.assertEqual(PowerState.RUNNING, entry.power_state)
         self.assertTrue(entry.persistent and entry.frozen)
 

@@ -21,6 +21,7 @@ from nova_snapshot_driver.encoding import Encoding
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import Path
+from nova_snapshot_driver.plan import Pause
 from tests.unit import documents
 from tests.unit import tables
 
@@ -51,6 +52,75 @@ def with_root(**fields: Any) -> Domain:
     """A domain whose root disk is like that."""
     disk = dataclasses.replace(DISK, **fields)
     return dataclasses.replace(DOMAIN, disks=(disk,))
+
+
+@ddt.ddt
+class VolumesTest(testtools.TestCase):
+    """A root disk that is a volume."""
+
+    def plan(
+        self,
+        *overrides: tuple[str, str, object],
+        state: PowerState = RUNNING,
+        domain: Domain = DOMAIN,
+        volumes: int = 4,
+    ) -> plan.VolumesPlan:
+        return plan.make_volumes_plan(
+            conf.load([], overrides),
+            Instance(domain.name),
+            domain,
+            state,
+            volumes,
+        )
+
+    @tables.rows(
+        {
+            'auto': (RUNNING, 4, 'auto', Pause.UNLESS_QUIESCED),
+            'one': (RUNNING, 1, 'auto', Pause.NEVER),
+            'always': (RUNNING, 1, 'always', Pause.ALWAYS),
+            'never': (RUNNING, 4, 'never', Pause.NEVER),
+            'paused': (PAUSED, 4, 'always', Pause.NEVER),
+            'shut_off': (SHUT_OFF, 4, 'always', Pause.NEVER),
+            'suspended': (SUSPENDED, 4, 'auto', Pause.NEVER),
+        }
+    )
+    def test_pause(
+        self, state: PowerState, volumes: int, policy: str, expected: Pause
+    ) -> None:
+        made = self.plan(
+            ('snapshot', 'pause', policy), state=state, volumes=volumes
+        )
+        self.assertIs(Path.VOLUMES, made.path)
+        self.assertIs(expected, made.pause)
+        self.assertNotEqual('', made.pause_reason)
+
+    def test_in_words(self) -> None:
+        self.assertEqual(
+            'volumes (the root disk is a volume), quiesced (by the guest '
+            'agent), paused unless quiesced (it has 4 volumes)',
+            str(self.plan()),
+        )
+
+    def test_path_of_a_disk_is_no_matter(self) -> None:
+        for path in plan.OF_A_DISK:
+            made = self.plan(('snapshot', 'path', path.value), state=SHUT_OFF)
+            self.assertIs(Path.VOLUMES, made.path)
+
+    def test_quiesce_is_required(self) -> None:
+        error = self.assertRaises(
+            exception.QuiesceFailed,
+            self.plan,
+            ('snapshot', 'quiesce', 'require'),
+            state=PAUSED,
+        )
+        self.assertIn('paused', str(error))
+
+    def test_another_hypervisor(self) -> None:
+        self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            domain=dataclasses.replace(DOMAIN, hypervisor='lxc'),
+        )
 
 
 class PlanCase(testtools.TestCase):

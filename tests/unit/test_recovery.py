@@ -8,11 +8,13 @@ import os
 import pathlib
 
 import ddt
+import fixtures
 import libvirt
 import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import recovery
+from nova_snapshot_driver import volumes
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
@@ -20,6 +22,7 @@ from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from tests.unit import documents
+from tests.unit import fake_cinder
 from tests.unit import tables
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
@@ -27,6 +30,7 @@ from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import DEVICES
 from tests.unit.host import TIMEOUT
 from tests.unit.host import FakeHost
+from tests.unit.volumes_host import VolumesHost
 
 
 class RecoveryCase(testtools.TestCase):
@@ -393,6 +397,100 @@ class ImageTest(RecoveryCase):
         self.heal()
         for token in ('t0ken', 's3rvice'):
             self.assertNotIn(token, self.host.log.output)
+
+
+class VolumesTest(testtools.TestCase):
+    """A snapshot of volumes died."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(VolumesHost(2))
+        self.before = self.host.before()
+        self.journal = Journal(self.host.directories.state)
+        self.entry = dataclasses.replace(
+            Entry(
+                self.host.guest().definition(),
+                image=self.host.image,
+                volumes=self.host.volumes,
+            ).given_back(),
+            paused=True,
+            frozen=True,
+        )
+
+    def die(self, status: str = 'queued') -> None:
+        """What it leaves behind when the guest stands still."""
+        self.journal.remember(self.entry)
+        self.host.glance.images[self.host.image]['status'] = status
+        machine = FakeDomain(self.host.machine)
+        machine.fsFreeze()
+        machine.suspend()
+        for volume in self.host.volumes:
+            self.host.cinder._create(
+                {
+                    'volume_id': volume,
+                    'force': True,
+                    'name': '',
+                    'description': '',
+                    'metadata': {volumes.MARK: self.host.image},
+                }
+            )
+
+    def heal(self) -> None:
+        self.host.driver().heal(self.host.context)
+
+    def test_all_is_undone(self) -> None:
+        self.die()
+        self.heal()
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_image_is_gone_already(self) -> None:
+        self.die()
+        self.host.glance.images.clear()
+        self.heal()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_image_is_complete(self) -> None:
+        """It is somebody's, with all that it maps."""
+        self.die('active')
+        self.heal()
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertIn(self.host.image, self.host.glance.images)
+
+    def test_cinder_is_away(self) -> None:
+        """The guest goes on, and the rest is tried again."""
+        self.die()
+        self.host.cinder.troubles = {
+            f'list_{n}': fake_cinder.unavailable for n in range(100_000)
+        }
+        with fixtures.MockPatchObject(recovery, 'RECOVERY_PATIENCE', 0.1):
+            self.heal()
+        self.assertEqual(self.before, self.host.before())
+        self.assertFalse(self.host.machine.frozen)
+        self.assertIn('volume snapshot delete', self.host.log.output)
+        self.assertEqual(
+            self.entry.given_back(), self.journal.recall(documents.UUID)
+        )
+        self.host.cinder.troubles = {}
+        self.heal()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_somebody_has_let_it_go_on(self) -> None:
+        self.die()
+        FakeDomain(self.host.machine).resume()
+        self.heal()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_guest_has_stopped(self) -> None:
+        self.die()
+        self.host.machine.stop()
+        self.heal()
+        self.assertEqual(
+            [],
+            self.host.differences(
+                dataclasses.replace(self.before, state='shut off')
+            ),
+        )
 
 
 class LostTest(RecoveryCase):

@@ -5,9 +5,12 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
@@ -16,14 +19,17 @@ from openstack.exceptions import SDKException
 from tests.lab.bounded import locked
 from tests.lab.bounded import run
 from tests.lab.cloud.broker import Broker
+from tests.lab.cloud.ceph import Ceph
 from tests.lab.cloud.client import connect
 from tests.lab.cloud.client import write_client_files
 from tests.lab.cloud.configuration import HOST
 from tests.lab.cloud.configuration import Configuration
 from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.content import ensure_content
+from tests.lab.cloud.content import ensure_content_of_ceph
 from tests.lab.cloud.databases import copy_databases
 from tests.lab.cloud.identity import bootstrap
+from tests.lab.cloud.identity import ensure_cinder
 from tests.lab.cloud.identity import make_identities
 from tests.lab.cloud.install import CloudInstall
 from tests.lab.cloud.libvirtd import Libvirtd
@@ -33,11 +39,15 @@ from tests.lab.cloud.service import Service
 from tests.lab.cloud.services import Services
 from tests.lab.cloud.settings import Settings
 from tests.lab.cloud.state import State
+from tests.lab.cloud.storage import SECRETS
 from tests.lab.directory import lab_directory
 from tests.lab.errors import LabError
 
 _LOCK_TIMEOUT = 600
 _DISCOVER_TIMEOUT = 120
+
+# The parts that start side by side, and may wait for each other.
+_AT_ONCE = 12
 
 
 class Cloud:
@@ -75,7 +85,9 @@ class Cloud:
         options = options or CloudOptions()
         _require_root()
         with self._locked():
-            install = CloudInstall.ensure(options.nova)
+            install = CloudInstall.ensure(
+                options.nova, cinder=options.has_ceph
+            )
             state = State(options, install.checkout)
             before = self._state
             if before is None or before.options.nova != options.nova:
@@ -145,6 +157,7 @@ class Cloud:
                 libvirtd.libvirtd,
                 broker.epmd,
                 broker.rabbitmq,
+                *(self.ceph.all if self._has_ceph else ()),
                 *self._services.all,
             )
         }
@@ -153,6 +166,11 @@ class Cloud:
     def compute(self) -> Service:
         """nova-compute."""
         return self.services['nova-compute']
+
+    @property
+    def ceph(self) -> Ceph:
+        """Ceph, and its commands; it runs with ``Storage.CEPH`` alone."""
+        return Ceph(self.directory, self._settings)
 
     def configure_compute(self, overrides: Overrides) -> None:
         """Restart nova-compute with options of its own.
@@ -188,6 +206,16 @@ class Cloud:
     @property
     def glance_url(self) -> str:
         return self._settings.url('glance')
+
+    @property
+    def cinder_url(self) -> str:
+        """What a proxy of Cinder's has behind it.
+
+        nova-compute goes by way of the proxy with an override of
+        ``('cinder', 'endpoint_template')``, which is the URL of the proxy and
+        ``/v3/%(project_id)s``.
+        """
+        return self._settings.url('cinder-api')
 
     @property
     def rabbit_url(self) -> str:
@@ -250,9 +278,17 @@ class Cloud:
 
     @property
     def _services(self) -> Services:
+        return self._services_of(self._options_before)
+
+    @property
+    def _options_before(self) -> CloudOptions:
+        """Those of what runs; of a cloud that is being made: the default."""
         state = self._state
-        options = state.options if state else CloudOptions()
-        return self._services_of(options)
+        return state.options if state else CloudOptions()
+
+    @property
+    def _has_ceph(self) -> bool:
+        return self._options_before.has_ceph
 
     def _services_of(self, options: CloudOptions) -> Services:
         return Services(
@@ -260,6 +296,7 @@ class Cloud:
             CloudInstall.find(options.nova),
             options,
             self._compute_is_up,
+            self._volume_is_up,
         )
 
     # Start and stop
@@ -296,6 +333,8 @@ class Cloud:
         overrides: Overrides,
     ) -> None:
         """Start what does not run, or runs with something else."""
+        # It lacks what there was not when the cloud was made.
+        Settings.write(self._settings_file)
         services = self._services
         stale = before.stale(state)
         configuration = self._configure(install, state.options)
@@ -304,6 +343,9 @@ class Cloud:
         for service in services.all:
             if service.name in stale:
                 service.stop()
+        if before.options.has_ceph and not state.options.has_ceph:
+            self.ceph.stop()
+        copy_databases(install.databases, configuration.databases)
         state.write(self._state_file)
         self._start(state.options, lambda services: services.keystone.start())
 
@@ -321,19 +363,23 @@ class Cloud:
         start_keystone: Callable[[Services], None],
     ) -> None:
         services = self._services_of(options)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            broker = pool.submit(self._broker.start)
+            ceph = pool.submit(self._start_ceph, options)
             beside = [
                 pool.submit(start)
                 for start in (
                     self._libvirtd.start,
-                    services.glance.start,
                     services.placement.start,
                     services.neutron.start,
                     services.nova_api.start,
+                    lambda: _after([ceph], services.glance.start),
                 )
             ]
-            broker = pool.submit(self._broker.start)
             start_keystone(services)
+            cinder = pool.submit(
+                self._start_cinder, options, services, [broker, ceph]
+            )
             broker.result()
             beside += [
                 pool.submit(services.nova_scheduler.start),
@@ -341,9 +387,50 @@ class Cloud:
             ]
             for future in beside:
                 future.result()
-            content = pool.submit(ensure_content, self.connection('admin'))
+            self._keep_keys(options)
+            content = pool.submit(self._ensure_content, options, cinder)
             services.nova_compute.start()
             content.result()
+
+    def _start_ceph(self, options: CloudOptions) -> None:
+        if options.has_ceph:
+            self.ceph.start()
+
+    def _start_cinder(
+        self,
+        options: CloudOptions,
+        services: Services,
+        before: Iterable[Future[None]],
+    ) -> None:
+        """Start Cinder where there is Ceph, with what it has to have.
+
+        :param before: what it needs, Keystone apart
+        """
+        if not options.has_ceph:
+            return
+        ensure_cinder(self.connection('admin'), self._settings)
+        with ThreadPoolExecutor() as pool:
+            for future in [
+                pool.submit(services.cinder_api.start),
+                pool.submit(_after, before, services.cinder_scheduler.start),
+                pool.submit(_after, before, services.cinder_volume.start),
+            ]:
+                future.result()
+
+    def _ensure_content(
+        self, options: CloudOptions, cinder: Future[None]
+    ) -> None:
+        admin = self.connection('admin')
+        ensure_content(admin)
+        cinder.result()
+        if options.has_ceph:
+            ensure_content_of_ceph(admin)
+
+    def _keep_keys(self, options: CloudOptions) -> None:
+        """Give libvirt the keys with which guests reach their disks."""
+        if options.has_ceph:
+            for user, uuid in SECRETS.items():
+                self._libvirtd.keep_key(user, uuid, self.ceph.key(user))
 
     def _discover_host(self, install: CloudInstall) -> None:
         """Tell Nova's API in which cell nova-compute is."""
@@ -359,20 +446,38 @@ class Cloud:
     def _compute_is_up(self, log: ServiceLog) -> bool:
         """Whether the scheduler would choose nova-compute."""
         try:
-            if self._admin is None:
-                self._admin = self.connection('admin')
             return any(
                 service.state == 'up'
-                for service in self._admin.compute.services(
+                for service in self._administrator.compute.services(
                     binary='nova-compute', host=HOST
                 )
             )
         except (ClientException, SDKException):
             return False
 
+    def _volume_is_up(self, log: ServiceLog) -> bool:
+        """Whether Cinder's scheduler would choose cinder-volume."""
+        if not log.grep('Driver initialization completed successfully'):
+            return False
+        try:
+            # By its type it may be one of version 2, which Cinder has no more.
+            cinder: Any = self._administrator.block_storage
+            return any(cinder.backend_pools())
+        except (ClientException, SDKException):
+            return False
+
+    @property
+    def _administrator(self) -> Connection:
+        """For what is asked again and again."""
+        if self._admin is None:
+            self._admin = self.connection('admin')
+        return self._admin
+
     def _stop(self) -> None:
         if not self._settings_file.exists():
             return
+        # As above.
+        Settings.write(self._settings_file)
         services = self._services
         # The guests and the conductor are of use to nova-compute, and the
         # broker to the conductor.
@@ -383,11 +488,13 @@ class Cloud:
             services.keystone,
             services.neutron,
             services.placement,
+            *services.cinder,
         )
         _stop_all(
             services.nova_conductor, services.nova_scheduler, self._libvirtd
         )
-        _stop_all(self._broker)
+        # The guests are gone, who write to Ceph.
+        _stop_all(self._broker, self.ceph)
 
     def _discard(self) -> None:
         self._stop()
@@ -396,7 +503,14 @@ class Cloud:
         self._admin = None
 
 
-def _stop_all(*parts: Service | Libvirtd | Broker) -> None:
+def _after(before: Iterable[Future[None]], start: Callable[[], None]) -> None:
+    """Start something when other things are done."""
+    for future in before:
+        future.result()
+    start()
+
+
+def _stop_all(*parts: Service | Libvirtd | Broker | Ceph) -> None:
     """Stop some parts, side by side."""
     with ThreadPoolExecutor() as pool:
         for future in [pool.submit(part.stop) for part in parts]:

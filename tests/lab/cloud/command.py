@@ -9,6 +9,7 @@ from tests.lab.cloud.install import NOVA
 from tests.lab.cloud.install import CloudInstall
 from tests.lab.cloud.options import CloudOptions
 from tests.lab.cloud.options import Concurrency
+from tests.lab.cloud.options import Storage
 
 _USAGE = """\
 The cloud is up. To be an ordinary user in it:
@@ -50,6 +51,14 @@ def add_cloud(
             metavar='VERSION',
             help='of Nova (default: %(default)s)',
         )
+        command.add_argument(
+            '--storage',
+            type=Storage,
+            choices=list(Storage),
+            default=CloudOptions.storage,
+            help='ceph: volumes too, in a Ceph and a Cinder '
+            '(default: %(default)s)',
+        )
     up.add_argument(
         '--driver',
         default=CloudOptions.driver,
@@ -70,6 +79,18 @@ def add_cloud(
         help="of Keystone's tokens (default: %(default)s)",
     )
     up.add_argument(
+        '--images-type',
+        default=CloudOptions.images_type,
+        metavar='TYPE',
+        help="nova-compute's images_type, of root disks; rbd needs ceph "
+        '(default: %(default)s)',
+    )
+    up.add_argument(
+        '--app-factory',
+        default=CloudOptions.app_factory,
+        help="nova-api's paste.app_factory (default: %(default)s)",
+    )
+    up.add_argument(
         '--fresh', action='store_true', help='remove what was in it before'
     )
     add_verb(verbs, 'down', _down, 'stop it; what is stored in it stays')
@@ -84,7 +105,10 @@ def add_cloud(
 
 
 def _install(arguments: argparse.Namespace) -> bool:
-    print(CloudInstall.ensure(arguments.nova).directory)
+    install = CloudInstall.ensure(
+        arguments.nova, cinder=arguments.storage is Storage.CEPH
+    )
+    print(install.directory)
     return True
 
 
@@ -94,6 +118,9 @@ def _up(arguments: argparse.Namespace) -> bool:
         arguments.concurrency,
         arguments.token_lifetime,
         arguments.nova,
+        arguments.storage,
+        arguments.images_type,
+        arguments.app_factory,
     )
     if not CloudInstall.find(options.nova).complete:
         print('cloud: install it, which takes some minutes', flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration files of Keystone, Glance, Placement and Nova."""
+"""The configuration files of the services of OpenStack."""
 
 import base64
 import dataclasses
@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab.accelerator import domain_type
+from tests.lab.cloud import storage
+from tests.lab.cloud.bindings import link_bindings
+from tests.lab.cloud.ceph import Ceph
 from tests.lab.cloud.databases import connection
 from tests.lab.cloud.files import write_private
 from tests.lab.cloud.install import CloudInstall
+from tests.lab.cloud.options import APP_FACTORY
 from tests.lab.cloud.options import CloudOptions
 from tests.lab.cloud.settings import ADDRESS
 from tests.lab.cloud.settings import Settings
+from tests.lab.errors import LabError
 
 REGION = 'RegionOne'
 #: nova-compute's host
@@ -114,7 +119,7 @@ service_token_roles_required = true
 connection_uri = {libvirt_uri}
 virt_type = {domain_type}
 cpu_mode = none
-images_type = qcow2
+images_type = {images_type}
 [neutron]
 {nova_account}[nova_sys_admin]
 helper_command = {privsep_helper}
@@ -162,6 +167,7 @@ concurrency_backend = {concurrency}
 
 #: The application of each service that gunicorn runs.
 APPLICATIONS = {
+    'cinder-api': 'cinder.wsgi.api:application',
     'glance': 'glance.wsgi.api:application',
     'keystone': 'keystone.wsgi.api:application',
     'neutron': 'tests.lab.cloud.neutron:application',
@@ -224,6 +230,11 @@ class Configuration:
         return self.var / 'databases'
 
     @property
+    def bindings(self) -> Path:
+        """The directory of Ceph's bindings for Python."""
+        return self.var / 'bindings'
+
+    @property
     def keystone(self) -> Path:
         return self.etc / 'keystone/keystone.conf'
 
@@ -236,6 +247,11 @@ class Configuration:
             f'--config-file={self.etc}/nova/{file}'
             for file in ('nova.conf', *files)
         ]
+
+    @property
+    def cinder_arguments(self) -> list[str]:
+        """The arguments of a program of Cinder."""
+        return [f'--config-file={self.etc}/cinder/cinder.conf']
 
     def gunicorn(self, service: str) -> Path:
         """The file that gunicorn reads for a service."""
@@ -252,22 +268,35 @@ class Configuration:
         """Write all files but that of the overrides; keys stay as they are."""
         databases = {
             f'{name}_database': connection(self.databases, name)
-            for name in ('keystone', 'glance', 'placement', 'nova', 'nova_api')
+            for name in (
+                *('cinder', 'glance', 'keystone', 'nova', 'nova_api'),
+                'placement',
+            )
         }
         accounts = {
             f'{user}_account': self._account(user)
-            for user in ('glance', 'nova', 'placement')
+            for user in ('cinder', 'glance', 'nova', 'placement')
+        }
+        secrets_of_libvirt = {
+            f'{user}_secret': uuid for user, uuid in storage.SECRETS.items()
         }
         privsep_helper = install.programs / 'privsep-helper'
         values = {
             **databases,
             **accounts,
+            **secrets_of_libvirt,
             'address': ADDRESS,
+            'ceph_conf': Ceph(self.directory, self.settings).configuration,
+            'cinder_privsep_helper': ' '.join(
+                [str(privsep_helper), *self.cinder_arguments]
+            ),
             'concurrency': options.concurrency,
             'domain_type': domain_type(),
             'driver': options.driver,
             'etc': self.etc,
+            'glance_url': self.settings.url('glance'),
             'host': HOST,
+            'images_type': options.images_type,
             'libvirt_uri': self.libvirt_uri,
             'privsep_helper': ' '.join(
                 [str(privsep_helper), *self.arguments()]
@@ -276,12 +305,18 @@ class Configuration:
             'token_lifetime': options.token_lifetime,
             'transport_url': self.transport_url,
             'var': self.var,
+            'volume_key': self.settings.passwords['volume-encryption'],
         }
+        has_ceph = options.has_ceph
         for file, text in (
             ('keystone/keystone.conf', _KEYSTONE),
-            ('glance/glance-api.conf', _GLANCE),
+            ('cinder/cinder.conf', storage.CINDER),
+            (
+                'glance/glance-api.conf',
+                _GLANCE + (storage.GLANCE if has_ceph else ''),
+            ),
             ('placement/placement.conf', _PLACEMENT),
-            ('nova/nova.conf', _NOVA),
+            ('nova/nova.conf', _NOVA + (storage.NOVA if has_ceph else '')),
             ('nova/nova-compute.conf', _NOVA_COMPUTE),
             ('nova/databases.conf', _NOVA_DATABASES),
         ):
@@ -296,9 +331,18 @@ class Configuration:
                     threads=THREADS[service],
                 ),
             )
-        for file in ('glance/glance-api-paste.ini', 'nova/api-paste.ini'):
+        cinder_files = ('cinder/api-paste.ini', 'cinder/resource_filters.json')
+        for file in (
+            'glance/glance-api-paste.ini',
+            *(cinder_files if has_ceph else ()),
+        ):
             shutil.copy(install.etc / file, self.etc / file)
+        paste = (install.etc / 'nova/api-paste.ini').read_text()
+        (self.etc / 'nova/api-paste.ini').write_text(
+            _with_app_factory(paste, options.app_factory)
+        )
         for directory in (
+            'cinder/conversion',
             'glance/images',
             'glance/staging',
             'glance/tasks',
@@ -306,6 +350,8 @@ class Configuration:
             'nova/instances',
         ):
             (self.var / directory).mkdir(parents=True, exist_ok=True)
+        if has_ceph:
+            link_bindings(self.bindings)
         _write_keys(self.etc / 'keystone/fernet')
         _write_keys(self.etc / 'keystone/credential')
 
@@ -331,6 +377,17 @@ class Configuration:
             password=self.settings.passwords[user],
             region=REGION,
         )
+
+
+def _with_app_factory(paste: str, app_factory: str) -> str:
+    """Nova's ``api-paste.ini`` with another application.
+
+    :raises LabError: Nova's own is not in it
+    """
+    line = 'paste.app_factory = '
+    if line + APP_FACTORY not in paste:
+        raise LabError(f"Nova's api-paste.ini has no {APP_FACTORY}")
+    return paste.replace(line + APP_FACTORY, line + app_factory)
 
 
 def _write_keys(directory: Path) -> None:

@@ -1,39 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server is made from: an image and a flavor."""
+"""What a server is made from: an image and a flavor, a type of volume."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from openstack.connection import Connection
 
+from tests.lab.cloud.storage import BACKEND
 from tests.lab.witness import WitnessImage
 
 #: The image and the flavor that every project can use.
 IMAGE = 'witness'
 FLAVOR = 'tiny'
 
+#: The same image in a format in which Ceph can clone it.
+RAW_IMAGE = 'witness-raw'
+
+#: The types of volumes. The first one is the default.
+VOLUME_TYPE = BACKEND
+MULTIATTACH = 'multiattach'
+LUKS = 'luks'
+
+_VOLUME_TYPES: Mapping[str, Mapping[str, str]] = {
+    VOLUME_TYPE: {},
+    MULTIATTACH: {'multiattach': '<is> True'},
+    LUKS: {},
+}
+
 
 def ensure_content(admin: Connection) -> None:
     """Upload the image, make the flavor, unless they are there."""
-    _ensure_image(admin, WitnessImage.build().base_qcow2)
+    _ensure_image(admin, IMAGE, WitnessImage.build().base_qcow2, 'qcow2')
     if admin.compute.find_flavor(FLAVOR) is None:
         admin.compute.create_flavor(name=FLAVOR, ram=256, vcpus=1, disk=1)
 
 
-def _ensure_image(admin: Connection, file: Path) -> None:
+def ensure_content_of_ceph(admin: Connection) -> None:
+    """Upload the other image, make the types of volumes, likewise."""
+    _ensure_image(admin, RAW_IMAGE, WitnessImage.build().base_raw, 'raw')
+    # By its type it may be one of version 2, which Cinder has no more.
+    cinder: Any = admin.block_storage
+    types = {kind.name for kind in cinder.types()}
+    for name, specifications in _VOLUME_TYPES.items():
+        if name not in types:
+            kind = cinder.create_type(
+                name=name,
+                extra_specs={'volume_backend_name': BACKEND, **specifications},
+            )
+            if name == LUKS:
+                cinder.create_type_encryption(
+                    kind,
+                    provider='luks',
+                    cipher='aes-xts-plain64',
+                    key_size=256,
+                    control_location='front-end',
+                )
+
+
+def _ensure_image(
+    admin: Connection, name: str, file: Path, disk_format: str
+) -> None:
     with file.open('rb') as content:
         digest = hashlib.file_digest(content, 'sha512').hexdigest()
     # By its type it may be one of version 1, which Glance has no more.
     glance: Any = admin.image
-    for image in glance.images(name=IMAGE, owner=admin.current_project_id):
+    for image in glance.images(name=name, owner=admin.current_project_id):
         if image.hash_value == digest and image.status == 'active':
             return
         glance.delete_image(image)
     glance.create_image(
-        IMAGE,
+        name,
         filename=str(file),
-        disk_format='qcow2',
+        disk_format=disk_format,
         container_format='bare',
         visibility='public',
         hw_qemu_guest_agent='yes',

@@ -21,6 +21,15 @@ concurrency_backend = threading
 transport_url = rabbit://nova:nova@localhost:5672/
 """
 
+# Cinder copies them into the database, which has the last word.
+_CINDER = """\
+[DEFAULT]
+quota_volumes = -1
+quota_snapshots = -1
+quota_gigabytes = -1
+quota_groups = -1
+"""
+
 
 def connection(directory: Path, name: str) -> str:
     """The URL of a database for the services, who share it."""
@@ -68,11 +77,27 @@ def make_databases(programs: Path, directory: Path) -> None:
         sync('nova-manage', '--config-file', nova, *arguments)
 
 
+def make_cinder_database(programs: Path, directory: Path) -> None:
+    """Add that of Cinder, which not every cloud has.
+
+    :param programs: the directory of its programs
+    :raises LabError: the migration failed
+    """
+    cinder = _configuration(directory, 'cinder', database='cinder')
+    with open(cinder, 'a') as file:
+        file.write(_CINDER)
+    run(
+        [programs / 'cinder-manage', '--config-file', cinder, 'db', 'sync'],
+        timeout=_SYNC_TIMEOUT,
+    )
+
+
 def copy_databases(templates: Path, directory: Path) -> None:
-    """Copy the databases that :func:`make_databases` has made."""
-    directory.mkdir(parents=True)
+    """Copy what the above have made, and is not there yet."""
+    directory.mkdir(parents=True, exist_ok=True)
     for template in templates.glob('*.sqlite*'):
-        shutil.copy(template, directory)
+        if not (directory / template.name).exists():
+            shutil.copy(template, directory)
 
 
 def _configuration(directory: Path, service: str, **databases: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Keystone knows: projects, users, endpoints."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +43,73 @@ def bootstrap(programs: Path, configuration: Path, settings: Settings) -> None:
 
 def make_identities(admin: Connection, settings: Settings) -> None:
     """Make the projects, the users and the endpoints."""
-    # By its type it may be one of version 2, which Keystone has no more.
-    identity: Any = admin.identity
-    roles = {role.name: role for role in identity.roles()}
-
-    def make_user(name: str, project: Any, *role_names: str) -> None:
-        user = identity.create_user(
-            name=name,
-            password=settings.passwords[name],
-            domain_id='default',
-        )
-        for role in role_names:
-            identity.assign_project_role_to_user(project, user, roles[role])
-
+    keystone = _Keystone(admin, settings)
     for name in PROJECTS:
-        project = identity.create_project(name=name, domain_id='default')
-        make_user(name, project, 'member')
-    project = identity.create_project(name='service', domain_id='default')
+        keystone.make_user(name, keystone.make_project(name), 'member')
+    project = keystone.make_project('service')
     for name in _SERVICE_USERS:
-        make_user(name, project, 'admin', 'service')
+        keystone.make_user(name, project, 'admin', 'service')
     for kind, url in (
         ('compute', settings.url('nova-api', '/v2.1')),
         ('image', settings.url('glance')),
         ('network', settings.url('neutron')),
         ('placement', settings.url('placement')),
     ):
-        service = identity.create_service(type=kind, name=kind)
-        identity.create_endpoint(
+        keystone.make_endpoint(kind, url)
+
+
+def ensure_cinder(admin: Connection, settings: Settings) -> None:
+    """Make Cinder's user and endpoint, unless they are there."""
+    keystone = _Keystone(admin, settings)
+    if not keystone.has_endpoint('block-storage'):
+        project = keystone.find_project('service')
+        keystone.make_user('cinder', project, 'admin', 'service')
+        keystone.make_endpoint(
+            'block-storage', settings.url('cinder-api', '/v3/%(project_id)s')
+        )
+
+
+class _Keystone:
+    """Keystone, as its administrator sees it."""
+
+    def __init__(self, admin: Connection, settings: Settings) -> None:
+        # By its type it may be one of version 2, which Keystone has no more.
+        self._identity: Any = admin.identity
+        self._settings = settings
+
+    def make_project(self, name: str) -> Any:
+        return self._identity.create_project(name=name, domain_id='default')
+
+    def find_project(self, name: str) -> Any:
+        return self._identity.find_project(name, ignore_missing=False)
+
+    def make_user(self, name: str, project: Any, *roles: str) -> None:
+        """Make a user, unless an attempt that was cut off has made it."""
+        identity = self._identity
+        user = identity.find_user(name) or identity.create_user(
+            name=name,
+            password=self._settings.passwords[name],
+            domain_id='default',
+        )
+        for role in roles:
+            identity.assign_project_role_to_user(
+                project, user, self._roles[role]
+            )
+
+    @functools.cached_property
+    def _roles(self) -> dict[str, Any]:
+        return {role.name: role for role in self._identity.roles()}
+
+    def has_endpoint(self, kind: str) -> bool:
+        services = self._identity.services(type=kind)
+        return any(
+            any(self._identity.endpoints(service_id=service.id))
+            for service in services
+        )
+
+    def make_endpoint(self, kind: str, url: str) -> None:
+        service = self._identity.create_service(type=kind, name=kind)
+        self._identity.create_endpoint(
             service_id=service.id,
             interface='public',
             url=url,

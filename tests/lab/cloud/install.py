@@ -13,6 +13,7 @@ from tests.lab.bounded import locked
 from tests.lab.bounded import run
 from tests.lab.cloud.checkout import digest_of_checkout
 from tests.lab.cloud.checkout import install_checkout
+from tests.lab.cloud.databases import make_cinder_database
 from tests.lab.cloud.databases import make_databases
 from tests.lab.directory import cache_directory
 
@@ -79,18 +80,21 @@ class CloudInstall:
         return cls(cache_directory() / f'cloud-{key}', nova)
 
     @classmethod
-    def ensure(cls, nova: str = NOVA) -> Self:
+    def ensure(cls, nova: str = NOVA, *, cinder: bool = False) -> Self:
         """Return the installation, made if it is missing or incomplete.
 
         It holds a wheel of this checkout as it is now. Any number of
         processes may call it at once.
 
+        :param cinder: whether it has to have Cinder too
         :raises LabError: pip or a database migration failed
         """
         install = cls.find(nova)
         with locked(install.directory.with_suffix('.lock'), _INSTALL_TIMEOUT):
             if not install.complete:
                 install._make()
+            if cinder and not install.has_cinder:
+                install._add_cinder()
             install._install_checkout()
         return install
 
@@ -123,8 +127,16 @@ class CloudInstall:
         return self._stamp.exists()
 
     @property
+    def has_cinder(self) -> bool:
+        return self.complete and self._cinder_stamp.exists()
+
+    @property
     def _stamp(self) -> Path:
         return self.directory / 'complete'
+
+    @property
+    def _cinder_stamp(self) -> Path:
+        return self.directory / 'complete-cinder'
 
     @property
     def _digest(self) -> Path:
@@ -137,23 +149,34 @@ class CloudInstall:
             timeout=_VENV_TIMEOUT,
         )
         with tempfile.TemporaryDirectory() as name:
-            scratch = Path(name)
-            constraints = scratch / 'constraints.txt'
-            constraints.write_text(self._constraints())
             # pip builds in the source.
-            plugin = shutil.copytree(_PLUGIN, scratch / 'plugin')
+            plugin = shutil.copytree(_PLUGIN, Path(name, 'plugin'))
+            self._pip_install(
+                *('-r', _REQUIREMENTS),
+                *('nova', *_SERVICES, *_TOOLS, *_NOVA_TESTS, plugin),
+            )
+        make_databases(self.programs, self.databases)
+        self._stamp.touch()
+
+    def _add_cinder(self) -> None:
+        """Add the few packages that Cinder has beyond those of the others."""
+        self._pip_install('cinder')
+        make_cinder_database(self.programs, self.databases)
+        self._cinder_stamp.touch()
+
+    def _pip_install(self, *arguments: str | Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            constraints = Path(name, 'constraints.txt')
+            constraints.write_text(self._constraints())
             run(
                 [
                     *(self.python, '-m', 'pip', 'install', '-q', '--no-input'),
                     # pip's cache is outside of the lab's directory.
                     *('--no-cache-dir', '--disable-pip-version-check'),
-                    *('-c', constraints, '-r', _REQUIREMENTS),
-                    *('nova', *_SERVICES, *_TOOLS, *_NOVA_TESTS, plugin),
+                    *('-c', constraints, *arguments),
                 ],
                 timeout=_INSTALL_TIMEOUT,
             )
-        make_databases(self.programs, self.databases)
-        self._stamp.touch()
 
     def _constraints(self) -> str:
         """The tested set, with another Nova if that is asked for."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A libvirtd beside that of the machine."""
 
+import base64
 import contextlib
 import os
 import signal
@@ -32,6 +33,13 @@ _LIBVIRTD_CONFIGURATION = """\
 auth_unix_rw = "none"
 unix_sock_group = "root"
 log_outputs = "3:stderr"
+"""
+
+_SECRET = """\
+<secret ephemeral='no' private='yes'>
+  <uuid>{uuid}</uuid>
+  <usage type='ceph'><name>{name}</name></usage>
+</secret>
 """
 
 # libvirt as root has its directories built in: it gets others in their
@@ -85,6 +93,22 @@ class Libvirtd:
         (etc / 'libvirtd.conf').write_text(_LIBVIRTD_CONFIGURATION)
         self.virtlogd.start()
         self.libvirtd.start()
+
+    def keep_key(self, user: str, uuid: str, key: str) -> None:
+        """Keep the key of a user of Ceph, for guests with disks in it.
+
+        It is in a file of this libvirtd's as well.
+
+        :param uuid: of the secret
+        """
+        connection = libvirt.open(self.uri)
+        try:
+            secret = connection.secretDefineXML(
+                _SECRET.format(name=f'client.{user}', uuid=uuid)
+            )
+            secret.setValue(base64.b64decode(key))
+        finally:
+            connection.close()
 
     def stop(self) -> None:
         """Destroy its guests and stop both."""

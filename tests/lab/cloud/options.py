@@ -5,9 +5,13 @@ import dataclasses
 import enum
 
 from tests.lab.cloud.install import NOVA
+from tests.lab.errors import LabError
 
 # The first release in which the concurrency is an option.
 _CONCURRENCY_IS_AN_OPTION = 34
+
+#: Nova's own ``paste.app_factory``.
+APP_FACTORY = 'nova.api.openstack.compute:APIRouterV21.factory'
 
 
 class Concurrency(enum.StrEnum):
@@ -17,9 +21,21 @@ class Concurrency(enum.StrEnum):
     EVENTLET = 'eventlet'
 
 
+class Storage(enum.StrEnum):
+    """Where what is stored can be."""
+
+    #: in files of this machine
+    FILES = 'files'
+    #: in Ceph too, where the images are, and volumes: there is a Cinder
+    CEPH = 'ceph'
+
+
 @dataclasses.dataclass(frozen=True)
 class CloudOptions:
-    """What a cloud is like."""
+    """What a cloud is like.
+
+    :raises LabError: they contradict each other
+    """
 
     #: nova-compute's ``compute_driver``
     driver: str = 'snapshot_driver.LibvirtSnapshotDriver'
@@ -28,6 +44,20 @@ class CloudOptions:
     token_lifetime: int = 3600
     #: the version of Nova
     nova: str = NOVA
+    storage: Storage = Storage.FILES
+    #: Nova's ``images_type``, of the root disks of servers without a volume;
+    #: ``rbd`` is in Ceph alone
+    images_type: str = 'qcow2'
+    #: the ``paste.app_factory`` of nova-api
+    app_factory: str = APP_FACTORY
+
+    def __post_init__(self) -> None:
+        if self.images_type == 'rbd' and not self.has_ceph:
+            raise LabError('root disks of the type rbd need --storage ceph')
+
+    @property
+    def has_ceph(self) -> bool:
+        return self.storage is Storage.CEPH
 
     @property
     def environment(self) -> dict[str, str]:

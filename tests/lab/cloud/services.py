@@ -20,6 +20,7 @@ class Services:
     """The services of OpenStack.
 
     :param compute_is_up: whether Nova's API knows that nova-compute runs
+    :param volume_is_up: whether Cinder's knows what cinder-volume has
     """
 
     def __init__(
@@ -28,11 +29,18 @@ class Services:
         install: CloudInstall,
         options: CloudOptions,
         compute_is_up: Ready,
+        volume_is_up: Ready,
     ) -> None:
         self._configuration = configuration
         self._install = install
+        self._options = options
         etc = configuration.etc
         url = configuration.settings.url
+        bindings = (
+            {'PYTHONPATH': str(configuration.bindings)}
+            if options.has_ceph
+            else {}
+        )
         self.keystone = self._web_service(
             'keystone',
             {'OS_KEYSTONE_CONFIG_DIR': str(etc / 'keystone')},
@@ -40,7 +48,7 @@ class Services:
         )
         self.glance = self._web_service(
             'glance',
-            {'OS_GLANCE_CONFIG_DIR': str(etc / 'glance')},
+            {'OS_GLANCE_CONFIG_DIR': str(etc / 'glance'), **bindings},
             answers(url('glance', '/healthcheck')),
         )
         self.placement = self._web_service(
@@ -74,8 +82,20 @@ class Services:
         self.nova_compute = self._nova_service(
             'compute',
             ['nova-compute.conf', 'overrides.conf'],
-            options.environment,
+            {**options.environment, **bindings},
             lambda log: has_joined(log) and compute_is_up(log),
+        )
+        self.cinder_api = self._web_service(
+            'cinder-api',
+            # where it looks for cinder.conf
+            {'HOME': str(etc / 'cinder')},
+            answers(url('cinder-api', '/healthcheck')),
+        )
+        self.cinder_scheduler = self._cinder_service(
+            'scheduler', {}, has_logged('Creating RPC server for service')
+        )
+        self.cinder_volume = self._cinder_service(
+            'volume', bindings, volume_is_up
         )
 
     @property
@@ -89,7 +109,13 @@ class Services:
             self.nova_conductor,
             self.nova_scheduler,
             self.nova_compute,
+            *(self.cinder if self._options.has_ceph else ()),
         ]
+
+    @property
+    def cinder(self) -> list[Service]:
+        """Those of Cinder, which not every cloud has."""
+        return [self.cinder_api, self.cinder_scheduler, self.cinder_volume]
 
     def _web_service(
         self, name: str, environment: Mapping[str, str], ready: Ready
@@ -119,6 +145,20 @@ class Services:
             ],
             environment or {},
             ready or _has_joined(name),
+        )
+
+    def _cinder_service(
+        self, name: str, environment: Mapping[str, str], ready: Ready
+    ) -> Service:
+        return Service(
+            f'cinder-{name}',
+            self._configuration.directory,
+            [
+                self._install.programs / f'cinder-{name}',
+                *self._configuration.cinder_arguments,
+            ],
+            environment,
+            ready,
         )
 
 

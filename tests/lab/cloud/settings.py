@@ -6,6 +6,8 @@ import json
 import random
 import secrets
 import socket
+from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +26,9 @@ LISTENERS = (
     'rabbitmq',
     'rabbitmq-peers',
     'epmd',
+    'cinder-api',
+    'ceph',
+    'ceph-v1',
 )
 
 #: Who has a password of its own.
@@ -31,10 +36,12 @@ ACCOUNTS = (
     'admin',
     'demo',
     'other',
+    'cinder',
     'glance',
     'nova',
     'placement',
     'rabbitmq',
+    'volume-encryption',
 )
 
 # Below the ports that the kernel hands out for outgoing connections: nobody
@@ -53,8 +60,19 @@ class Settings:
     def read(cls, path: Path) -> Self:
         """Return those in the file *path*.
 
-        :raises LabError: there is none, or it is not for this user
+        :raises LabError: there is none, it is not for this user, or it is
+            from a time when a cloud had less in it
         """
+        settings = cls._load(path)
+        if settings._missing:
+            raise LabError(
+                f'the cloud in {path.parent} is from an older checkout: '
+                'make cloud'
+            )
+        return settings
+
+    @classmethod
+    def _load(cls, path: Path) -> Self:
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError:
@@ -68,23 +86,43 @@ class Settings:
     def write(cls, path: Path) -> None:
         """Choose them and write them to the file *path*.
 
+        What it has already stays, and what it lacks is chosen.
+
         :raises LabError: no port is free
         """
-        settings = cls(
-            _free_ports(), {name: secrets.token_hex(16) for name in ACCOUNTS}
+        settings = cls._load(path) if path.exists() else cls({}, {})
+        if not settings._missing:
+            return
+        settings.ports.update(
+            _free_ports(
+                [name for name in LISTENERS if name not in settings.ports],
+                settings.ports.values(),
+            )
         )
+        for name in ACCOUNTS:
+            settings.passwords.setdefault(name, secrets.token_hex(16))
         write_private(path, json.dumps(dataclasses.asdict(settings)))
+
+    @property
+    def _missing(self) -> set[str]:
+        return (set(LISTENERS) - set(self.ports)) | (
+            set(ACCOUNTS) - set(self.passwords)
+        )
 
     def url(self, service: str, path: str = '') -> str:
         """The URL of a service."""
         return f'http://{ADDRESS}:{self.ports[service]}{path}'
 
 
-def _free_ports() -> dict[str, int]:
+def _free_ports(
+    names: Iterable[str], taken: Collection[int]
+) -> dict[str, int]:
     candidates = random.sample(_PORTS, len(_PORTS))
-    free = (port for port in candidates if _is_free(port))
+    free = (
+        port for port in candidates if port not in taken and _is_free(port)
+    )
     try:
-        return {name: next(free) for name in LISTENERS}
+        return {name: next(free) for name in names}
     except StopIteration:
         raise LabError(
             f'no ports are free from {_PORTS.start} to {_PORTS.stop - 1}'

@@ -8,6 +8,18 @@ from typing import Self
 
 from tests.lab.cloud.options import CloudOptions
 from tests.lab.cloud.options import Concurrency
+from tests.lab.cloud.options import Storage
+
+# What is configured for Ceph and Cinder, and Cinder.
+_STORING = {
+    'cinder-api',
+    'cinder-scheduler',
+    'cinder-volume',
+    'glance',
+    'nova-api',
+    'nova-compute',
+    'nova-conductor',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +38,8 @@ class State:
         state = json.loads(path.read_text())
         options = state['options']
         options['concurrency'] = Concurrency(options['concurrency'])
+        # It may be from a time when there was no choice.
+        options['storage'] = Storage(options.get('storage', Storage.FILES))
         return cls(CloudOptions(**options), state['checkout'])
 
     def write(self, path: Path) -> None:
@@ -33,7 +47,13 @@ class State:
 
     def stale(self, after: Self) -> set[str]:
         """The names of the services that a change concerns."""
-        stale = set()
+        stale: set[str] = set()
+        if self.options.storage is not after.options.storage:
+            stale |= _STORING
+        if self.options.images_type != after.options.images_type:
+            stale.add('nova-compute')
+        if self.options.app_factory != after.options.app_factory:
+            stale.add('nova-api')
         if self.options.token_lifetime != after.options.token_lifetime:
             stale.add('keystone')
         if self.checkout != after.checkout:

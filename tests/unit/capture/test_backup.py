@@ -292,6 +292,17 @@ class EndTest(BackupCase):
         error = self.fails(exception.BackupFailed)
         self.assertEqual('the guest has stopped', error.fields['reason'])
 
+    def test_libvirt_notices_late_that_the_guest_has_stopped(self) -> None:
+        """There is nothing left that a person could end."""
+
+        def fail() -> None:
+            self.machine.last_words = 10
+            raise exception.SourceUnreadable(reason='the server is gone')
+
+        self.before = self._shut_off()
+        self.host.data_plane.at_extract = fail
+        self.fails(exception.SourceUnreadable)
+
     def _shut_off(self) -> laws.Before:
         self.machine.stop()
         before = self.host.before()

@@ -60,12 +60,14 @@ class CommandLine(fixtures.Fixture):
     :ivar uris: what was connected to
     """
 
-    def __init__(self, devices: str = DEVICES) -> None:
+    def __init__(
+        self, devices: str = DEVICES, host: FakeHost | None = None
+    ) -> None:
         super().__init__()
-        self._devices = devices
+        self._host = host or FakeHost(devices)
 
     def _setUp(self) -> None:
-        self.host = self.useFixture(FakeHost(self._devices))
+        self.host = self.useFixture(self._host)
         self.clouds = self.useFixture(NoCloud()).clouds
         self.config = self.host.root / 'nova.conf'
         self.config.write_text('')

@@ -8,6 +8,7 @@ from typing import Any
 import requests
 import requests_mock
 
+from tests.unit import fake_cinder
 from tests.unit.fake_glance import ENDPOINT
 
 URL = 'http://keystone.example.com:5000/v3'
@@ -20,12 +21,14 @@ class FakeKeystone:
 
     :ivar glance_url: of Glance in its catalog
     :ivar has_glance: there is one
+    :ivar has_cinder: the same for Cinder
     :ivar roles: those that the user has
     """
 
     def __init__(self) -> None:
         self.glance_url = ENDPOINT
         self.has_glance = True
+        self.has_cinder = True
         self.roles: list[str] = []
 
     def mocked(self, mocker: requests_mock.Mocker) -> None:
@@ -63,6 +66,12 @@ class FakeKeystone:
                 self._endpoint('admin', 'http://admin.example.com'),
             ],
         }
+        volume = {
+            'type': 'volumev3',
+            'name': 'cinder',
+            'id': 'c',
+            'endpoints': [self._endpoint('public', fake_cinder.ENDPOINT)],
+        }
         domain = {'id': 'default', 'name': 'Default'}
         return {
             'token': {
@@ -72,7 +81,10 @@ class FakeKeystone:
                 'user': {'id': 'u', 'name': user['name'], 'domain': domain},
                 'project': {'id': 'p', 'name': 'service', 'domain': domain},
                 'roles': [{'id': name, 'name': name} for name in self.roles],
-                'catalog': [image] if self.has_glance else [],
+                'catalog': [
+                    *([image] if self.has_glance else []),
+                    *([volume] if self.has_cinder else []),
+                ],
             }
         }
 

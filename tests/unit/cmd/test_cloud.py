@@ -11,8 +11,10 @@ import testtools
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cinder import CinderAccess
 from nova_snapshot_driver.cmd import cloud
 from nova_snapshot_driver.image import GlanceAccess
+from tests.unit import fake_cinder
 from tests.unit.cmd import fake_keystone
 from tests.unit.cmd.command import NoCloud
 from tests.unit.cmd.fake_keystone import PASSWORD
@@ -128,6 +130,29 @@ class AccessTest(CloudCase):
         self.assertNotEqual('', log.output)
         for secret in (TOKEN, PASSWORD):
             self.assertNotIn(secret, log.output)
+
+
+class CinderTest(CloudCase):
+    def cinder(self, os_cloud: str | None = None) -> CinderAccess:
+        arguments = argparse.Namespace(os_cloud=os_cloud, glance_url=None)
+        return cloud.of(arguments, conf.load([])).cinder_access()
+
+    def test_variables(self) -> None:
+        self.set_variables()
+        self.assertEqual(
+            CinderAccess(fake_cinder.ENDPOINT, token=TOKEN), self.cinder()
+        )
+
+    def test_certificates(self) -> None:
+        self.clouds.write_text(CLOUDS)
+        self.assertEqual('/etc/ssl/cloud.pem', self.cinder('careful').cacert)
+        self.assertTrue(self.cinder('trusting').insecure)
+
+    def test_no_cinder_in_the_catalog(self) -> None:
+        self.set_variables()
+        self.fake.has_cinder = False
+        error = self.assertRaises(exception.CloudUnavailable, self.cinder)
+        self.assertIn('block-storage', str(error))
 
 
 class NoCloudTest(CloudCase):

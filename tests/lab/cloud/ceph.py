@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Ceph of one node: a monitor, a manager and an OSD."""
+
+import shutil
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.lab.bounded import run
+from tests.lab.cloud.files import write_private
+from tests.lab.cloud.keyring import POOLS
+from tests.lab.cloud.keyring import keyring
+from tests.lab.cloud.keyring import read_key
+from tests.lab.cloud.keyring import write_keyrings
+from tests.lab.cloud.log import ServiceLog
+from tests.lab.cloud.service import Service
+from tests.lab.cloud.service import listens
+from tests.lab.cloud.settings import ADDRESS
+from tests.lab.cloud.settings import Settings
+from tests.lab.directory import check_socket_path
+from tests.lab.errors import LabError
+
+_MAKE_TIMEOUT = 120
+_COMMAND_TIMEOUT = 120
+_PROBE_TIMEOUT = 10
+
+_CONFIGURATION = """\
+[global]
+fsid = {fsid}
+mon_initial_members = a
+mon_host = {addresses}
+public_network = 127.0.0.0/8
+cluster_network = 127.0.0.0/8
+auth_cluster_required = cephx
+auth_service_required = cephx
+auth_client_required = cephx
+auth_allow_insecure_global_id_reclaim = false
+keyring = {root}/$name.keyring
+run_dir = {root}
+crash_dir = {root}/crash
+log_file =
+mon_cluster_log_file =
+# There is one disk.
+osd_pool_default_size = 1
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 8
+osd_pool_default_pg_autoscale_mode = off
+osd_crush_chooseleaf_type = 0
+mon_allow_pool_size_one = true
+mon_warn_on_pool_no_redundancy = false
+mon_allow_pool_delete = true
+# The disk of the machine is none of its business.
+mon_data_avail_warn = 2
+mon_data_avail_crit = 1
+[mon]
+mon_data = {root}/mon
+log_to_stderr = true
+[mgr]
+mgr_data = {root}/mgr
+# It adds up how full the pools are, without which Cinder finds no room. Its
+# modules do nothing for that, and take 250 MB and some seconds.
+mgr_module_path = {root}/modules
+log_to_stderr = true
+[osd]
+osd_data = {root}/osd
+osd_objectstore = bluestore
+bluestore_block_create = true
+bluestore_block_size = {size}
+# By itself it would take a gigabyte.
+bluestore_cache_autotune = false
+bluestore_cache_size = {cache}
+log_to_stderr = true
+[client]
+admin_socket =
+log_to_stderr = false
+"""
+
+_SIZE = 20 << 30
+_CACHE = 64 << 20
+
+
+class Ceph:
+    """The daemons, with their files in ``DIRECTORY/ceph``.
+
+    :param directory: of the cloud
+    """
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self._root = directory / 'ceph'
+        check_socket_path(self._root / 'ceph-mon.a.asok')
+        self._settings = settings
+        #: the configuration of all daemons and clients
+        self.configuration = self._root / 'ceph.conf'
+        self.monitor = self._service(
+            directory, 'mon', 'a', listens(settings.ports['ceph'])
+        )
+        self.manager = self._service(directory, 'mgr', 'x', lambda log: True)
+        self.osd = self._service(directory, 'osd', '0', self._serves)
+
+    @property
+    def all(self) -> list[Service]:
+        return [self.monitor, self.manager, self.osd]
+
+    def start(self) -> None:
+        """Start what does not run, with new pools if there are none.
+
+        :raises LabError: a daemon does not come up
+        """
+        if not self._stamp.exists():
+            # What an attempt that was cut off has left behind.
+            self.stop()
+            self._begin()
+        self.monitor.start()
+        with ThreadPoolExecutor() as pool:
+            if not self._stamp.exists():
+                for future in [
+                    pool.submit(self._make_osd),
+                    *(pool.submit(self._make_pool, name) for name in POOLS),
+                ]:
+                    future.result()
+                self._stamp.touch()
+            for future in [
+                pool.submit(daemon.start)
+                for daemon in (self.manager, self.osd)
+            ]:
+                future.result()
+
+    def stop(self) -> None:
+        # The OSD takes its leave of the monitor.
+        self.osd.stop()
+        self.manager.stop()
+        self.monitor.stop()
+
+    # As a user of Ceph
+
+    def key(self, user: str) -> str:
+        """The key of a user, such as ``cinder``."""
+        return read_key(keyring(self._root, f'client.{user}'))
+
+    def ceph(self, *arguments: str | Path, user: str = 'admin') -> str:
+        """Run ``ceph`` and return what it says.
+
+        :raises LabError: it failed, or took more than two minutes
+        """
+        return self._run('ceph', *arguments, user=user)
+
+    def rbd(self, *arguments: str | Path, user: str = 'admin') -> str:
+        """The same with ``rbd``.
+
+        Some of its commands take ``--no-progress``.
+        """
+        return self._run('rbd', *arguments, user=user)
+
+    def _run(
+        self,
+        program: str,
+        *arguments: str | Path,
+        user: str,
+        timeout: float = _COMMAND_TIMEOUT,
+    ) -> str:
+        return run(
+            [
+                program,
+                *('--conf', self.configuration, '--id', user),
+                *arguments,
+            ],
+            timeout=timeout,
+        )
+
+    # Its making
+
+    @property
+    def _stamp(self) -> Path:
+        return self._root / 'complete'
+
+    def _begin(self) -> None:
+        """Write the configuration, the keys and the monitor's store."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        for name in ('modules', 'mon', 'mgr', 'osd'):
+            (self._root / name).mkdir(parents=True)
+        ports = self._settings.ports
+        addresses = (
+            f'[v2:{ADDRESS}:{ports["ceph"]},v1:{ADDRESS}:{ports["ceph-v1"]}]'
+        )
+        fsid = str(uuid.uuid4())
+        write_private(
+            self.configuration,
+            _CONFIGURATION.format(
+                addresses=addresses,
+                cache=_CACHE,
+                fsid=fsid,
+                root=self._root,
+                size=_SIZE,
+            ),
+        )
+        write_keyrings(self._root)
+        map_of_monitors = self._root / 'monmap'
+        run(
+            [
+                *('monmaptool', '--create', '--fsid', fsid),
+                *('--addv', 'a', addresses, map_of_monitors),
+            ],
+            timeout=_MAKE_TIMEOUT,
+        )
+        run(
+            [
+                *('ceph-mon', '--conf', self.configuration, '--mkfs'),
+                *('--id', 'a', '--monmap', map_of_monitors),
+                # It takes over all of the users.
+                *('--keyring', keyring(self._root, 'all')),
+            ],
+            timeout=_MAKE_TIMEOUT,
+        )
+
+    def _make_osd(self) -> None:
+        identity = str(uuid.uuid4())
+        self.ceph('osd', 'new', identity, '0')
+        run(
+            [
+                *('ceph-osd', '--conf', self.configuration, '--mkfs'),
+                *('--id', '0', '--osd-uuid', identity, '--no-mon-config'),
+            ],
+            timeout=_MAKE_TIMEOUT,
+        )
+
+    def _make_pool(self, name: str) -> None:
+        self.ceph('osd', 'pool', 'create', name)
+        self.ceph('osd', 'pool', 'application', 'enable', name, 'rbd')
+
+    def _service(
+        self,
+        directory: Path,
+        kind: str,
+        identity: str,
+        ready: Callable[[ServiceLog], bool],
+    ) -> Service:
+        return Service(
+            f'ceph-{kind}',
+            directory,
+            [
+                *(f'ceph-{kind}', '--foreground', '--id', identity),
+                *('--conf', self.configuration),
+            ],
+            {},
+            ready,
+        )
+
+    def _serves(self, log: ServiceLog) -> bool:
+        """Whether it answers what needs the data of each pool.
+
+        What it says of its own state is that of before a restart at first.
+        """
+        try:
+            for pool in POOLS:
+                self._run(
+                    'rbd', 'ls', pool, user='admin', timeout=_PROBE_TIMEOUT
+                )
+        except LabError:
+            return False
+        return True

@@ -1,0 +1,572 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that boot from a volume, in a real Ceph, and their snapshots."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+from typing import ClassVar
+
+import ddt
+import libvirt
+from openstack.compute.v2.server import Server
+from openstack.image.v2.image import Image
+from testtools.content import text_content
+
+from tests import laws
+from tests.lab.bounded import wait_until
+from tests.lab.cloud.configuration import Overrides
+from tests.lab.cloud.content import LUKS
+from tests.lab.cloud.content import MULTIATTACH
+from tests.lab.cloud.content import RAW_IMAGE
+from tests.lab.cloud.options import APP_FACTORY
+from tests.lab.cloud.options import Storage
+from tests.openstack import base
+from tests.openstack.ceph.cinder_proxy import CinderProxy
+from tests.unit import tables
+
+#: The line in ``api-paste.ini``.
+OURS = 'nova_snapshot_driver.nova.api:app_factory'
+
+VOLUME_TIMEOUT = 120
+
+#: How many cuts have to be possible, in a row.
+CUTS = 20
+
+#: The seconds between two requests to Cinder that are to show what a guest
+#: that runs does in between.
+SPACING = 0.5
+
+#: The volumes that the guest writes to, beside that of its root disk.
+DATA = ('vdb', 'vdc', 'vdd', 'vde')
+
+#: Writes a number to the first volume, then to the next one, and so on, and
+#: then the next number. In what was cut at one instant no volume is ahead of
+#: one before it.
+WRITER = f"""\
+n=0
+while :; do
+    n=$((n + 1))
+    for disk in {' '.join(DATA)}; do
+        printf '%-512s' $n |
+            dd of=/dev/$disk bs=512 count=1 conv=notrunc,fsync 2>/dev/null
+    done
+done
+"""
+
+
+class VolumesTest(base.CloudTest):
+    """Tests with servers that boot from volumes, and a nova-api with ours.
+
+    nova-compute reaches Cinder through a proxy.
+    """
+
+    cloud_options: ClassVar[dict[str, Any]] = {
+        'storage': Storage.CEPH,
+        'app_factory': OURS,
+    }
+    proxy: ClassVar[CinderProxy]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cloud = base.running_cloud()
+        cloud.ensure(base.options(**cls.cloud_options))
+        cls.proxy = cls.enterClassContext(CinderProxy(cloud.cinder_url))
+        cls.nova_compute = {
+            **cls.nova_compute,
+            ('cinder', 'endpoint_template'): cls.proxy.endpoint_template,
+        }
+        super().setUpClass()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy.heal()
+        self.addCleanup(self.proxy.heal)
+        # By its type it may be one of version 2.
+        self.cinder: Any = self.demo.block_storage
+
+    # Servers
+
+    @classmethod
+    def boot_from_volume(cls, data: int = 0, **attributes: Any) -> Server:
+        """A server with a volume as its root disk, and empty ones beside."""
+        image = cls.demo.image.find_image(RAW_IMAGE, ignore_missing=False)
+        devices: list[dict[str, Any]] = [
+            {
+                'boot_index': 0,
+                'uuid': image.id,
+                'source_type': 'image',
+                'destination_type': 'volume',
+                'volume_size': 1,
+                'delete_on_termination': True,
+            },
+            *(
+                {
+                    'boot_index': -1,
+                    'source_type': 'blank',
+                    'destination_type': 'volume',
+                    'volume_size': 1,
+                    'delete_on_termination': True,
+                }
+                for _ in range(data)
+            ),
+        ]
+        return cls.boot(
+            RAW_IMAGE,
+            image_id='',
+            block_device_mapping=devices,
+            **attributes,
+        )
+
+    def new_server_from_volume(
+        self, data: int = 0, **attributes: Any
+    ) -> Server:
+        server = self.boot_from_volume(data, **attributes)
+        self.addCleanup(self.delete, server)
+        return server
+
+    def volumes_of(self, server: Server) -> list[str]:
+        """The ids of its volumes, by the names of their devices."""
+        found = {
+            attachment.device: attachment.volume_id
+            for attachment in self.admin.compute.volume_attachments(server)
+        }
+        return [found[device] for device in sorted(found)]
+
+    # Snapshots
+
+    def wait_for_image(self, image: Image, connection: Any = None) -> Image:
+        """Wait until an image is active; it does not name its server."""
+        glance: Any = (connection or self.demo).image
+        active: Image = glance.wait_for_status(
+            glance.get_image(image.id),
+            status='active',
+            failures=['killed', 'deleted'],
+            interval=0.3,
+            wait=base.SNAPSHOT_TIMEOUT,
+        )
+        self.addCleanup(self.delete_snapshots, self.mapping(active))
+        return active
+
+    @staticmethod
+    def mapping(image: Image) -> list[dict[str, Any]]:
+        mapping: list[dict[str, Any]] = json.loads(
+            image.properties['block_device_mapping']
+        )
+        return mapping
+
+    def delete_snapshots(self, mapping: list[dict[str, Any]]) -> None:
+        admin: Any = self.admin.block_storage
+        for each in mapping:
+            if each['snapshot_id']:
+                admin.delete_snapshot(each['snapshot_id'])
+        for each in mapping:
+            if each['snapshot_id']:
+                self._wait_until_none(admin.find_snapshot, each['snapshot_id'])
+
+    @staticmethod
+    def _wait_until_none(find: Callable[[str], object], thing: str) -> None:
+        """Wait until Cinder does not have something, by its id."""
+        wait_until(
+            lambda: find(thing) is None,
+            f'{thing} to be gone',
+            VOLUME_TIMEOUT,
+            0.3,
+        )
+
+    def snapshots_of(self, volumes: list[str]) -> list[str]:
+        """The volumes that have a snapshot, once for each."""
+        admin: Any = self.admin.block_storage
+        return [
+            snapshot.volume_id
+            for snapshot in admin.snapshots(all_projects=True)
+            if snapshot.volume_id in volumes
+        ]
+
+    def cut(self, image: Image) -> list[int]:
+        """The numbers that the data volumes have in an image."""
+        numbers = []
+        for each in self.mapping(image)[1:]:
+            snapshot: Any = self.cinder.get_snapshot(each['snapshot_id'])
+            path = self.directory / snapshot.id
+            self.cloud.ceph.rbd(
+                'export',
+                f'volumes/volume-{snapshot.volume_id}@snapshot-{snapshot.id}',
+                path,
+            )
+            with path.open('rb') as file:
+                text = file.read(512).strip(b'\0 ')
+            path.unlink()
+            numbers.append(int(text or 0))
+        return numbers
+
+    def configure(self, overrides: Overrides) -> None:
+        """Give nova-compute further options until the end of the test."""
+        self.addCleanup(self.cloud.configure_compute, self.nova_compute)
+        self.cloud.configure_compute({**self.nova_compute, **overrides})
+        self.log = self.cloud.log('nova-compute')
+
+
+def is_possible(numbers: list[int]) -> bool:
+    """They were on the disks at one instant."""
+    return (
+        sorted(numbers, reverse=True) == numbers
+        and numbers[0] - numbers[-1] <= 1
+    )
+
+
+class CutsTest(VolumesTest):
+    """A guest writes in strict order over four volumes."""
+
+    server: ClassVar[Server]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.boot_from_volume(len(DATA))
+        cls.addClassCleanup(cls.delete, cls.server)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ask_agent(
+            self.server,
+            'guest-exec',
+            path='/bin/sh',
+            arg=['-c', f'killall dd; ({WRITER}) >/dev/null 2>&1 &'],
+        )
+
+    def cuts(self, number: int = CUTS) -> list[list[int]]:
+        """Those of so many snapshots in a row; the writer writes on."""
+        found = []
+        for _ in range(number):
+            image = self.snapshot(self.server)
+            found.append(self.cut(image))
+            still = image.properties.get('snapshot_still_seconds')
+            self.addDetail(f'still-{len(found)}', text_content(f'{still} s'))
+        self.assertGreater(found[-1][0], found[0][0], 'nobody writes')
+        return found
+
+    def impossible(self, cuts: list[list[int]]) -> list[list[int]]:
+        return [cut for cut in cuts if not is_possible(cut)]
+
+    def without_agent(self) -> None:
+        """The agent ends; a start of the server brings it back."""
+        self.ask_agent(
+            self.server,
+            'guest-exec',
+            path='/bin/sh',
+            arg=['-c', '(sleep 1; killall qemu-ga) &'],
+        )
+
+        def is_gone() -> bool:
+            with self.domain(self.server) as domain:
+                return 'connected' not in domain.XMLDesc().replace(
+                    'disconnected', ''
+                )
+
+        wait_until(is_gone, 'the agent to be gone', base.AGENT_TIMEOUT, 0.3)
+        self.addCleanup(self.wait_for_agent, self.server)
+        self.addCleanup(
+            self.admin.compute.reboot_server, self.server.id, 'HARD'
+        )
+
+    def test_without_agent(self) -> None:
+        before = self.before(self.server)
+        self.without_agent()
+        self.assertEqual([], self.impossible(self.cuts()))
+        self.assert_as_before(before)
+
+    def test_without_agent_and_spaced(self) -> None:
+        self.without_agent()
+        self.proxy.space(SPACING)
+        self.assertEqual([], self.impossible(self.cuts(5)))
+
+    def test_with_agent(self) -> None:
+        """The writer has no file system, which is all that a freeze holds."""
+        self.configure({('snapshot', 'pause'): 'always'})
+        cuts = self.cuts()
+        self.assertEqual([], self.impossible(cuts))
+
+    def test_with_agent_and_spaced(self) -> None:
+        self.configure({('snapshot', 'pause'): 'always'})
+        self.proxy.space(SPACING)
+        self.assertEqual([], self.impossible(self.cuts(5)))
+
+    def test_unheld(self) -> None:
+        """The proof of the test's worth: it can fail."""
+        self.configure(
+            {
+                ('snapshot', 'pause'): 'never',
+                ('snapshot', 'quiesce'): 'never',
+            }
+        )
+        self.proxy.space(SPACING)
+        self.assertNotEqual([], self.impossible(self.cuts(5)))
+
+
+class UpstreamTest(VolumesTest):
+    """The same cloud, without our line in ``api-paste.ini``."""
+
+    def by_upstream(self) -> None:
+        """Have Nova's own nova-api from now on."""
+        options = {**self.cloud_options, 'app_factory': APP_FACTORY}
+        self.addCleanup(
+            self.cloud.ensure,
+            base.options(**self.cloud_options),
+            self.nova_compute,
+        )
+        self.cloud.ensure(base.options(**options), self.nova_compute)
+
+    def test_same_image(self) -> None:
+        server = self.new_server_from_volume(1)
+        ours = self.snapshot(server, 'the same', colour='blue')
+        self.by_upstream()
+        upstream = self.snapshot(server, 'the same', colour='blue')
+        different = {'block_device_mapping', 'id', 'file'}
+        different |= {'created_at', 'updated_at', 'location', 'name'}
+
+        def described(image: Image) -> dict[str, Any]:
+            fields = {**image.to_dict(), **image.properties}
+            return {
+                name: value
+                for name, value in fields.items()
+                if name not in different | {'properties'}
+                and not name.startswith('snapshot_')
+            }
+
+        self.assertEqual(described(upstream), described(ours))
+        self.assertEqual(
+            [dict(e, snapshot_id=None) for e in self.mapping(upstream)],
+            [dict(e, snapshot_id=None) for e in self.mapping(ours)],
+        )
+        for mine, other in zip(
+            self.mapping(ours), self.mapping(upstream), strict=True
+        ):
+            one: Any = self.cinder.get_snapshot(mine['snapshot_id'])
+            two: Any = self.cinder.get_snapshot(other['snapshot_id'])
+            for field in ('name', 'description', 'size', 'volume_id'):
+                self.assertEqual(getattr(two, field), getattr(one, field))
+
+
+class BootTest(VolumesTest):
+    def test_server_of_the_image(self) -> None:
+        """It has all volumes, in order, with the data of that instant."""
+        server = self.new_server_from_volume(2)
+        for disk in DATA[:2]:
+            self.run_in_guest(
+                server,
+                f'printf "%-512s" on-{disk} | dd of=/dev/{disk} bs=512 '
+                'count=1 conv=notrunc,fsync',
+            )
+        records = self.wait_for_records(server)
+        image = self.snapshot(server)
+        for disk in DATA[:2]:
+            self.run_in_guest(
+                server,
+                f'dd if=/dev/zero of=/dev/{disk} bs=512 count=1 '
+                'conv=notrunc,fsync',
+            )
+        other = self.start(image.id)
+        try:
+            self.wait_for_records(other, 1)
+            self.assertGreaterEqual(self.records(other), records)
+            volumes = self.volumes_of(other)
+            self.assertEqual(3, len(volumes))
+            for disk in DATA[:2]:
+                self.run_in_guest(
+                    other, f'head -c 512 /dev/{disk} | grep -q on-{disk}'
+                )
+        finally:
+            self.delete(other)
+        for volume in volumes:
+            self._wait_until_none(self.cinder.find_volume, volume)
+
+    def test_states(self) -> None:
+        server = self.new_server_from_volume(1)
+        for status in ('PAUSED', 'SUSPENDED', 'SHUTOFF'):
+            with self.in_state(server, status):
+                before = self.before(server)
+                image = self.snapshot(server)
+                self.assertEqual(2, len(self.mapping(image)))
+                self.assert_as_before(before)
+
+    def test_many_volumes(self) -> None:
+        server = self.new_server_from_volume(25)
+        self.assertEqual(26, len(self.mapping(self.snapshot(server))))
+
+    def test_multiattach(self) -> None:
+        self._with_volume_of_type(MULTIATTACH)
+
+    def test_encrypted(self) -> None:
+        self._with_volume_of_type(LUKS)
+
+    def _with_volume_of_type(self, kind: str) -> None:
+        volume = self.cinder.create_volume(size=1, volume_type=kind)
+        self.addCleanup(self.cinder.delete_volume, volume.id)
+        self.cinder.wait_for_status(
+            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
+        )
+        server = self.new_server_from_volume()
+        self.demo.compute.create_volume_attachment(
+            server.id, volume_id=volume.id
+        )
+        self.cinder.wait_for_status(
+            volume, 'in-use', ['error'], 0.3, VOLUME_TIMEOUT
+        )
+        self.assertEqual(2, len(self.mapping(self.snapshot(server))))
+
+    def test_root_disk_of_an_image(self) -> None:
+        """Volumes beside it have no part in it, as upstream."""
+        volume = self.cinder.create_volume(size=1)
+        self.addCleanup(self.cinder.delete_volume, volume.id)
+        self.cinder.wait_for_status(
+            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
+        )
+        server = self.new_server()
+        self.demo.compute.create_volume_attachment(
+            server.id, volume_id=volume.id
+        )
+        image = self.ask_for_snapshot(server)
+        image = super().wait_for_image(image)
+        self.assertNotIn('block_device_mapping', image.properties)
+        self.assertEqual([], self.snapshots_of([volume.id]))
+
+    def test_command(self) -> None:
+        server = self.new_server_from_volume(1)
+        before = self.before(server)
+        result = subprocess.run(
+            self.command('create', self._domain_name(server)),
+            env={
+                **os.environ,
+                'OS_CLIENT_CONFIG_FILE': str(
+                    self.cloud.directory / 'clouds.yaml'
+                ),
+                'OS_CLOUD': 'demo',
+            },
+            capture_output=True,
+            check=True,
+            timeout=base.SNAPSHOT_TIMEOUT,
+        )
+        made = json.loads(result.stdout)
+        self.addCleanup(self.admin.image.delete_image, made['image'])
+        # By its type it may be one of version 1.
+        glance: Any = self.demo.image
+        image = self.wait_for_image(glance.get_image(made['image']))
+        self.assertEqual(
+            set(made['volumes'].values()),
+            {each['snapshot_id'] for each in self.mapping(image)},
+        )
+        self.assert_as_before(before)
+
+
+@ddt.ddt
+class FaultsTest(VolumesTest):
+    """After each: no snapshot, no image, and a guest that goes on."""
+
+    server: ClassVar[Server]
+    nova_compute: ClassVar[Overrides] = {
+        ('snapshot', 'stillness_timeout'): 5,
+        ('snapshot', 'volume_timeout'): 60,
+        ('cinder', 'timeout'): 10,
+    }
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.boot_from_volume(3)
+        cls.addClassCleanup(cls.delete, cls.server)
+
+    def fails(
+        self, before: laws.Before, meanwhile: Callable[[], object]
+    ) -> str:
+        """Snapshot the server, see that nothing is left; returns the fault."""
+        image = self.ask_for_snapshot(self.server)
+        meanwhile()
+        self.wait_until_gone(image)
+        self.wait_for_no_task(self.server.id)
+        self.assertEqual([], self.snapshots_of(self.volumes_of(self.server)))
+        self.assert_as_before(before)
+        self.wait_for_records(self.server)
+        return self.fault(self.server)
+
+    @tables.rows(
+        {
+            'error_500': (500, 'cinder-unavailable'),
+            'over_limit': (413, 'cinder-over-limit'),
+        }
+    )
+    def test_cinder_refuses_the_third(self, status: int, code: str) -> None:
+        self.proxy.answer(3, status)
+        before = self.before(self.server)
+        self.assertIn(code, self.fails(before, lambda: None))
+
+    def test_answer_of_the_third_is_lost(self) -> None:
+        """Cinder has made a snapshot of it all the same."""
+        self.proxy.lose_answer(3)
+        before = self.before(self.server)
+        self.assertIn('cinder-unavailable', self.fails(before, lambda: None))
+
+    def test_cinder_stops_answering(self) -> None:
+        """The bound holds, and the guest goes on before all is undone."""
+
+        def meanwhile() -> None:
+            wait_until(
+                lambda: self.proxy.asked > 0, 'Cinder to be asked', 60, 0.02
+            )
+            self.proxy.stop_answering()
+            time.sleep(8)
+            with self.domain(self.server) as domain:
+                self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, domain.state()[0])
+                self.assertFalse(laws.agent_says_frozen(domain))
+            self.proxy.heal()
+
+        self.proxy.space(1.0)
+        self.fails(self.before(self.server), meanwhile)
+
+    def test_quota_is_used_up_meanwhile(self) -> None:
+        admin: Any = self.admin.block_storage
+        project = self.demo.current_project_id
+        used = len(list(self.cinder.snapshots()))
+        self.addCleanup(admin.update_quota_set, project, snapshots=-1)
+
+        def meanwhile() -> None:
+            wait_until(
+                lambda: self.proxy.asked > 0, 'Cinder to be asked', 60, 0.02
+            )
+            admin.update_quota_set(project, snapshots=used + 2)
+
+        self.proxy.space(1.0)
+        before = self.before(self.server)
+        self.assertIn('cinder-over-limit', self.fails(before, meanwhile))
+
+    def test_server_is_deleted_meanwhile(self) -> None:
+        server = self.boot_from_volume(2)
+        volumes = self.volumes_of(server)
+        self.proxy.space(1.0)
+        image = self.ask_for_snapshot(server)
+        wait_until(
+            lambda: self.proxy.asked > 0, 'Cinder to be asked', 60, 0.02
+        )
+        self.delete(server)
+        self.wait_until_gone(image)
+        self.assertEqual([], self.snapshots_of(volumes))
+        for volume in volumes:
+            self._wait_until_none(self.cinder.find_volume, volume)
+
+    def test_killed_while_the_guest_stands_still(self) -> None:
+        before = self.before(self.server)
+        self.proxy.space(2.0)
+        image = self.ask_for_snapshot(self.server)
+        wait_until(
+            lambda: self.proxy.asked > 1, 'Cinder to be asked', 60, 0.02
+        )
+        self.cloud.compute.kill()
+        self.proxy.heal()
+        self.cloud.compute.start()
+        self.wait_until_gone(image)
+        self.assertEqual([], self.snapshots_of(self.volumes_of(self.server)))
+        self.assert_as_before(before)
