@@ -79,21 +79,25 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Clone]:
     with _removed(guest, ceph, clone):
         with rbd.refusals(guest.name):
             with means.quiesce.frozen():
-                ceph.create_snapshot(
-                    clone.disk, clone.snapshot, _patience(means)
-                )
+                _create(guest, ceph, clone, means)
             ceph.protect(clone.disk, clone.snapshot)
         yield clone
 
 
-def _patience(means: Means) -> int:
-    """The seconds that the making may take.
-
-    Whoever thaws by himself does so after the time of an answer.
-    """
-    if means.quiesce.done:
-        return int(means.conf.snapshot.quiesce_timeout)
-    return rbd.TIMEOUT
+def _create(guest: Guest, ceph: Ceph, clone: Clone, means: Means) -> None:
+    if not means.quiesce.done:
+        ceph.create_snapshot(clone.disk, clone.snapshot, rbd.TIMEOUT)
+        return
+    try:
+        # Whoever thaws by himself does so after the time of an answer.
+        ceph.create_snapshot(
+            clone.disk, clone.snapshot, means.conf.snapshot.quiesce_timeout
+        )
+    except exception.CephTimeout as error:
+        # It may be busy, and a guest that stands still can't wait.
+        raise exception.DirectRefused(
+            domain=guest.name, reason=str(error)
+        ) from error
 
 
 @contextlib.contextmanager
@@ -105,9 +109,10 @@ def _removed(guest: Guest, ceph: Ceph, clone: Clone) -> Iterator[None]:
     patience = 0
     try:
         yield
-    except exception.CephTimeout:
+    except exception.SnapshotError as error:
         # It may have been broken off while the guest's QEMU was at it.
-        patience = rbd.LATE_SNAPSHOT
+        if exception.CephTimeout in (type(error), type(error.__cause__)):
+            patience = rbd.LATE_SNAPSHOT
         raise
     finally:
         remove_snapshot(guest.name, ceph, clone, patience)

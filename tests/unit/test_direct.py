@@ -272,6 +272,11 @@ class OtherWayTest(DirectCase):
         self.host.ceph.is_installed = False
         self.streamed('ceph is not installed')
 
+    def test_guest_stands_still_for_too_long(self) -> None:
+        self.host.ceph.troubles[3] = fake_ceph.be_silent
+        self.streamed('snap create')
+        self.assertEqual('rbd snap create', self.host.ceph.commands[2])
+
     def test_other_format_is_wanted(self) -> None:
         """Upstream writes the wanted one on an image that is raw."""
         self.host.set('libvirt', 'snapshot_image_format', 'qcow2')
@@ -345,6 +350,31 @@ class NoOtherWayTest(DirectCase):
 
     def fails(self, status: int) -> None:
         raise rbd.failure('flatten', status, 'rbd: flatten error')
+
+    def test_ceph_is_silent(self) -> None:
+        """Nobody stands still for it, and it has had its time."""
+        self.use(DIRECT['direct_shut_off'])
+        self.host.ceph.troubles[3] = fake_ceph.be_silent
+        self.fails_with(exception.CephTimeout)
+
+    def test_snapshot_that_comes_late_is_removed(self) -> None:
+        """The guest's QEMU makes it, and goes on when nobody waits."""
+        self.useFixture(
+            fixtures.MockPatch('nova_snapshot_driver.rbd.LATE_SNAPSHOT', 5)
+        )
+        ceph, name = self.host.ceph, f'nova-snapshot-{self.host.image}'
+        looks: list[str] = []
+
+        def look(command: str) -> None:
+            if command == 'rbd snap ls':
+                looks.append(command)
+                if len(looks) == 3:
+                    self.host.disk.snapshots[name] = False
+
+        ceph.at_command = look
+        ceph.troubles[3] = fake_ceph.be_silent
+        self.streamed('snap create')
+        self.assertGreaterEqual(len(looks), 3)
 
     def test_flatten_takes_too_long(self) -> None:
         def be_late() -> None:
