@@ -39,6 +39,7 @@ from tests.lab.cloud.service import Service
 from tests.lab.cloud.services import Services
 from tests.lab.cloud.settings import Settings
 from tests.lab.cloud.state import State
+from tests.lab.cloud.storage import BACKENDS
 from tests.lab.cloud.storage import SECRETS
 from tests.lab.directory import lab_directory
 from tests.lab.errors import LabError
@@ -457,12 +458,13 @@ class Cloud:
 
     def _volume_is_up(self, log: ServiceLog) -> bool:
         """Whether Cinder's scheduler would choose cinder-volume."""
-        if not log.grep('Driver initialization completed successfully'):
+        ready = log.grep('Driver initialization completed successfully')
+        if len(ready) < len(BACKENDS):
             return False
         try:
             # By its type it may be one of version 2, which Cinder has no more.
             cinder: Any = self._administrator.block_storage
-            return any(cinder.backend_pools())
+            return len(list(cinder.backend_pools())) == len(BACKENDS)
         except (ClientException, SDKException):
             return False
 

@@ -154,7 +154,7 @@ def _discard(arguments: argparse.Namespace) -> bool:
 def _status(arguments: argparse.Namespace) -> bool:
     cloud = Cloud()
     for name, running in cloud.status.items():
-        print(f'{name:16}{"runs" if running else "does not run"}')
+        print(f'{name:18}{"runs" if running else "does not run"}')
     if not cloud.running:
         print('the cloud does not run, or not all of it: make cloud')
     return cloud.running

@@ -7,6 +7,12 @@ The values are those of :mod:`tests.lab.cloud.configuration`.
 #: Cinder's backend, and its type of volumes; Glance's store.
 BACKEND = 'ceph'
 
+#: Cinder's other availability zone, with the same pool behind it.
+OTHER_ZONE = 'elsewhere'
+
+#: What cinder-volume has a process for.
+BACKENDS = (BACKEND, OTHER_ZONE)
+
 #: The secrets of libvirt with the keys of Ceph's users, by these.
 SECRETS = {
     'cinder': 'b0c6ef8f-4c1c-46d2-9aa4-7a2c8a0c5e30',
@@ -55,12 +61,12 @@ image_conversion_dir = {var}/cinder/conversion
 transport_url = {transport_url}
 api_paste_config = {etc}/cinder/api-paste.ini
 resource_query_filters_file = {etc}/cinder/resource_filters.json
-enabled_backends = ceph
+enabled_backends = ceph, elsewhere
 default_volume_type = ceph
 glance_api_servers = {glance_url}
 report_interval = 10
 graceful_shutdown_timeout = 2
-[ceph]
+[backend_defaults]
 volume_driver = cinder.volume.drivers.rbd.RBDDriver
 volume_backend_name = ceph
 rbd_pool = volumes
@@ -73,6 +79,9 @@ rados_connection_retries = 1
 report_discard_supported = true
 [cinder_sys_admin]
 helper_command = {cinder_privsep_helper}
+[ceph]
+[elsewhere]
+backend_availability_zone = elsewhere
 [coordination]
 backend_url = file://{var}/cinder/coordination
 [database]

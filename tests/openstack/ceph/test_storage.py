@@ -11,8 +11,10 @@ from openstack.compute.v2.server import Server
 
 from tests.lab.bounded import wait_until
 from tests.lab.cloud.content import LUKS
+from tests.lab.cloud.content import MULTIATTACH
 from tests.lab.cloud.content import RAW_IMAGE
 from tests.lab.cloud.options import Storage
+from tests.lab.cloud.storage import OTHER_ZONE
 from tests.lab.disks import Layer
 from tests.openstack.base import DELETE_TIMEOUT
 from tests.openstack.base import CloudTest
@@ -90,30 +92,47 @@ class VolumeTest(StorageTest):
             0.5,
         )
 
-    def test_an_encrypted_volume_is_attached(self) -> None:
-        # By its type it may be one of version 2.
-        cinder: Any = self.demo.block_storage
-        volume = cinder.create_volume(size=1, volume_type=LUKS)
-        self.addCleanup(cinder.delete_volume, volume.id)
-        cinder.wait_for_status(
-            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
-        )
+    def test_volumes_of_each_kind_are_attached(self) -> None:
+        volumes = [
+            self._new_volume(volume_type=LUKS),
+            self._new_volume(volume_type=MULTIATTACH),
+            self._new_volume(availability_zone=OTHER_ZONE),
+        ]
         server = self.boot()
         try:
-            self.demo.compute.create_volume_attachment(
-                server.id, volume_id=volume.id
-            )
-            cinder.wait_for_status(
-                volume, 'in-use', ['error'], 0.3, VOLUME_TIMEOUT
-            )
+            for volume in volumes:
+                self.demo.compute.create_volume_attachment(
+                    server.id, volume_id=volume
+                )
+                self._wait_for(volume, 'in-use')
             self.assertEqual(
-                {'vdb': (f'volumes/volume-{volume.id}', 'cinder')},
+                {
+                    device: (f'volumes/volume-{volume}', 'cinder')
+                    for device, volume in zip(
+                        ('vdb', 'vdc', 'vdd'), volumes, strict=True
+                    )
+                },
                 self.disks(server),
             )
         finally:
             self.delete(server)
+        for volume in volumes:
+            self._wait_for(volume, 'available')
+
+    def _new_volume(self, **attributes: str) -> str:
+        """The id of one that is deleted after the test."""
+        # By its type it may be one of version 2.
+        cinder: Any = self.demo.block_storage
+        volume: str = cinder.create_volume(size=1, **attributes).id
+        self.addCleanup(cinder.delete_volume, volume)
+        self._wait_for(volume, 'available')
+        return volume
+
+    def _wait_for(self, volume: str, status: str) -> None:
+        # As above.
+        cinder: Any = self.demo.block_storage
         cinder.wait_for_status(
-            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
+            cinder.get_volume(volume), status, ['error'], 0.3, VOLUME_TIMEOUT
         )
 
 
