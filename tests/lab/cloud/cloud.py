@@ -410,6 +410,8 @@ class Cloud:
         if not options.has_ceph:
             return
         ensure_cinder(self.connection('admin'), self._settings)
+        # The catalog of one that was made before has no Cinder.
+        self._admin = None
         with ThreadPoolExecutor() as pool:
             for future in [
                 pool.submit(services.cinder_api.start),
