@@ -341,9 +341,9 @@ class Cloud:
         configuration = self._configure(install, state.options)
         if configuration.write_overrides(overrides):
             stale.add('nova-compute')
-        for service in services.all:
-            if service.name in stale:
-                service.stop()
+        _stop_all(
+            *(service for service in services.all if service.name in stale)
+        )
         if before.options.has_ceph and not state.options.has_ceph:
             self.ceph.stop()
         copy_databases(install.databases, configuration.databases)

@@ -57,7 +57,7 @@ class CloudOptions:
 
     @property
     def has_ceph(self) -> bool:
-        return self.storage is Storage.CEPH
+        return self.storage == Storage.CEPH
 
     @property
     def environment(self) -> dict[str, str]:

@@ -48,7 +48,7 @@ class State:
     def stale(self, after: Self) -> set[str]:
         """The names of the services that a change concerns."""
         stale: set[str] = set()
-        if self.options.storage is not after.options.storage:
+        if self.options.storage != after.options.storage:
             stale |= _STORING
         if self.options.images_type != after.options.images_type:
             stale.add('nova-compute')

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 from typing import ClassVar
 
+from openstack import exceptions as sdk_exceptions
 from openstack.compute.v2.server import Server
 
 from tests.lab.bounded import wait_until
@@ -79,14 +80,15 @@ class VolumeTest(StorageTest):
             ],
         )
         try:
-            [volume] = self.demo.block_storage.volumes()
-            disk = f'volumes/volume-{volume.id}'
+            [volume] = self.demo.compute.volume_attachments(server)
+            name = f'volume-{volume.volume_id}'
+            disk = f'volumes/{name}'
             self.assertEqual({'vda': (disk, 'cinder')}, self.disks(server))
             self.assert_written(disk, self.wait_for_records(server))
         finally:
             self.delete(server)
         wait_until(
-            lambda: not self.cloud.ceph.rbd('ls', 'volumes').split(),
+            lambda: name not in self.cloud.ceph.rbd('ls', 'volumes').split(),
             'the volume to be gone',
             DELETE_TIMEOUT,
             0.5,
@@ -114,14 +116,26 @@ class VolumeTest(StorageTest):
                 },
                 self.disks(server),
             )
+            self._assert_nova_alone_can_detach(volumes[0])
         finally:
             self.delete(server)
         for volume in volumes:
             self._wait_for(volume, 'available')
 
+    def _assert_nova_alone_can_detach(self, volume: str) -> None:
+        """It says by a token of its own that it is Nova who asks."""
+        # By its type it may be one of version 2.
+        cinder: Any = self.demo.block_storage
+        [attachment] = cinder.get_volume(volume).attachments
+        self.assertRaises(
+            sdk_exceptions.ConflictException,
+            cinder.delete_attachment,
+            attachment['attachment_id'],
+        )
+
     def _new_volume(self, **attributes: str) -> str:
         """The id of one that is deleted after the test."""
-        # By its type it may be one of version 2.
+        # As above.
         cinder: Any = self.demo.block_storage
         volume: str = cinder.create_volume(size=1, **attributes).id
         self.addCleanup(cinder.delete_volume, volume)
