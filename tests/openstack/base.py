@@ -68,7 +68,9 @@ def options(**others: Any) -> CloudOptions:
 def running_cloud() -> Cloud:
     """The cloud of ``make cloud``, started now if it does not run."""
     cloud = Cloud()
-    cloud.ensure(options())
+    # Each class says itself what it has to be like.
+    if not cloud.running:
+        cloud.ensure(options())
     return cloud
 
 
