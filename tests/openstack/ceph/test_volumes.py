@@ -44,6 +44,9 @@ SPACING = 0.5
 #: The volumes that the guest writes to, beside that of its root disk.
 DATA = ('vdb', 'vdc', 'vdd', 'vde')
 
+#: The sector that is written: the first one of one of them is the witness's.
+SECTOR = 2048
+
 #: Writes a number to the first volume, then to the next one, and so on, and
 #: then the next number. In what was cut at one instant no volume is ahead of
 #: one before it.
@@ -51,8 +54,8 @@ WRITE = f"""\
 write() {{
     for disk in {' '.join(DATA)}; do
         printf '%-512s' $1 |
-            dd of=/dev/$disk bs=512 count=1 conv=notrunc,fsync 2>/dev/null
-    done
+            dd of=/dev/$disk bs=512 seek={SECTOR} conv=notrunc,fsync
+    done 2>/dev/null
 }}
 """
 
@@ -225,6 +228,7 @@ class VolumesTest(base.CloudTest):
                 path,
             )
             with path.open('rb') as file:
+                file.seek(SECTOR * 512)
                 text = file.read(512).strip(b'\0 ')
             path.unlink()
             numbers.append(int(text or 0))
@@ -296,7 +300,7 @@ class CutsTest(VolumesTest):
             self.server,
             'guest-exec',
             path='/bin/sh',
-            arg=['-c', '(sleep 1; killall qemu-ga) &'],
+            arg=['-c', '(sleep 1; kill $(cat /run/qemu-ga.pid)) &'],
         )
 
         def is_gone() -> bool:
@@ -392,7 +396,7 @@ class BootTest(VolumesTest):
             self.run_in_guest(
                 server,
                 f'printf "%-512s" on-{disk} | dd of=/dev/{disk} bs=512 '
-                'count=1 conv=notrunc,fsync',
+                f'seek={SECTOR} conv=notrunc,fsync',
             )
         records = self.wait_for_records(server)
         image = self.snapshot(server)
@@ -400,7 +404,7 @@ class BootTest(VolumesTest):
             self.run_in_guest(
                 server,
                 f'dd if=/dev/zero of=/dev/{disk} bs=512 count=1 '
-                'conv=notrunc,fsync',
+                f'seek={SECTOR} conv=notrunc,fsync',
             )
         other = self.start(image.id)
         try:
@@ -410,7 +414,9 @@ class BootTest(VolumesTest):
             self.assertEqual(3, len(volumes))
             for disk in DATA[:2]:
                 self.run_in_guest(
-                    other, f'head -c 512 /dev/{disk} | grep -q on-{disk}'
+                    other,
+                    f'dd if=/dev/{disk} bs=512 count=1 skip={SECTOR} | '
+                    f'grep -q on-{disk}',
                 )
         finally:
             self.delete(other)
