@@ -409,6 +409,7 @@ class BootTest(VolumesTest):
         other = self.start(image.id)
         try:
             self.wait_for_records(other, 1)
+            self.wait_for_agent(other)
             self.assertGreaterEqual(self.records(other), records)
             volumes = self.volumes_of(other)
             self.assertEqual(3, len(volumes))
