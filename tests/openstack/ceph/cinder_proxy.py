@@ -68,12 +68,15 @@ class CinderProxy:
 
     def space(self, seconds: float) -> None:
         """Have Cinder hear of each snapshot so much later than of the last."""
-        began: list[float] = []
+        lock = threading.Lock()
+        passed = [0.0]
 
-        def wait(number: int) -> None:
-            began.append(time.monotonic())
-            end = began[0] + (number - 1) * seconds
-            time.sleep(max(0.0, end - time.monotonic()))
+        def wait(_number: int) -> None:
+            with lock:
+                now = time.monotonic()
+                passed[0] = max(now, passed[0] + seconds)
+                pause = passed[0] - now
+            time.sleep(pause)
 
         self.heal()
         self._server.before = wait

@@ -44,17 +44,39 @@ SPACING = 0.5
 #: The volumes that the guest writes to, beside that of its root disk.
 DATA = ('vdb', 'vdc', 'vdd', 'vde')
 
+#: The sector that is written: the first one of one of them is the witness's.
+SECTOR = 2048
+
 #: Writes a number to the first volume, then to the next one, and so on, and
 #: then the next number. In what was cut at one instant no volume is ahead of
 #: one before it.
+WRITE = f"""\
+write() {{
+    for disk in {' '.join(DATA)}; do
+        printf '%-512s' $1 |
+            dd of=/dev/$disk bs=512 seek={SECTOR} conv=notrunc,fsync
+    done 2>/dev/null
+}}
+"""
+
+#: Nobody else writes meanwhile, and nothing of an earlier one is left.
+BEGIN = f"""\
+if [ -f /run/writer ]; then
+    kill $(cat /run/writer)
+    rm /run/writer
+    sleep 1
+fi
+{WRITE}
+write 0
+"""
+
 WRITER = f"""\
+echo $$ >/run/writer
+{WRITE}
 n=0
 while :; do
     n=$((n + 1))
-    for disk in {' '.join(DATA)}; do
-        printf '%-512s' $n |
-            dd of=/dev/$disk bs=512 count=1 conv=notrunc,fsync 2>/dev/null
-    done
+    write $n
 done
 """
 
@@ -191,7 +213,14 @@ class VolumesTest(base.CloudTest):
         """The numbers that the data volumes have in an image."""
         numbers = []
         for each in self.mapping(image)[1:]:
-            snapshot: Any = self.cinder.get_snapshot(each['snapshot_id'])
+            # Upstream waits for none.
+            snapshot: Any = self.cinder.wait_for_status(
+                self.cinder.get_snapshot(each['snapshot_id']),
+                'available',
+                ['error'],
+                0.3,
+                VOLUME_TIMEOUT,
+            )
             path = self.directory / snapshot.id
             self.cloud.ceph.rbd(
                 'export',
@@ -199,10 +228,21 @@ class VolumesTest(base.CloudTest):
                 path,
             )
             with path.open('rb') as file:
+                file.seek(SECTOR * 512)
                 text = file.read(512).strip(b'\0 ')
             path.unlink()
             numbers.append(int(text or 0))
         return numbers
+
+    def by_upstream(self) -> None:
+        """Have Nova's own nova-api until the end of the test."""
+        options = {**self.cloud_options, 'app_factory': APP_FACTORY}
+        self.addCleanup(
+            self.cloud.ensure,
+            base.options(**self.cloud_options),
+            self.nova_compute,
+        )
+        self.cloud.ensure(base.options(**options), self.nova_compute)
 
     def configure(self, overrides: Overrides) -> None:
         """Give nova-compute further options until the end of the test."""
@@ -232,11 +272,12 @@ class CutsTest(VolumesTest):
 
     def setUp(self) -> None:
         super().setUp()
+        self.run_in_guest(self.server, BEGIN)
         self.ask_agent(
             self.server,
             'guest-exec',
             path='/bin/sh',
-            arg=['-c', f'killall dd; ({WRITER}) >/dev/null 2>&1 &'],
+            arg=['-c', WRITER],
         )
 
     def cuts(self, number: int = CUTS) -> list[list[int]]:
@@ -259,7 +300,7 @@ class CutsTest(VolumesTest):
             self.server,
             'guest-exec',
             path='/bin/sh',
-            arg=['-c', '(sleep 1; killall qemu-ga) &'],
+            arg=['-c', '(sleep 1; kill $(cat /run/qemu-ga.pid)) &'],
         )
 
         def is_gone() -> bool:
@@ -307,19 +348,14 @@ class CutsTest(VolumesTest):
         self.proxy.space(SPACING)
         self.assertNotEqual([], self.impossible(self.cuts(5)))
 
+    def test_upstream(self) -> None:
+        """Nova's own nova-api, to which the guest is lost in between."""
+        self.by_upstream()
+        self.assertNotEqual([], self.impossible(self.cuts(5)))
+
 
 class UpstreamTest(VolumesTest):
     """The same cloud, without our line in ``api-paste.ini``."""
-
-    def by_upstream(self) -> None:
-        """Have Nova's own nova-api from now on."""
-        options = {**self.cloud_options, 'app_factory': APP_FACTORY}
-        self.addCleanup(
-            self.cloud.ensure,
-            base.options(**self.cloud_options),
-            self.nova_compute,
-        )
-        self.cloud.ensure(base.options(**options), self.nova_compute)
 
     def test_same_image(self) -> None:
         server = self.new_server_from_volume(1)
@@ -360,7 +396,7 @@ class BootTest(VolumesTest):
             self.run_in_guest(
                 server,
                 f'printf "%-512s" on-{disk} | dd of=/dev/{disk} bs=512 '
-                'count=1 conv=notrunc,fsync',
+                f'seek={SECTOR} conv=notrunc,fsync',
             )
         records = self.wait_for_records(server)
         image = self.snapshot(server)
@@ -368,17 +404,20 @@ class BootTest(VolumesTest):
             self.run_in_guest(
                 server,
                 f'dd if=/dev/zero of=/dev/{disk} bs=512 count=1 '
-                'conv=notrunc,fsync',
+                f'seek={SECTOR} conv=notrunc,fsync',
             )
         other = self.start(image.id)
         try:
             self.wait_for_records(other, 1)
+            self.wait_for_agent(other)
             self.assertGreaterEqual(self.records(other), records)
             volumes = self.volumes_of(other)
             self.assertEqual(3, len(volumes))
             for disk in DATA[:2]:
                 self.run_in_guest(
-                    other, f'head -c 512 /dev/{disk} | grep -q on-{disk}'
+                    other,
+                    f'dd if=/dev/{disk} bs=512 count=1 skip={SECTOR} | '
+                    f'grep -q on-{disk}',
                 )
         finally:
             self.delete(other)
