@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -81,6 +84,14 @@ done
 """
 
 
+@functools.cache
+def cinder_proxy() -> CinderProxy:
+    """One for all: nova-compute is restarted for another."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(CinderProxy(base.running_cloud().cinder_url))
+
+
 class VolumesTest(base.CloudTest):
     """Tests with servers that boot from volumes, and a nova-api with ours.
 
@@ -95,9 +106,7 @@ class VolumesTest(base.CloudTest):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cloud = base.running_cloud()
-        cloud.ensure(base.options(**cls.cloud_options))
-        cls.proxy = cls.enterClassContext(CinderProxy(cloud.cinder_url))
+        cls.proxy = cinder_proxy()
         cls.nova_compute = {
             **cls.nova_compute,
             ('cinder', 'endpoint_template'): cls.proxy.endpoint_template,
