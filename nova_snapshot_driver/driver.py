@@ -311,9 +311,12 @@ class SnapshotDriver:
                 guest, request, request.target, unfinished
             )
         known = obstacles(request.target)
+        tried: list[Path] = []
         while True:
             try:
-                return self._take_as_planned(guest, request, unfinished, known)
+                return self._take_as_planned(
+                    guest, request, unfinished, known, tried
+                )
             except exception.DirectRefused as error:
                 refusal: exception.SnapshotError = error
                 reason = error.fields['reason']
@@ -323,7 +326,10 @@ class SnapshotDriver:
                 refusal, reason = error, error.fields['reason']
                 more = dataclasses.replace(known, backup=reason)
                 path = Path.BACKUP
-            if not self._has_another_way(guest, request.instance, more, path):
+            # One that was not tried would be refused for ever.
+            if tried[-1] is not path or not self._has_another_way(
+                guest, request.instance, more, path
+            ):
                 raise refusal
             LOG.warning('%s', refusal, instance_uuid=guest.uuid)
             known = more
@@ -346,7 +352,11 @@ class SnapshotDriver:
         request: Request,
         unfinished: Entry,
         known: Obstacles,
+        tried: list[Path],
     ) -> Snapshot:
+        """
+        :param tried: the paths so far; this one is added
+        """
         watch = Stopwatch()
         plan = self._plan(request.instance, guest, known)
         with (
@@ -367,6 +377,7 @@ class SnapshotDriver:
                 plan,
                 instance_uuid=guest.uuid,
             )
+            tried.append(plan.path)
             clone = self._clone(guest, plan, request)
             rest = dataclasses.replace(unfinished, clone=clone)
             with self._workspace(guest, plan, request.target) as workspace:
