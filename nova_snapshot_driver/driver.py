@@ -323,22 +323,34 @@ class SnapshotDriver:
                 refusal, reason = error, error.fields['reason']
                 more = dataclasses.replace(known, backup=reason)
                 path = Path.BACKUP
-            if not self._has_another_way(guest, request.instance, more, path):
+            if not self._has_another_way(
+                guest, request.instance, known, more, path
+            ):
                 raise refusal
             LOG.warning('%s', refusal, instance_uuid=guest.uuid)
             known = more
 
     def _has_another_way(
-        self, guest: Guest, instance: Instance, known: Obstacles, path: Path
+        self,
+        guest: Guest,
+        instance: Instance,
+        known: Obstacles,
+        more: Obstacles,
+        path: Path,
     ) -> bool:
         """
-        :param path: the one that was refused
+        :param known: before something was refused
+        :param more: after it
+        :param path: the one that was refused; unless it was the one that was
+            planned, there is no end to it
         """
         try:
-            plan = self._plan(instance, guest, known)
+            return (
+                self._plan(instance, guest, known).path is path
+                and self._plan(instance, guest, more).path is not path
+            )
         except exception.NotSupported:
             return False
-        return plan.path is not path
 
     def _take_as_planned(
         self,
