@@ -479,7 +479,7 @@ class BootTest(VolumesTest):
             server.id, volume_id=volume.id
         )
         image = self.ask_for_snapshot(server)
-        image = super().wait_for_image(image)
+        image = base.CloudTest.wait_for_image(self, image)
         self.assertNotIn('block_device_mapping', image.properties)
         self.assertEqual([], self.snapshots_of([volume.id]))
 
