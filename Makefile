@@ -38,9 +38,9 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 	@tools/setup.sh lab cloud bench
 	@$(python) -m tests.bench $(BENCH)
 
-test: lab cloud-lab ceph-lab ## Run all tests; as root, for there is a cloud among them
+test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-eventlet openstack-ceph
+		openstack-threading openstack-eventlet
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
