@@ -38,7 +38,7 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 	@tools/setup.sh lab cloud bench
 	@$(python) -m tests.bench $(BENCH)
 
-test: lab cloud-lab ## Run all tests; as root, for there is a cloud among them
+test: lab cloud-lab ## Run all tests but those with Ceph; as root, for a cloud
 	@tools/run-tests.sh unit functional nova \
 		openstack-threading openstack-eventlet
 
