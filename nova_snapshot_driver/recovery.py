@@ -215,7 +215,8 @@ def _discard(
             image,
             entry.volumes,
             min(conf.snapshot.volume_timeout, RECOVERY_PATIENCE),
-            late=0,
+            # What it has asked for may not have been made yet.
+            late=volumes.LATE_REQUEST,
             cause='it died',
         )
     return discard_unfinished(glance, image)

@@ -607,7 +607,7 @@ class FaultsTest(VolumesTest):
 
     def test_killed_while_the_guest_stands_still(self) -> None:
         before = self.before(self.server)
-        self.proxy.space(2.0)
+        self.proxy.space(1.0)
         image = self.ask_for_snapshot(self.server)
         wait_until(
             lambda: self.proxy.asked > 1, 'Cinder to be asked', 60, 0.02
