@@ -55,7 +55,8 @@ class State:
         if self.options.app_factory != after.options.app_factory:
             stale.add('nova-api')
         if self.options.token_lifetime != after.options.token_lifetime:
-            stale.add('keystone')
+            # nova-compute has a token already, which lasts as it was made.
+            stale |= {'keystone', 'nova-compute'}
         if self.checkout != after.checkout:
             # The driver has a part in each.
             stale |= {'nova-api', 'nova-compute'}
