@@ -31,6 +31,7 @@ from tests.lab.cloud.databases import copy_databases
 from tests.lab.cloud.identity import bootstrap
 from tests.lab.cloud.identity import ensure_cinder
 from tests.lab.cloud.identity import make_identities
+from tests.lab.cloud.identity import remove_cinder
 from tests.lab.cloud.install import CloudInstall
 from tests.lab.cloud.libvirtd import Libvirtd
 from tests.lab.cloud.log import ServiceLog
@@ -344,11 +345,18 @@ class Cloud:
         _stop_all(
             *(service for service in services.all if service.name in stale)
         )
-        if before.options.has_ceph and not state.options.has_ceph:
+        without_ceph = before.options.has_ceph and not state.options.has_ceph
+        if without_ceph:
             self.ceph.stop()
         copy_databases(install.databases, configuration.databases)
         state.write(self._state_file)
-        self._start(state.options, lambda services: services.keystone.start())
+
+        def start_keystone(services: Services) -> None:
+            services.keystone.start()
+            if without_ceph:
+                remove_cinder(self.connection('admin'), self._settings)
+
+        self._start(state.options, start_keystone)
 
     def _configure(
         self, install: CloudInstall, options: CloudOptions

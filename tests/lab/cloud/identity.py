@@ -69,6 +69,11 @@ def ensure_cinder(admin: Connection, settings: Settings) -> None:
         )
 
 
+def remove_cinder(admin: Connection, settings: Settings) -> None:
+    """Take Cinder out of the catalog: Nova asks whatever is there."""
+    _Keystone(admin, settings).remove_service('block-storage')
+
+
 class _Keystone:
     """Keystone, as its administrator sees it."""
 
@@ -106,6 +111,10 @@ class _Keystone:
             any(self._identity.endpoints(service_id=service.id))
             for service in services
         )
+
+    def remove_service(self, kind: str) -> None:
+        for service in self._identity.services(type=kind):
+            self._identity.delete_service(service)
 
     def make_endpoint(self, kind: str, url: str) -> None:
         service = self._identity.create_service(type=kind, name=kind)
