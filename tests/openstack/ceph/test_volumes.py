@@ -26,6 +26,7 @@ from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.content import LUKS
 from tests.lab.cloud.content import MULTIATTACH
 from tests.lab.cloud.content import RAW_IMAGE
+from tests.lab.cloud.content import volumes_to_boot_from
 from tests.lab.cloud.options import APP_FACTORY
 from tests.lab.cloud.options import Storage
 from tests.openstack import base
@@ -126,30 +127,10 @@ class VolumesTest(base.CloudTest):
     def boot_from_volume(cls, data: int = 0, **attributes: Any) -> Server:
         """A server with a volume as its root disk, and empty ones beside."""
         image = cls.demo.image.find_image(RAW_IMAGE, ignore_missing=False)
-        devices: list[dict[str, Any]] = [
-            {
-                'boot_index': 0,
-                'uuid': image.id,
-                'source_type': 'image',
-                'destination_type': 'volume',
-                'volume_size': 1,
-                'delete_on_termination': True,
-            },
-            *(
-                {
-                    'boot_index': -1,
-                    'source_type': 'blank',
-                    'destination_type': 'volume',
-                    'volume_size': 1,
-                    'delete_on_termination': True,
-                }
-                for _ in range(data)
-            ),
-        ]
         return cls.boot(
             RAW_IMAGE,
             image_id='',
-            block_device_mapping=devices,
+            block_device_mapping=volumes_to_boot_from(image.id, data),
             **attributes,
         )
 
