@@ -15,7 +15,8 @@ from typing import Any
 
 from nova_snapshot_driver import exception
 
-#: Imported when the job is known: a guest may be waiting for it.
+#: By the kind of the job. One of them is imported, and while the job is waited
+#: for.
 JOBS = {
     'extract': 'nova_snapshot_driver.transfer.convert',
     'flatten': 'nova_snapshot_driver.transfer.flatten',
@@ -76,15 +77,15 @@ def listen(lines: queue.Queue[bytes]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main() -> int:
+def main(kind: str) -> int:
     # systemd asks all processes of nova-compute to end, which waits for its
     # snapshots itself: the end of the input is what counts. Children inherit
     # it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    module = importlib.import_module(JOBS[kind])
     job = json.loads(lines.get())
-    module = importlib.import_module(JOBS[job.pop('kind')])
     try:
         result = module.run(job, Parent(lines))
     except exception.SnapshotError as error:
@@ -95,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))
