@@ -240,6 +240,20 @@ class LimitsTest(ProcessCase):
     def test_of_the_process(self, limits: process.Limits, said: str) -> None:
         self.assertTrue(self.limited(limits)[0].startswith(said))
 
+    def test_beyond_its_session(self) -> None:
+        """Else it would count among its own children alone."""
+        if not pathlib.Path('/proc/self/autogroup').exists():
+            self.skipTest('this kernel knows no groups of sessions')
+        self.commands.add('cat', f'exec {shutil.which("cat", path=PATH)} "$@"')
+        self.commands.add(
+            'nice', f'exec {shutil.which("nice", path=PATH)} "$@"'
+        )
+        self.commands.add(
+            'qemu-img', f'cat /proc/self/autogroup >{self.root}/said'
+        )
+        self.extract(limits=process.Limits(nice=3))
+        self.assertIn(f' nice {NICE + 3}', (self.root / 'said').read_text())
+
     def test_bandwidth(self) -> None:
         _, arguments = self.limited(process.Limits(bandwidth=1 << 20))
         self.assertIn('-r 1048576', ' '.join(arguments))
