@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from types import TracebackType
 from typing import Protocol
@@ -23,6 +24,7 @@ from nova_snapshot_driver.rbd import Clone
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.target import Proof
 from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer.process import DataPlane
 from nova_snapshot_driver.transfer.process import Limits
 from nova_snapshot_driver.view import View
 from nova_snapshot_driver.workspace import Workspace
@@ -54,23 +56,12 @@ class Delivery(Protocol):
         """Have the whole image at the target."""
 
 
-class _Tidy:
-    """Whatever is left behind, others remove."""
+class Stream:
+    """The bytes go once: from the view to the target as they are read.
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-
-class Stream(_Tidy):
-    """The bytes go once: from the view to the target as they are read."""
+    The process that moves them is started with the context, and so before the
+    view is there: a guest that writes pays for every second of that.
+    """
 
     reading = 'stream'
 
@@ -81,22 +72,39 @@ class Stream(_Tidy):
         plan: Plan,
         quiesce: Quiesce,
     ) -> None:
-        self._conf = conf
         self._request = request
         self._plan = plan
         self._quiesce = quiesce
+        self._limits = Limits.of(conf)
+        self._started = contextlib.ExitStack()
+        self._data_plane: DataPlane | None = None
         self._proof: Proof | None = None
 
+    def __enter__(self) -> Self:
+        self._data_plane = self._started.enter_context(
+            self._request.target.data_plane(self._limits)
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._started.close()
+
     def read(self, view: View | Clone) -> None:
+        assert self._data_plane is not None  # noqa: S101 (for mypy)
         assert not isinstance(view, Clone)  # noqa: S101 (for mypy)
         self._request.states.uploading()
         self._proof = self._request.target.stream(
+            self._data_plane,
             view,
             self._plan.encoding,
             metadata.of_snapshot(
                 self._request.instance, self._plan, self._quiesce
             ),
-            Limits.of(self._conf),
             self._request.progress,
             self._request.cancellation,
         )
@@ -109,7 +117,7 @@ class Stream(_Tidy):
         return self._proof
 
 
-class Conversion(_Tidy):
+class Conversion:
     """``qemu-img`` writes a file on this host, which is sent afterwards."""
 
     reading = 'extract'
@@ -129,6 +137,17 @@ class Conversion(_Tidy):
         self._image = Layer(
             request.target.staging(workspace), plan.encoding.format
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """What is left behind, others remove."""
 
     def read(self, view: View | Clone) -> None:
         assert not isinstance(view, Clone)  # noqa: S101 (for mypy)

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
-import glanceclient
 import requests
 import tenacity
 from glanceclient import exc
+from glanceclient.v2 import client
 
 from nova_snapshot_driver import exception
 
@@ -73,8 +73,7 @@ class Glance:
 
     def __init__(self, access: GlanceAccess) -> None:
         self.endpoint = access.endpoint
-        self._client = glanceclient.Client(
-            '2',
+        self._client = client.Client(
             access.endpoint,
             token=access.token,
             cacert=access.cacert,

@@ -24,6 +24,7 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer.process import DataPlane
 from nova_snapshot_driver.transfer.process import Limits
 from nova_snapshot_driver.view import View
 from nova_snapshot_driver.workspace import Workspace
@@ -91,16 +92,24 @@ class Target(Protocol):
     ) -> Proof:
         """Take the finished image from its staging path."""
 
+    def data_plane(
+        self, limits: Limits
+    ) -> contextlib.AbstractContextManager[DataPlane]:
+        """The process that is to stream to it, and waits for the view."""
+
     def stream(
         self,
+        data_plane: DataPlane,
         view: View,
         encoding: Encoding,
         properties: dict[str, Any],
-        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
-        """Take the content of a view, as it is read and encoded."""
+        """Take the content of a view, as it is read and encoded.
+
+        :param data_plane: from ``data_plane()``
+        """
 
     def publish(self) -> None:
         """Show an image that was streamed, where it is not shown yet."""
@@ -205,24 +214,29 @@ class GlanceImage:
         )
         return Proof(os.path.getsize(path), digest)
 
+    def data_plane(
+        self, limits: Limits
+    ) -> contextlib.AbstractContextManager[DataPlane]:
+        return process.started('stream', limits)
+
     def stream(
         self,
+        data_plane: DataPlane,
         view: View,
         encoding: Encoding,
         properties: dict[str, Any],
-        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
         self._glance().update(self.image, **properties)
         sent = process.stream(
+            data_plane,
             view,
             encoding,
             self.image,
             self.context.glance_access,
             self._conf.glance.num_retries,
             self._conf.snapshot.upload_timeout,
-            limits,
             progress,
             cancellation,
         )
@@ -339,21 +353,26 @@ class OutputFile:
         self.publish()
         return Proof(os.path.getsize(self.file), None)
 
+    def data_plane(
+        self, limits: Limits
+    ) -> contextlib.AbstractContextManager[DataPlane]:
+        return process.started('save', limits)
+
     def stream(
         self,
+        data_plane: DataPlane,
         view: View,
         encoding: Encoding,
         properties: dict[str, Any],
-        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
         size = process.save(
+            data_plane,
             view,
             encoding,
             self._draft,
             self._conf.snapshot.extract_timeout,
-            limits,
             progress,
             cancellation,
         )

@@ -146,15 +146,16 @@ class Probe:
 
     def stream(self) -> str:
         """Make it in one pass, as it would go to Glance."""
-        process.save(
-            Layer(self._image, 'qcow2'),
-            Encoding('qcow2'),
-            self._workspace.file('streamed'),
-            self._conf.snapshot.extract_timeout,
-            Limits.of(self._conf),
-            silent,
-            self._cancellation,
-        )
+        with process.started('save', Limits.of(self._conf)) as data_plane:
+            process.save(
+                data_plane,
+                Layer(self._image, 'qcow2'),
+                Encoding('qcow2'),
+                self._workspace.file('streamed'),
+                self._conf.snapshot.extract_timeout,
+                silent,
+                self._cancellation,
+            )
         return 'an image of 1 MiB was made in one pass'
 
     def upload(self, access: GlanceAccess) -> str:

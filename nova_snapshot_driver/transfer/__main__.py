@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import pathlib
 import queue
 import signal
 import sys
@@ -15,7 +17,8 @@ from typing import Any
 
 from nova_snapshot_driver import exception
 
-#: Imported when the job is known: a guest may be waiting for it.
+#: By the kind of the job. One of them is imported, and while the job is waited
+#: for.
 JOBS = {
     'extract': 'nova_snapshot_driver.transfer.convert',
     'flatten': 'nova_snapshot_driver.transfer.flatten',
@@ -76,15 +79,29 @@ def listen(lines: queue.Queue[bytes]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main() -> int:
+def yield_to_others() -> None:
+    """Have the niceness of this process count for others as well.
+
+    A kernel that divides the processors among sessions at first regards that
+    of a session, which this process leads.
+    Source: sched(7), "The autogroup feature"
+    """
+    # There may be no such kernel; and one that was told twice at once by
+    # others than root takes it from the first alone.
+    with contextlib.suppress(OSError):
+        pathlib.Path('/proc/self/autogroup').write_text(str(os.nice(0)))
+
+
+def main(kind: str) -> int:
     # systemd asks all processes of nova-compute to end, which waits for its
     # snapshots itself: the end of the input is what counts. Children inherit
     # it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    yield_to_others()
+    module = importlib.import_module(JOBS[kind])
     job = json.loads(lines.get())
-    module = importlib.import_module(JOBS[job.pop('kind')])
     try:
         result = module.run(job, Parent(lines))
     except exception.SnapshotError as error:
@@ -95,4 +112,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -97,12 +97,12 @@ def extract(
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
     job = {
-        'kind': 'extract',
         'view': view_to_dict(view),
         'target': dataclasses.asdict(target),
         'encoding': dataclasses.asdict(encoding),
     }
-    _run(job, timeout, 'extract_timeout', limits, progress, cancellation)
+    with started('extract', limits) as data_plane:
+        data_plane.do(job, timeout, 'extract_timeout', progress, cancellation)
 
 
 def flatten(
@@ -120,21 +120,23 @@ def flatten(
     :raises CephError: it failed
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
-    job = {'kind': 'flatten', 'command': command, 'image': image}
-    _run(job, timeout, 'mirror_timeout', limits, progress, cancellation)
+    job = {'command': command, 'image': image}
+    with started('flatten', limits) as data_plane:
+        data_plane.do(job, timeout, 'mirror_timeout', progress, cancellation)
 
 
 def save(
+    data_plane: DataPlane,
     view: View,
     encoding: Encoding,
     path: str,
     timeout: int,
-    limits: Limits,
     progress: Progress,
     cancellation: Cancellation,
 ) -> int:
     """Write the content of a view into an image, in one pass.
 
+    :param data_plane: started for it
     :param encoding: one of those that are ``encoding.STREAMABLE``
     :param path: of a file that does not exist yet, or is empty
     :returns: the size of the image, in bytes
@@ -144,30 +146,30 @@ def save(
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
     job = {
-        'kind': 'save',
         'view': view_to_dict(view),
         'encoding': dataclasses.asdict(encoding),
         'path': path,
     }
-    result = _run(
-        job, timeout, 'extract_timeout', limits, progress, cancellation
+    result = data_plane.do(
+        job, timeout, 'extract_timeout', progress, cancellation
     )
     return int(result['size'])
 
 
 def stream(
+    data_plane: DataPlane,
     view: View,
     encoding: Encoding,
     image: str,
     glance_access: Callable[[], GlanceAccess],
     retries: int,
     timeout: int,
-    limits: Limits,
     progress: Progress,
     cancellation: Cancellation,
 ) -> Sent:
     """Send the content of a view to Glance, in one pass, and prove it.
 
+    :param data_plane: started for it
     :param encoding: one of those that are ``encoding.STREAMABLE``
     :param glance_access: as that of ``upload()``
     :param retries: how often a failed attempt is repeated, from byte 0
@@ -179,17 +181,15 @@ def stream(
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
     job = {
-        'kind': 'stream',
         'view': view_to_dict(view),
         'encoding': dataclasses.asdict(encoding),
         'image': image,
         'retries': retries,
     }
-    result = _run(
+    result = data_plane.do(
         job,
         timeout,
         'upload_timeout',
-        limits,
         progress,
         cancellation,
         {'glance_access': lambda: glance_access().to_dict()},
@@ -219,110 +219,139 @@ def upload(
     :raises TransferTimeout: it took longer than the timeout, in seconds
     """
     job = {
-        'kind': 'upload',
         'path': path,
         'image': image,
         'retries': retries,
     }
-    result = _run(
-        job,
-        timeout,
-        'upload_timeout',
-        limits,
-        progress,
-        cancellation,
-        {'glance_access': lambda: glance_access().to_dict()},
-    )
+    with started('upload', limits) as data_plane:
+        result = data_plane.do(
+            job,
+            timeout,
+            'upload_timeout',
+            progress,
+            cancellation,
+            {'glance_access': lambda: glance_access().to_dict()},
+        )
     return str(result['sha512'])
 
 
-def _run(
-    job: dict[str, Any],
-    timeout: int,
-    option: str,
-    limits: Limits,
-    progress: Progress,
-    cancellation: Cancellation,
-    answers: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
-) -> dict[str, Any]:
+class DataPlane:
+    """A process that waits for its job, and does no other one after it.
+
+    :param kind: of the job
+    :param limits: that the process was started with
+    :param errors: what it says on its standard error
     """
-    :param answers: to the questions that the job may have
-    """
-    deadline = time.monotonic() + timeout
-    job['bandwidth'] = limits.bandwidth
-    with _started(job, limits) as (messages, process, errors):
-        while True:
-            cancellation.check()
-            if time.monotonic() > deadline:
-                raise exception.TransferTimeout(
-                    job=job['kind'], seconds=timeout, option=option
-                )
-            try:
-                message = messages.get(timeout=POLL_INTERVAL)
-            except queue.Empty:
-                continue
-            match message:
-                case {'progress': [done, total]}:
-                    progress(job['kind'], done, total)
-                case {'ask': question} if answers:
-                    # Whoever answers may be waiting for somebody else.
-                    threading.Thread(
-                        target=_answer,
-                        args=(process, answers[question], messages),
-                        daemon=True,
-                    ).start()
-                case BaseException():
-                    raise message
-                case {'error': error}:
-                    raise exception.from_dict(error)
-                case {'result': result}:
-                    return dict(result)
-                case None:
-                    raise exception.TransferDied(
-                        job=job['kind'],
-                        status=_status(process),
-                        reason=_tail(errors),
+
+    def __init__(
+        self,
+        kind: str,
+        limits: Limits,
+        process: subprocess.Popen[bytes],
+        errors: IO[bytes],
+    ) -> None:
+        self._kind = kind
+        self._limits = limits
+        self._process = process
+        self._errors = errors
+        self._messages: queue.Queue[Any] = queue.Queue()
+        self._reader = threading.Thread(
+            target=_read, args=(process.stdout, self._messages), daemon=True
+        )
+        self._reader.start()
+
+    def close(self) -> None:
+        """See that nothing is left of the process; it may be so already."""
+        assert self._process.stdin is not None  # noqa: S101 (for mypy)
+        if self._process.stdin.closed:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._reader.join()
+
+    def do(
+        self,
+        job: dict[str, Any],
+        timeout: int,
+        option: str,
+        progress: Progress,
+        cancellation: Cancellation,
+        answers: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+    ) -> dict[str, Any]:
+        """Have the job done; nothing is left of the process then.
+
+        :param answers: to the questions that the job may have
+        """
+        deadline = time.monotonic() + timeout
+        with contextlib.closing(self):
+            _tell(self._process, {**job, 'bandwidth': self._limits.bandwidth})
+            while True:
+                cancellation.check()
+                if time.monotonic() > deadline:
+                    raise exception.TransferTimeout(
+                        job=self._kind, seconds=timeout, option=option
                     )
+                try:
+                    message = self._messages.get(timeout=POLL_INTERVAL)
+                except queue.Empty:
+                    continue
+                match message:
+                    case {'progress': [done, total]}:
+                        progress(self._kind, done, total)
+                    case {'ask': question} if answers:
+                        # Whoever answers may be waiting for somebody else.
+                        threading.Thread(
+                            target=_answer,
+                            args=(
+                                self._process,
+                                answers[question],
+                                self._messages,
+                            ),
+                            daemon=True,
+                        ).start()
+                    case BaseException():
+                        raise message
+                    case {'error': error}:
+                        raise exception.from_dict(error)
+                    case {'result': result}:
+                        return dict(result)
+                    case None:
+                        raise exception.TransferDied(
+                            job=self._kind,
+                            status=_status(self._process),
+                            reason=_tail(self._errors),
+                        )
 
 
 @contextlib.contextmanager
-def _started(
-    job: dict[str, Any],
-    limits: Limits,
-) -> Iterator[
-    tuple[
-        queue.Queue[Any],
-        subprocess.Popen[bytes],
-        IO[bytes],
-    ]
-]:
-    """The process, of which nothing is left when the context ends."""
+def started(kind: str, limits: Limits) -> Iterator[DataPlane]:
+    """A process of the data plane, of which nothing is left afterwards.
+
+    That it starts takes a while, in which its job need not be known yet.
+
+    :param kind: of the job: extract, flatten, save, stream or upload
+    """
     with (
         tempfile.TemporaryFile() as errors,
-        _process(limits.command(), errors) as process,
+        _process(kind, limits.command(), errors) as process,
+        contextlib.closing(
+            DataPlane(kind, limits, process, errors)
+        ) as data_plane,
     ):
-        messages: queue.Queue[Any] = queue.Queue()
-        reader = threading.Thread(
-            target=_read, args=(process.stdout, messages), daemon=True
-        )
-        reader.start()
-        try:
-            _tell(process, job)
-            yield messages, process, errors
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()  # type: ignore[union-attr]
-            reader.join()
+        yield data_plane
 
 
-def _process(limited: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _process(
+    kind: str, limited: list[str], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [
                 *limited,
                 *(sys.executable, '-P', '-m', 'nova_snapshot_driver.transfer'),
+                kind,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

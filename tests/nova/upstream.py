@@ -319,7 +319,7 @@ class Engine(fixtures.Fixture):
         self.addCleanup(mocker.stop)
         glance.mocked(mocker)
         data_plane = FakeDataPlane(glance, ceph)
-        for call in ('extract', 'flatten', 'stream', 'upload'):
+        for call in ('extract', 'flatten', 'started', 'stream', 'upload'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import subprocess
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
 
@@ -46,6 +48,7 @@ class FakeDataPlane:
     :ivar encoding: and how
     :ivar limits: and in which bounds
     :ivar cancellation: by which it is told to stop
+    :ivar waiting: the kinds of the jobs for which a process is there
     :ivar accesses: what it was told of Glance when it asked
     """
 
@@ -59,6 +62,7 @@ class FakeDataPlane:
         self.encoding: Encoding | None = None
         self.limits: Limits | None = None
         self.cancellation: Cancellation | None = None
+        self.waiting: list[str] = []
         self.accesses: list[GlanceAccess] = []
 
     def extract(
@@ -71,8 +75,8 @@ class FakeDataPlane:
         progress: Progress,
         cancellation: Cancellation,
     ) -> None:
-        self.target = target
-        self._read(view, encoding, limits, cancellation, target.path)
+        self.target, self.limits = target, limits
+        self._read(view, encoding, cancellation, target.path)
         progress('extract', 1, 1)
 
     def flatten(
@@ -103,33 +107,42 @@ class FakeDataPlane:
             ) from None
         progress('flatten', 100, 100)
 
+    @contextlib.contextmanager
+    def started(self, kind: str, limits: Limits) -> Iterator[FakeDataPlane]:
+        self.limits = limits
+        self.waiting.append(kind)
+        try:
+            yield self
+        finally:
+            self.waiting.remove(kind)
+
     def save(
         self,
+        data_plane: FakeDataPlane,
         view: View,
         encoding: Encoding,
         path: str,
         timeout: int,
-        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> int:
-        self._read(view, encoding, limits, cancellation, path)
+        self._read(view, encoding, cancellation, path)
         progress('save', 1, 1)
         return len(CONTENT)
 
     def stream(
         self,
+        data_plane: FakeDataPlane,
         view: View,
         encoding: Encoding,
         image: str,
         glance_access: Callable[[], GlanceAccess],
         retries: int,
         timeout: int,
-        limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
     ) -> Sent:
-        self._read(view, encoding, limits, cancellation)
+        self._read(view, encoding, cancellation)
         progress('stream', 0, 1)
         sha512 = self._send(CONTENT, image, glance_access, cancellation)
         progress('stream', 1, 1)
@@ -139,11 +152,10 @@ class FakeDataPlane:
         self,
         view: View,
         encoding: Encoding,
-        limits: Limits,
         cancellation: Cancellation,
         path: str = os.devnull,
     ) -> None:
-        self.view, self.encoding, self.limits = view, encoding, limits
+        self.view, self.encoding = view, encoding
         self.cancellation = cancellation
         file = pathlib.Path(path)
         file.write_bytes(CONTENT[:10])

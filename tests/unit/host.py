@@ -240,7 +240,14 @@ class FakeHost(fixtures.Fixture):
             )
         )
         self.data_plane = FakeDataPlane(self.glance, self.ceph)
-        for call in ('extract', 'flatten', 'save', 'stream', 'upload'):
+        for call in (
+            'extract',
+            'flatten',
+            'save',
+            'started',
+            'stream',
+            'upload',
+        ):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.transfer.process.{call}',

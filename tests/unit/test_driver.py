@@ -54,6 +54,7 @@ class DriverCase(testtools.TestCase):
         return Journal(self.host.directories.state)
 
 
+@ddt.ddt
 class SnapshotTest(DriverCase):
     def test_image_is_active_and_described(self) -> None:
         instance = Instance(
@@ -145,6 +146,34 @@ class SnapshotTest(DriverCase):
             self.assertEqual(
                 Limits(3 << 20, 5, 'idle'), host.data_plane.limits
             )
+
+    @tables.rows(
+        {
+            'stream': ('backup', ['stream']),
+            'conversion': ('mirror', []),
+        }
+    )
+    def test_process_is_there_before_the_view(
+        self, path: str, waiting: list[str]
+    ) -> None:
+        seen = []
+        freeze = FakeDomain.fsFreeze
+
+        def look(domain: FakeDomain) -> int:
+            seen.append(list(self.host.data_plane.waiting))
+            return freeze(domain)
+
+        self.useFixture(fixtures.MockPatchObject(FakeDomain, 'fsFreeze', look))
+        self.host.set('snapshot', 'path', path)
+        self.host.snapshot()
+        self.assertEqual([waiting], seen)
+
+    def test_process_goes_with_the_view_that_never_came(self) -> None:
+        self.host.machine.refusals['backupBegin'] = 1
+        self.host.set('snapshot', 'path', 'backup')
+        self.assertRaises(exception.SnapshotError, self.host.snapshot)
+        self.assertIsNone(self.host.data_plane.view)
+        self.assertEqual([], self.host.data_plane.waiting)
 
     def test_log_says_what_was_done_and_holds_no_secret(self) -> None:
         self.host.snapshot()

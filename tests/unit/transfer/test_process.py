@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -29,6 +30,7 @@ from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.transfer import process
+from nova_snapshot_driver.transfer.job import view_to_dict
 from tests.unit import tables
 from tests.unit.fake_glance import broken
 from tests.unit.glance_server import GlanceServer
@@ -78,6 +80,15 @@ process.extract(
 )
 """
 
+#: A service whose job never comes.
+UNDECIDED = """\
+import time
+from nova_snapshot_driver.transfer import process
+with process.started('stream', process.Limits()):
+    print('started', flush=True)
+    time.sleep(1000)
+"""
+
 #: A service that begins an upload, and does not say where to.
 SPEECHLESS = """\
 import pathlib, sys, time
@@ -105,10 +116,10 @@ process.upload(
 """
 
 
-def children() -> list[int]:
-    """The data planes of this process."""
+def children(parent: int | str = 'self') -> list[int]:
+    """The data planes of a process."""
     pids = []
-    for file in pathlib.Path('/proc/self/task').glob('*/children'):
+    for file in pathlib.Path(f'/proc/{parent}/task').glob('*/children'):
         for pid in file.read_text().split():
             command = pathlib.Path('/proc', pid, 'cmdline').read_bytes()
             if b'nova_snapshot_driver.transfer' in command:
@@ -229,6 +240,20 @@ class LimitsTest(ProcessCase):
     def test_of_the_process(self, limits: process.Limits, said: str) -> None:
         self.assertTrue(self.limited(limits)[0].startswith(said))
 
+    def test_beyond_its_session(self) -> None:
+        """Else it would count among its own children alone."""
+        if not pathlib.Path('/proc/self/autogroup').exists():
+            self.skipTest('this kernel knows no groups of sessions')
+        self.commands.add('cat', f'exec {shutil.which("cat", path=PATH)} "$@"')
+        self.commands.add(
+            'nice', f'exec {shutil.which("nice", path=PATH)} "$@"'
+        )
+        self.commands.add(
+            'qemu-img', f'cat /proc/self/autogroup >{self.root}/said'
+        )
+        self.extract(limits=process.Limits(nice=3))
+        self.assertIn(f' nice {NICE + 3}', (self.root / 'said').read_text())
+
     def test_bandwidth(self) -> None:
         _, arguments = self.limited(process.Limits(bandwidth=1 << 20))
         self.assertIn('-r 1048576', ' '.join(arguments))
@@ -253,6 +278,77 @@ class LimitsTest(ProcessCase):
             limits=process.Limits(ionice='idle'),
         )
         self.assertIn('util-linux', str(error))
+
+
+class WaitingTest(ProcessCase):
+    """It is there before its job is, and goes if that never comes."""
+
+    def test_no_job(self) -> None:
+        with process.started('stream', NO_LIMITS):
+            (pid,) = children()
+        self.assertFalse(is_running(pid))
+
+    def test_error_before_the_job(self) -> None:
+        with (
+            testtools.ExpectedException(KeyError),
+            process.started('stream', NO_LIMITS),
+        ):
+            (pid,) = children()
+            raise KeyError
+        self.assertFalse(is_running(pid))
+
+    def test_parent_dies(self) -> None:
+        service = subprocess.Popen(
+            [sys.executable, '-c', UNDECIDED], stdout=subprocess.PIPE
+        )
+        self.addCleanup(service.wait)
+        self.addCleanup(service.kill)
+        assert service.stdout is not None
+        with service.stdout as output:
+            self.assertEqual(b'started\n', output.readline())
+        (pid,) = children(service.pid)
+        service.send_signal(signal.SIGKILL)
+        self.wait_until_ended(pid)
+
+    def test_nothing_is_left_as_soon_as_the_job_is_done(self) -> None:
+        """Whoever serves the view need not wait for the end of the context."""
+        self.commands.add('qemu-img', 'exit 1')
+        view = Layer(str(self.root / 'delta'), 'qcow2')
+        with process.started('extract', NO_LIMITS) as data_plane:
+            (pid,) = children()
+            self.assertRaises(
+                exception.CommandFailed,
+                data_plane.do,
+                {
+                    'view': view_to_dict(view),
+                    'target': dataclasses.asdict(view),
+                    'encoding': dataclasses.asdict(QCOW2),
+                },
+                PATIENCE,
+                'extract_timeout',
+                silent,
+                Cancellation(),
+            )
+            self.wait_until_ended(pid)
+
+    def test_died_meanwhile(self) -> None:
+        script = self.commands.add('python', 'echo no module >&2; exit 1')
+        self.useFixture(
+            fixtures.MockPatchObject(sys, 'executable', str(script))
+        )
+        with process.started('save', NO_LIMITS) as data_plane:
+            error = self.assertRaises(
+                exception.TransferDied,
+                process.save,
+                data_plane,
+                Layer('-', 'raw'),
+                QCOW2,
+                '-',
+                PATIENCE,
+                silent,
+                Cancellation(),
+            )
+        self.assertIn('no module', str(error))
 
 
 class EndTest(ProcessCase):
@@ -588,17 +684,18 @@ class OnePassTest(ProcessCase):
         cancellation: Cancellation | None = None,
         progress: Progress = silent,
     ) -> process.Sent:
-        return process.stream(
-            self.disk,
-            encoding,
-            self.record,
-            self.context.glance_access,
-            0,
-            PATIENCE,
-            NO_LIMITS,
-            progress,
-            cancellation or Cancellation(),
-        )
+        with process.started('stream', NO_LIMITS) as data_plane:
+            return process.stream(
+                data_plane,
+                self.disk,
+                encoding,
+                self.record,
+                self.context.glance_access,
+                0,
+                PATIENCE,
+                progress,
+                cancellation or Cancellation(),
+            )
 
     def test_stream(self) -> None:
         told = []
@@ -612,15 +709,16 @@ class OnePassTest(ProcessCase):
 
     def test_save(self) -> None:
         path = self.root / 'image'
-        size = process.save(
-            self.disk,
-            Encoding('qcow2', 'zstd'),
-            str(path),
-            PATIENCE,
-            NO_LIMITS,
-            silent,
-            Cancellation(),
-        )
+        with process.started('save', NO_LIMITS) as data_plane:
+            size = process.save(
+                data_plane,
+                self.disk,
+                Encoding('qcow2', 'zstd'),
+                str(path),
+                PATIENCE,
+                silent,
+                Cancellation(),
+            )
         self.assertEqual(path.stat().st_size, size)
         disks.assert_same(self.disk, Layer(str(path), 'qcow2'))
 

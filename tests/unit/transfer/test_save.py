@@ -24,6 +24,7 @@ from nova_snapshot_driver.transfer import compressed
 from nova_snapshot_driver.transfer import convert
 from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.transfer import save
+from nova_snapshot_driver.transfer import zeros as search
 from nova_snapshot_driver.transfer.clusters import CLUSTER
 from nova_snapshot_driver.transfer.job import view_to_dict
 from nova_snapshot_driver.view import View
@@ -303,6 +304,36 @@ class SizeTest(SaveCase):
         self.save(disk, QCOW2)
         self.assertEqual(
             os.path.getsize(converted.path), self.path.stat().st_size
+        )
+
+    @tables.rows(
+        {
+            'many': ([(70, 40)], 40),
+            # The search itself would find them.
+            'few': ([(64, 8)], 0),
+            # Where a sample of every first cluster would not be.
+            'regular': ([(first + 8, 8) for first in range(0, 256, 16)], 128),
+        }
+    )
+    def test_zeros_are_worth_the_search(
+        self, zeros: list[tuple[int, int]], left_out: int
+    ) -> None:
+        self.useFixture(fixtures.MockPatchObject(search, 'SAMPLE', 16))
+        self.useFixture(fixtures.MockPatchObject(search, 'WORTHWHILE', 0.1))
+        disk = self.disks.raw(
+            512 * CLUSTER,
+            [
+                (0, disks.noise(256 * CLUSTER)),
+                *(
+                    (first * CLUSTER, bytes(count * CLUSTER))
+                    for first, count in zeros
+                ),
+            ],
+        )
+        disks.assert_same(disk, self.save(disk, QCOW2))
+        # Its header and four tables.
+        self.assertEqual(
+            (5 + 256 - left_out) * CLUSTER, self.path.stat().st_size
         )
 
     @tables.rows(
