@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -89,7 +88,10 @@ def digest(content: Content, algorithm: str) -> str:
 
 
 class Hashed:
-    """Content that is hashed by a thread while it is worked on.
+    """Content that is hashed as it is taken.
+
+    Not by a thread of its own: whoever takes it waits for Glance, which hashes
+    it too, and more slowly. What is taken meanwhile lies in the sockets.
 
     :param algorithm: as ``hashlib`` calls it
     """
@@ -104,15 +106,11 @@ class Hashed:
 
     @contextlib.contextmanager
     def blocks(self) -> Iterator[Iterator[memoryview]]:
-        with (
-            blocks(self._content) as all_blocks,
-            concurrent.futures.ThreadPoolExecutor(1) as pool,
-        ):
+        with blocks(self._content) as all_blocks:
 
-            def hash_meanwhile() -> Iterator[memoryview]:
+            def hashed() -> Iterator[memoryview]:
                 for block in all_blocks:
-                    hashing = pool.submit(self._digest.update, block)
+                    self._digest.update(block)
                     yield block
-                    hashing.result()
 
-            yield hash_meanwhile()
+            yield hashed()
