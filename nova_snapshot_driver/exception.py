@@ -206,6 +206,17 @@ class NotGivenBack(SnapshotError):
     )
 
 
+class RecoveryIncomplete(SnapshotError):
+    """Each of several undos has failed by itself."""
+
+    code = 'recovery-incomplete'
+    template = (
+        'Domain {domain}: a snapshot died, and {count} things that it has '
+        'left stay: {reasons} The next snapshot of the domain, or '
+        '"nova-snapshot recover", tries them again.'
+    )
+
+
 class NoSpace(SnapshotError):
     code = 'no-space'
     template = (
