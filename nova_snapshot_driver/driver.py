@@ -142,6 +142,23 @@ class SnapshotDriver:
         ]
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def heal_domain(
+        self, uuid: str, name: str, context: Context | None
+    ) -> Outcome:
+        """The same, on one domain.
+
+        :param context: None where nobody asks Glance
+        :raises DomainBusy: its snapshot is alive
+        """
+        try:
+            guest = self.guest(uuid)
+        except exception.DomainNotFound:
+            return recovery.forget_lost(
+                uuid, name, self._journal, self._conf, context
+            )
+        with self._journal.exclusive(uuid, name):
+            return recovery.heal(guest, self._journal, self._conf, context)
+
     def rehearse_healing(self) -> list[Outcome]:
         """What ``heal`` would do. Nothing is touched."""
         directory = self._conf.snapshot.state_directory
@@ -241,7 +258,7 @@ class SnapshotDriver:
         :returns: None for a domain whose snapshot is alive
         """
         try:
-            outcome = self._healed(uuid, name, context)
+            outcome = self.heal_domain(uuid, name, context)
         except exception.DomainBusy:
             LOG.info('Domain %s is being snapshotted', name)
             return None
@@ -250,16 +267,6 @@ class SnapshotDriver:
         for left in outcome.errors:
             LOG.error('%s', left, instance_uuid=uuid)
         return outcome
-
-    def _healed(self, uuid: str, name: str, context: Context) -> Outcome:
-        try:
-            guest = self.guest(uuid)
-        except exception.DomainNotFound:
-            return recovery.forget_lost(
-                uuid, name, self._journal, self._conf, context
-            )
-        with self._journal.exclusive(uuid, name):
-            return recovery.heal(guest, self._journal, self._conf, context)
 
     def _take(self, request: Request) -> Snapshot:
         target = request.target

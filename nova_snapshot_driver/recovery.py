@@ -159,7 +159,7 @@ def forget_lost(
     name: str,
     journal: Journal,
     conf: cfg.ConfigOpts,
-    context: Context,
+    context: Context | None,
 ) -> Outcome:
     """Clean up after a snapshot that died, of a domain that is gone too.
 
@@ -530,7 +530,7 @@ def _discard(
     :raises ImageLeftBehind: it is not known to be deleted
     """
     if context is None:
-        reason = 'this snapshot goes to a file, and Glance is not asked'
+        reason = 'Glance is not asked here'
     else:
         try:
             is_active = _discarded(entry, image, context, conf)

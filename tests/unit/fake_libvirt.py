@@ -369,6 +369,10 @@ class FakeConnection:
                 return FakeDomain(machine)
         _no_domain(f"no domain with matching name '{name}'")
 
+    def getURI(self) -> str:
+        # That of no other process, as all that is in here.
+        return 'qemu:///embed?root=/nowhere'
+
     def listAllDomains(self, flags: int) -> list[FakeDomain]:
         assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
         domains = [

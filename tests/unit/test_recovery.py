@@ -392,7 +392,7 @@ class ImageTest(RecoveryCase):
         self.assertEqual([], self.host.glance.requests)
         # It is not for want of a cloud, and nobody is to name one.
         self.assertNotIn('There is no cloud', self.host.log.output)
-        self.remedy_is_known('this snapshot goes to a file')
+        self.remedy_is_known('Glance is not asked')
 
     def test_tokens_are_not_in_the_log(self) -> None:
         self.die_with()
