@@ -256,6 +256,12 @@ class CancelledByOperator(Cancelled):
     code = 'cancelled-by-operator'
 
 
+class CancelledByStop(Cancelled):
+    """The same: it is the service that ends, and not the instance."""
+
+    code = 'cancelled-by-stop'
+
+
 class SnapshotNotFound(SnapshotError):
     code = 'snapshot-not-found'
     template = (

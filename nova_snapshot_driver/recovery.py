@@ -349,20 +349,16 @@ class _Recovery:
             if disk is not None:
                 guest.abort_block_job(disk, timeout)
 
-        ended = [
+        self._jobs_have_ended = self._undo(
+            'end its backup job',
+            end_backup,
+            lambda: _has_abandoned_backup(guest, directories),
             # To libvirt it is a block job too.
-            self._undo(
-                'end its backup job',
-                end_backup,
-                lambda: _has_abandoned_backup(guest, directories),
-            ),
-            self._undo(
-                'end the copy of its disk',
-                end_copy,
-                lambda: _has_abandoned_copy(guest, directories),
-            ),
-        ]
-        self._jobs_have_ended = all(ended)
+        ) and self._undo(
+            'end the copy of its disk',
+            end_copy,
+            lambda: _has_abandoned_copy(guest, directories),
+        )
 
     # This host
 

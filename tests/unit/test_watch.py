@@ -114,6 +114,7 @@ class WatchTest(testtools.TestCase):
         (watchdog,) = self.watchdogs()
         self.assertEqual(int(watchdog), os.getpgid(int(watchdog)))
         self.assertNotEqual(os.getsid(keeper.pid), os.getsid(int(watchdog)))
+        os.kill(int(watchdog), signal.SIGKILL)
 
     def test_nothing_is_left_after_a_snapshot(self) -> None:
         keeper = self.keeper()
