@@ -16,6 +16,7 @@ from nova_snapshot_driver import journal
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import recovery
 from nova_snapshot_driver import undo
+from nova_snapshot_driver import watch
 from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import backup
@@ -160,7 +161,10 @@ class SnapshotDriver:
             return recovery.heal(guest, self._journal, self._conf, context)
 
     def rehearse_healing(self) -> list[Outcome]:
-        """What ``heal`` would do. Nothing is touched."""
+        """What ``heal`` would do. Nothing is touched.
+
+        Not to be asked in a process that takes snapshots.
+        """
         directory = self._conf.snapshot.state_directory
         entries = journal.abandoned(directory)
         known = [entry.definition.uuid for entry in entries]
@@ -212,7 +216,7 @@ class SnapshotDriver:
                 power_state=guest.power_state() if active else None,
                 devices=guest.describe().host_devices if active else (),
             )
-            with self._journal.kept(entry):
+            with watch.kept(self._conf, guest), self._journal.kept(entry):
                 try:
                     yield
                 finally:

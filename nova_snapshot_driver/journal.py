@@ -174,12 +174,15 @@ class Journal:
             try:
                 held.enter_context(
                     lockutils.lock(
-                        f'{uuid}.lock',
+                        _lock_name(uuid),
                         external=True,
                         lock_path=self._directory,
                         do_log=False,
                         blocking=False,
                     )
+                )
+                self._hand_over(
+                    os.path.join(self._directory, _lock_name(uuid))
                 )
                 self._forget_passing(uuid)
             except lockutils.AcquireLockFailedException:
@@ -224,6 +227,7 @@ class Journal:
         try:
             with open(draft, 'w', encoding='utf-8', opener=private) as file:
                 file.write(entry.to_json())
+                self._hand_over(file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, self._path(uuid))
@@ -295,6 +299,15 @@ class Journal:
         except OSError as failure:
             raise self._unusable(failure, path) from failure
 
+    def _hand_over(self, file: int | str) -> None:
+        """Let the owner of the directory use what root has made in it.
+
+        nova-compute could not open it.
+        """
+        if os.geteuid() == 0:
+            owner = os.stat(self._directory)
+            os.chown(file, owner.st_uid, owner.st_gid)
+
     def _unusable(
         self, error: OSError, path: str | None = None
     ) -> exception.DirectoryUnusable:
@@ -320,6 +333,8 @@ class Journal:
 
 def abandoned(directory: str) -> list[Entry]:
     """Those of snapshots that died. Nothing is touched.
+
+    Not to be asked in a process that takes snapshots, as ``is_locked``.
 
     :param directory: ``[snapshot] state_directory``
     """
@@ -371,6 +386,10 @@ def _load(path: str) -> Entry:
     return entry
 
 
+def _lock_name(uuid: str) -> str:
+    return f'{uuid}.lock'
+
+
 def private(path: str, flags: int) -> int:
     """An opener of files that are the driver's own."""
     return os.open(path, flags, 0o600)
@@ -396,7 +415,7 @@ def is_locked(directory: str, uuid: str) -> bool:
     # A struct flock: type, whence, start, length and process.
     anything = struct.pack('hhqqi', fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with open(os.path.join(directory, f'{uuid}.lock'), 'rb') as file:
+        with open(os.path.join(directory, _lock_name(uuid)), 'rb') as file:
             found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, anything)
     except FileNotFoundError:
         return False

@@ -167,7 +167,8 @@ def forget_lost(
     """
     with journal.exclusive(uuid, name):
         # Another process may have come first.
-        recovery = _Recovery(uuid, name, journal.recall(uuid), conf)
+        entry = journal.recall(uuid)
+        recovery = _Recovery(uuid, name, entry and entry.given_back(), conf)
         recovery.of_the_rest(context)
         recovery.settle(journal)
     return recovery.outcome()
@@ -341,13 +342,25 @@ class _Recovery:
         directories = self._directories()
 
         def end_backup() -> None:
+            LOG.warning(
+                'Domain %s: a backup job was left behind and is ended',
+                guest.name,
+            )
             guest.abort_job(timeout)
             guest.try_again()
 
         def end_copy() -> None:
             disk = guest.describe().root_disk
-            if disk is not None:
-                guest.abort_block_job(disk, timeout)
+            # It may have ended meanwhile.
+            if disk is None or disk.mirror is None:
+                return
+            LOG.warning(
+                'Domain %s: the copy of %s to %s was left behind and is ended',
+                guest.name,
+                disk.target,
+                disk.mirror.path,
+            )
+            guest.abort_block_job(disk, timeout)
 
         self._jobs_have_ended = self._undo(
             'end its backup job',
@@ -587,7 +600,6 @@ def _has_abandoned_backup(guest: Guest, directories: list[str]) -> bool:
         return False
     if not socket or not _lies_in(socket, directories):
         raise exception.ForeignJob(domain=guest.name, job='backup')
-    LOG.warning('Domain %s: a backup job was left behind', guest.name)
     return True
 
 
@@ -608,12 +620,6 @@ def _has_abandoned_copy(guest: Guest, directories: list[str]) -> bool:
             disk=disk.target,
             job=job if target is None else f'{job} to {target}',
         )
-    LOG.warning(
-        'Domain %s: the copy of %s to %s was left behind',
-        guest.name,
-        disk.target,
-        target,
-    )
     return True
 
 

@@ -292,6 +292,30 @@ class EntryTest(JournalCase):
         journal.remember(ENTRY)
         self.assertEqual(ENTRY, journal.find('web-1'))
 
+    def test_what_root_makes_belongs_to_the_owner_of_the_directory(
+        self,
+    ) -> None:
+        """nova-compute could not open it."""
+        given = []
+        owner = self.directory.stat()
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=0))
+        self.useFixture(
+            fixtures.MockPatch('os.chown', lambda *what: given.append(what))
+        )
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            self.journal.remember(ENTRY)
+        (lock, *owner_of_lock), (_entry, *owner_of_entry) = given
+        self.assertEqual(f'{self.directory}/{DEFINITION.uuid}.lock', lock)
+        for found in (owner_of_lock, owner_of_entry):
+            self.assertEqual([owner.st_uid, owner.st_gid], found)
+
+    def test_others_have_nothing_to_give(self) -> None:
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=1000))
+        chown = self.useFixture(fixtures.MockPatch('os.chown')).mock
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            self.journal.remember(ENTRY)
+        chown.assert_not_called()
+
     def test_full_disk_leaves_the_former_entry(self) -> None:
         self.journal.remember(ENTRY)
         self.useFixture(
