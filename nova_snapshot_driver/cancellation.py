@@ -32,7 +32,13 @@ class Cancellation:
         self._next_look = 0.0
 
     def request(self, reason: str) -> None:
-        self._stop(exception.Cancelled(reason=reason))
+        self.stop(exception.Cancelled(reason=reason))
+
+    def stop(self, error: exception.SnapshotError) -> None:
+        """The same, with an error to be met in its place."""
+        # The first reason counts.
+        self._error = self._error or error
+        self._requested.set()
 
     def limit(self, seconds: int) -> None:
         """Have everything end within a time, which begins now."""
@@ -74,10 +80,5 @@ class Cancellation:
         for look in self._watched:
             error = look()
             if error is not None:
-                self._stop(error)
+                self.stop(error)
                 return
-
-    def _stop(self, error: exception.SnapshotError) -> None:
-        # The first reason counts.
-        self._error = self._error or error
-        self._requested.set()

@@ -12,11 +12,14 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import journal
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import recovery
 from nova_snapshot_driver import undo
+from nova_snapshot_driver import watch
 from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -26,6 +29,8 @@ from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.recovery import Outcome
+from nova_snapshot_driver.recovery import Step
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.request import TaskStates
 from nova_snapshot_driver.result import Snapshot
@@ -121,22 +126,75 @@ class SnapshotDriver:
             return GlanceImage(self._conf, context, image_id)
         return ImageOfVolumes(self._conf, context, image_id, devices)
 
-    def heal(self, context: Context) -> None:
+    def heal(self, context: Context) -> list[Outcome]:
         """Give back, on all domains, what snapshots that died had taken.
 
         A domain that can't be healed is logged, and does not stop the others.
 
         :param context: in which their images can be deleted
         """
-        for entry in self._journal.entries():
-            try:
-                self._heal(entry, context)
-            except exception.DomainBusy:
-                LOG.info(
-                    'Domain %s is being snapshotted', entry.definition.name
+        known = {
+            entry.definition.uuid: entry.definition.name
+            for entry in self._journal.entries()
+        }
+        outcomes = [
+            self._heal(uuid, name, context)
+            for uuid, name in {**self._with_our_jobs(), **known}.items()
+        ]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def heal_domain(
+        self, uuid: str, name: str, context: Context | None
+    ) -> Outcome:
+        """The same, on one domain.
+
+        :param context: None where nobody asks Glance
+        :raises DomainBusy: its snapshot is alive
+        """
+        try:
+            guest = self.guest(uuid)
+        except exception.DomainNotFound:
+            return recovery.forget_lost(
+                uuid, name, self._journal, self._conf, context
+            )
+        with self._journal.exclusive(uuid, name):
+            return recovery.heal(guest, self._journal, self._conf, context)
+
+    def rehearse_healing(self) -> list[Outcome]:
+        """What ``heal`` would do. Nothing is touched.
+
+        Not to be asked in a process that takes snapshots.
+        """
+        directory = self._conf.snapshot.state_directory
+        entries = journal.abandoned(directory)
+        known = [entry.definition.uuid for entry in entries]
+        outcomes = [
+            recovery.rehearse(
+                self._host,
+                entry.definition.uuid,
+                entry.definition.name,
+                entry,
+                self._conf,
+            )
+            for entry in entries
+        ]
+        for uuid, name in self._with_our_jobs().items():
+            if uuid not in known and not journal.is_locked(directory, uuid):
+                outcomes.append(
+                    recovery.rehearse(self._host, uuid, name, None, self._conf)
                 )
+        return outcomes
+
+    def _with_our_jobs(self) -> dict[str, str]:
+        """The names of domains, by UUID, which the journal may not know."""
+        found = {}
+        for guest in self._host.active_guests():
+            try:
+                if recovery.is_due(guest, self._conf):
+                    found[guest.uuid] = guest.name
             except exception.SnapshotError as error:
-                LOG.error('%s', error)
+                LOG.error('%s', error, instance_uuid=guest.uuid)
+        return found
 
     @contextlib.contextmanager
     def given_back(
@@ -158,7 +216,7 @@ class SnapshotDriver:
                 power_state=guest.power_state() if active else None,
                 devices=guest.describe().host_devices if active else (),
             )
-            with self._journal.kept(entry):
+            with watch.kept(self._conf, guest), self._journal.kept(entry):
                 try:
                     yield
                 finally:
@@ -199,15 +257,20 @@ class SnapshotDriver:
         if entry is not None and not entry.is_given_back:
             recovery.give_back(guest, entry, self._conf)
 
-    def _heal(self, entry: Entry, context: Context) -> None:
-        uuid = entry.definition.uuid
+    def _heal(self, uuid: str, name: str, context: Context) -> Outcome | None:
+        """
+        :returns: None for a domain whose snapshot is alive
+        """
         try:
-            self.guest(uuid)
-        except exception.DomainNotFound:
-            recovery.forget_lost(entry, self._journal, self._conf, context)
-            return
-        with self._guest_of(uuid, context):
-            pass
+            outcome = self.heal_domain(uuid, name, context)
+        except exception.DomainBusy:
+            LOG.info('Domain %s is being snapshotted', name)
+            return None
+        except exception.SnapshotError as error:
+            outcome = Outcome(name, uuid, (Step('look after it', error),))
+        for left in outcome.errors:
+            LOG.error('%s', left, instance_uuid=uuid)
+        return outcome
 
     def _take(self, request: Request) -> Snapshot:
         target = request.target
@@ -244,7 +307,11 @@ class SnapshotDriver:
     def _task(self, guest: Guest, request: Request) -> Task:
         target = request.target
         unfinished = Entry(
-            guest.definition(), image=target.image, volumes=target.volumes
+            guest.definition(),
+            image=target.image,
+            volumes=target.volumes,
+            directories=backup.directories(self._conf),
+            draft=target.draft,
         ).given_back()
         return Task(
             self._conf,
@@ -262,7 +329,7 @@ class SnapshotDriver:
         """The guest, healed, and no other snapshot of it meanwhile."""
         guest = self.guest(domain)
         with self._journal.exclusive(guest.uuid, guest.name):
-            recovery.heal(guest, self._journal, self._conf, context)
+            recovery.heal(guest, self._journal, self._conf, context).check()
             yield guest
 
 

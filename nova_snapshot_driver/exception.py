@@ -206,6 +206,17 @@ class NotGivenBack(SnapshotError):
     )
 
 
+class RecoveryIncomplete(SnapshotError):
+    """Each of several undos has failed by itself."""
+
+    code = 'recovery-incomplete'
+    template = (
+        'Domain {domain}: a snapshot died, and {count} things that it has '
+        'left stay: {reasons} The next snapshot of the domain, or '
+        '"nova-snapshot recover", tries them again.'
+    )
+
+
 class NoSpace(SnapshotError):
     code = 'no-space'
     template = (
@@ -243,6 +254,12 @@ class CancelledByOperator(Cancelled):
     """Whoever waits for the snapshot has not asked for it."""
 
     code = 'cancelled-by-operator'
+
+
+class CancelledByStop(Cancelled):
+    """The same: it is the service that ends, and not the instance."""
+
+    code = 'cancelled-by-stop'
 
 
 class SnapshotNotFound(SnapshotError):

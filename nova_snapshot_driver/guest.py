@@ -105,6 +105,11 @@ class Guest:
 
     # What it is
 
+    def connection_uri(self) -> str:
+        """Of the libvirt that has it."""
+        with self._calling('read the URI of libvirt'):
+            return str(self._handle.connect().getURI())
+
     def power_state(self) -> PowerState:
         """Its state.
 

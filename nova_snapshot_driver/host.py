@@ -79,6 +79,16 @@ class Host:
                     raise
             return Guest(found)
 
+    def active_guests(self) -> list[Guest]:
+        """Those that run or are paused."""
+        with translated('-', 'list the domains'):
+            return [
+                Guest(domain)
+                for domain in self._connection.listAllDomains(
+                    libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+                )
+            ]
+
     def define(self, definition: Definition) -> None:
         """Make a domain persistent, or define it anew."""
         define(self._connection, definition)

@@ -11,10 +11,13 @@ import contextlib
 import dataclasses
 import fcntl
 import glob
+import itertools
 import json
 import os
+import stat
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
@@ -28,6 +31,9 @@ from nova_snapshot_driver.rbd import Clone
 LOG = logging.getLogger(__name__)
 
 VERSION = 1
+
+#: No entry comes near to it, in bytes.
+LARGEST = 16 << 20
 
 #: What lies beside an entry and means nothing without the lock of its domain:
 #: how far the snapshot has come, and that somebody wants it to stop.
@@ -51,6 +57,9 @@ class Entry:
     :ivar paused: the vCPUs of a guest are stopped that was found running
     :ivar clone: what is being made of it in Ceph, and the snapshot of the disk
         for that
+    :ivar directories: that hold its temporary files, whatever the
+        configuration says by now
+    :ivar draft: the path of an image that goes to a file, until it is complete
     """
 
     definition: Definition
@@ -62,6 +71,8 @@ class Entry:
     volumes: tuple[str, ...] = ()
     paused: bool = False
     clone: Clone | None = None
+    directories: tuple[str, ...] = ()
+    draft: str | None = None
 
     @property
     def is_given_back(self) -> bool:
@@ -70,13 +81,15 @@ class Entry:
 
     def given_back(self) -> Entry:
         """What is left of it when the domain has all that was taken."""
-        return Entry(
+        return dataclasses.replace(
+            self,
             # Nothing is to be defined from it, and there are secrets in it.
-            dataclasses.replace(self.definition, xml=''),
+            definition=dataclasses.replace(self.definition, xml=''),
             persistent=False,
-            image=self.image,
-            volumes=self.volumes,
-            clone=self.clone,
+            power_state=None,
+            devices=(),
+            frozen=False,
+            paused=False,
         )
 
     def to_json(self) -> str:
@@ -88,26 +101,51 @@ class Entry:
     @classmethod
     def from_json(cls, text: str) -> Entry:
         """
-        :raises ValueError, TypeError, KeyError, AttributeError: it is no entry
+        :raises ValueError, TypeError, KeyError, AttributeError,
+            RecursionError: it is no entry
         """
         fields = json.loads(text)
         if fields.pop('version') != VERSION:
             raise ValueError('it is of another version')
+        _see_kinds(fields)
+        _see_kinds(fields['definition'])
         definition = Definition(**fields.pop('definition'))
         state = fields.pop('power_state')
         devices = fields.pop('devices')
-        # Older ones have none.
-        volumes = fields.pop('volumes', ())
-        # An older version has none.
+        # An older one has none of the next ones.
         clone = fields.pop('clone', None)
+        volumes = _texts(fields.pop('volumes', []))
+        directories = _texts(fields.pop('directories', []))
         return cls(
             definition,
             clone=None if clone is None else Clone.from_dict(clone),
             power_state=None if state is None else PowerState(state),
             devices=tuple(HostDevice(**device) for device in devices),
-            volumes=tuple(volumes),
+            volumes=volumes,
+            directories=directories,
             **fields,
         )
+
+
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(('name', 'uuid', 'xml'), str),
+    **dict.fromkeys(('autostart', 'persistent', 'frozen', 'paused'), bool),
+    **dict.fromkeys(('image', 'draft'), str | None),
+}
+
+
+def _see_kinds(fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if not isinstance(value, _KINDS.get(name, object)):
+            raise TypeError(f'its {name} is of another kind')
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError('a list of it is of another kind')
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError('what is to be text is not')
+    return tuple(values)
 
 
 class Journal:
@@ -136,12 +174,15 @@ class Journal:
             try:
                 held.enter_context(
                     lockutils.lock(
-                        f'{uuid}.lock',
+                        _lock_name(uuid),
                         external=True,
                         lock_path=self._directory,
                         do_log=False,
                         blocking=False,
                     )
+                )
+                self._hand_over(
+                    os.path.join(self._directory, _lock_name(uuid))
                 )
                 self._forget_passing(uuid)
             except lockutils.AcquireLockFailedException:
@@ -186,6 +227,7 @@ class Journal:
         try:
             with open(draft, 'w', encoding='utf-8', opener=private) as file:
                 file.write(entry.to_json())
+                self._hand_over(file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, self._path(uuid))
@@ -208,9 +250,7 @@ class Journal:
 
     def entries(self) -> Iterator[Entry]:
         """Those of all domains, also of snapshots that are still alive."""
-        for path in glob.glob(
-            os.path.join(glob.escape(self._directory), '*.json')
-        ):
+        for path in _paths(self._directory):
             try:
                 entry = self._read(path)
             except exception.DirectoryUnusable as error:
@@ -232,22 +272,41 @@ class Journal:
 
     def _read(self, path: str) -> Entry | None:
         try:
-            with open(path, encoding='utf-8') as file:
-                return Entry.from_json(file.read())
+            return _load(path)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            LOG.error(
-                'The journal %s cannot be read and is set aside as '
-                '%s.unreadable: %s',
-                path,
-                path,
-                error,
-            )
-            os.replace(path, f'{path}.unreadable')
+        except _Foreign as error:
+            self._set_aside(path, error)
             return None
         except OSError as error:
             raise self._unusable(error, path) from error
+
+    def _set_aside(self, path: str, error: _Foreign) -> None:
+        """Nothing of it is lost, and nobody stumbles over it again."""
+        names = itertools.chain(
+            [f'{path}.unreadable'],
+            (f'{path}.unreadable.{number}' for number in itertools.count(2)),
+        )
+        aside = next(name for name in names if not os.path.lexists(name))
+        LOG.error(
+            'The journal %s cannot be read and is set aside as %s: %s',
+            path,
+            aside,
+            error,
+        )
+        try:
+            os.rename(path, aside)
+        except OSError as failure:
+            raise self._unusable(failure, path) from failure
+
+    def _hand_over(self, file: int | str) -> None:
+        """Let the owner of the directory use what root has made in it.
+
+        nova-compute could not open it.
+        """
+        if os.geteuid() == 0:
+            owner = os.stat(self._directory)
+            os.chown(file, owner.st_uid, owner.st_gid)
 
     def _unusable(
         self, error: OSError, path: str | None = None
@@ -270,6 +329,65 @@ class Journal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def abandoned(directory: str) -> list[Entry]:
+    """Those of snapshots that died. Nothing is touched.
+
+    Not to be asked in a process that takes snapshots, as ``is_locked``.
+
+    :param directory: ``[snapshot] state_directory``
+    """
+    found = []
+    for path in _paths(directory):
+        try:
+            entry = _load(path)
+            if not is_locked(directory, entry.definition.uuid):
+                found.append(entry)
+        except FileNotFoundError:
+            # It has ended meanwhile.
+            continue
+        except (_Foreign, OSError) as error:
+            LOG.error('The journal %s cannot be read: %s', path, error)
+    return found
+
+
+class _Foreign(Exception):
+    """What has the name of an entry is none."""
+
+
+def _paths(directory: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(directory), '*.json')))
+
+
+def _load(path: str) -> Entry:
+    """
+    :raises _Foreign: it is no entry
+    """
+    # Not even opened: whoever opens a pipe waits.
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise _Foreign('it is no file')
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError('it is too large')
+        entry = Entry.from_json(text)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+    ) as error:
+        raise _Foreign(str(error)) from error
+    if os.path.basename(path) != f'{entry.definition.uuid}.json':
+        raise _Foreign('it is of another domain')
+    return entry
+
+
+def _lock_name(uuid: str) -> str:
+    return f'{uuid}.lock'
 
 
 def private(path: str, flags: int) -> int:
@@ -297,7 +415,7 @@ def is_locked(directory: str, uuid: str) -> bool:
     # A struct flock: type, whence, start, length and process.
     anything = struct.pack('hhqqi', fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with open(os.path.join(directory, f'{uuid}.lock'), 'rb') as file:
+        with open(os.path.join(directory, _lock_name(uuid)), 'rb') as file:
             found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, anything)
     except FileNotFoundError:
         return False

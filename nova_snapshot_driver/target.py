@@ -48,6 +48,7 @@ class Target(Protocol):
 
     :ivar image: its id in Glance; None where it goes elsewhere
     :ivar file: its path on this host; None where it goes elsewhere
+    :ivar draft: the same, until it is complete
     :ivar context: in which Glance can be reached; None where there is none
     :ivar volumes: the ids of those in Cinder whose snapshots it is made of
     """
@@ -57,6 +58,9 @@ class Target(Protocol):
 
     @property
     def file(self) -> str | None: ...
+
+    @property
+    def draft(self) -> str | None: ...
 
     @property
     def context(self) -> Context | None: ...
@@ -148,6 +152,7 @@ class GlanceImage:
     """An image in Glance, whose record exists."""
 
     file: str | None = None
+    draft: str | None = None
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -315,7 +320,7 @@ class OutputFile:
     def __init__(self, conf: cfg.ConfigOpts, path: str) -> None:
         self._conf = conf
         self.file = os.path.abspath(path)
-        self._draft = f'{self.file}.{secrets.token_hex(4)}.part'
+        self.draft = f'{self.file}.{secrets.token_hex(4)}.part'
 
     def check(self) -> None:
         if os.path.lexists(self.file):
@@ -334,13 +339,13 @@ class OutputFile:
             yield
         finally:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._draft)
+                os.unlink(self.draft)
 
     def destination(self, root: str, streamed: bool) -> str | None:
         return os.path.dirname(self.file)
 
     def staging(self, workspace: Workspace) -> str:
-        return self._draft
+        return self.draft
 
     def receive(
         self,
@@ -371,7 +376,7 @@ class OutputFile:
             data_plane,
             view,
             encoding,
-            self._draft,
+            self.draft,
             self._conf.snapshot.extract_timeout,
             progress,
             cancellation,
@@ -394,6 +399,6 @@ class OutputFile:
         try:
             # Whoever creates the name owns it: no file is ever replaced.
             with open(self.file, 'x'):
-                os.replace(self._draft, self.file)
+                os.replace(self.draft, self.file)
         except FileExistsError:
             raise exception.OutputExists(path=self.file) from None

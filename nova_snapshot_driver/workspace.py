@@ -56,10 +56,19 @@ class Workspace:
         return os.path.join(self.path, name)
 
 
-def remove_abandoned(root: str, uuid: str) -> None:
-    """Remove what dead snapshots of a domain left behind."""
-    for path in glob.glob(os.path.join(glob.escape(root), f'{uuid}[-.]*')):
+def abandoned(root: str, uuid: str) -> list[str]:
+    """What dead snapshots of a domain left behind."""
+    return glob.glob(os.path.join(glob.escape(root), f'{uuid}[-.]*'))
+
+
+def remove_abandoned(root: str, uuid: str) -> list[str]:
+    """Remove that.
+
+    :returns: what can't be removed
+    """
+    for path in abandoned(root, uuid):
         _remove(path)
+    return abandoned(root, uuid)
 
 
 @contextlib.contextmanager

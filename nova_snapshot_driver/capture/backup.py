@@ -81,6 +81,12 @@ def scratch_root(conf: cfg.ConfigOpts) -> str:
     )
 
 
+def directories(conf: cfg.ConfigOpts) -> tuple[str, ...]:
+    """Those that hold temporary files of a snapshot, by any path."""
+    roots = {conf.libvirt.snapshots_directory, scratch_root(conf)}
+    return tuple(sorted(os.path.abspath(root) for root in roots))
+
+
 @contextlib.contextmanager
 def _socket(guest: Guest, means: Means) -> Iterator[str]:
     """The path of a socket that QEMU and this driver can reach alone."""

@@ -24,6 +24,7 @@ from nova_snapshot_driver.cmd import cancel
 from nova_snapshot_driver.cmd import check
 from nova_snapshot_driver.cmd import create
 from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.cmd import recover
 from nova_snapshot_driver.cmd import status
 
 #: As shells report a program that a signal has ended.
@@ -127,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_parser(commands, common)
     status.add_parser(commands, common)
     cancel.add_parser(commands, common)
+    recover.add_parser(commands, common)
     return root
 
 

@@ -50,6 +50,18 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             # There will be no snapshots then, but nova-compute does more.
             LOG.error('%s', error)
 
+    def cleanup_host(self, host: str) -> None:
+        """Stop, and have no snapshot die of it.
+
+        nova-compute has waited for them until now, and waits no longer. One
+        that does not end in time dies with the process, and is given back by
+        its watchdog or by the next ``init_host``.
+        """
+        self._snapshots.end_all(
+            'nova-compute stops', CONF.snapshot.guest_timeout
+        )
+        super().cleanup_host(host)
+
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         """What the host has, and that it has this driver.
 

@@ -65,7 +65,7 @@ def _translation(
     error: exception.SnapshotError, instance: str, image: str
 ) -> nova_exception.NovaException:
     match error:
-        case exception.CancelledByOperator():
+        case exception.CancelledByOperator() | exception.CancelledByStop():
             # The instance is there, and its task state has to be reset.
             return SnapshotFailed(instance_id=instance, code_name=error.code)
         case exception.DomainNotFound() | exception.Cancelled():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 
 LOG = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ class RunningSnapshots:
 
     def __init__(self) -> None:
         self._running: list[tuple[str, Cancellation]] = []
+        self._over: exception.Cancelled | None = None
 
     @contextlib.contextmanager
     def of(self, instance: str) -> Iterator[Cancellation]:
@@ -31,6 +33,8 @@ class RunningSnapshots:
         :param instance: its UUID
         """
         snapshot = (instance, Cancellation())
+        if self._over is not None:
+            snapshot[1].stop(self._over)
         self._running.append(snapshot)
         try:
             yield snapshot[1]
@@ -49,19 +53,35 @@ class RunningSnapshots:
         :param instance: its UUID
         :param timeout: in seconds, after which they are waited for no more
         """
-        ending = [each for each in self._running if each[0] == instance]
-        for _instance, cancellation in ending:
-            LOG.info(
-                'The snapshot is cancelled: %s', reason, instance_uuid=instance
-            )
-            cancellation.request(reason)
+        self._end(
+            [each for each in self._running if each[0] == instance],
+            exception.Cancelled(reason=reason),
+            timeout,
+        )
+
+    def end_all(self, reason: str, timeout: float) -> None:
+        """The same, of all instances; nor does any begin from now on."""
+        self._over = exception.CancelledByStop(reason=reason)
+        self._end(list(self._running), self._over, timeout)
+
+    def _end(
+        self,
+        ending: list[tuple[str, Cancellation]],
+        error: exception.Cancelled,
+        timeout: float,
+    ) -> None:
+        for instance, cancellation in ending:
+            LOG.info('%s', error, instance_uuid=instance)
+            cancellation.stop(error)
         deadline = time.monotonic() + timeout
-        while any(each in self._running for each in ending):
+        while left := [each for each in ending if each in self._running]:
             if time.monotonic() > deadline:
-                LOG.error(
-                    'The snapshot has not given the guest back within %s s',
-                    timeout,
-                    instance_uuid=instance,
-                )
+                for instance, _cancellation in left:
+                    LOG.error(
+                        'The snapshot has not given the guest back within '
+                        '%s s',
+                        timeout,
+                        instance_uuid=instance,
+                    )
                 return
             time.sleep(POLL_INTERVAL)

@@ -13,6 +13,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import status
+from nova_snapshot_driver import watch
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
@@ -64,6 +65,19 @@ class Task:
         ) as progress:
             request = dataclasses.replace(self.request, progress=progress)
             yield dataclasses.replace(self, request=request)
+
+    @contextlib.contextmanager
+    def taking(self, entry: Entry, rest: Entry) -> Iterator[None]:
+        """Something may be taken from the guest, and is given back inside.
+
+        :param entry: what may be, for the journal
+        :param rest: what stays there afterwards
+        """
+        with (
+            watch.kept(self.conf, self.guest),
+            self.journal.kept(entry, rest),
+        ):
+            yield
 
     def announce(self, plan: AnyPlan) -> None:
         LOG.info(

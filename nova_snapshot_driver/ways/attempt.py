@@ -53,7 +53,7 @@ class Attempt(abc.ABC):
             self._watch.lap('prepare')
             with self._delivery(workspace) as delivery:
                 with (
-                    self._task.journal.kept(self._entry(), self._rest()),
+                    self._task.taking(self._entry(), self._rest()),
                     self._capture()(self._guest, self._plan, means) as view,
                 ):
                     self._watch.lap('capture')

@@ -50,7 +50,7 @@ class VolumesWay:
             request.states.pending_upload()
             watch.lap('prepare')
             with (
-                task.journal.kept(self._entry(plan), task.unfinished),
+                task.taking(self._entry(plan), task.unfinished),
                 stillness.held() as until,
             ):
                 snapshots.cut(guest.name, until, request.cancellation)

@@ -341,10 +341,39 @@ class InterruptedTest(CommandCase):
             'create', self.guest.name, '--output', self.image
         )
         self.assertEqual(0, status, errors)
-        # Nobody knows of the draft of a file but who has died.
-        for file in self.output.iterdir():
-            file.unlink()
         self.assert_laws_hold(before)
+
+    def test_killed_and_recovered(self) -> None:
+        """No snapshot is wanted, only the guest."""
+        before = self.before()
+        for path in ('cold', 'backup', 'mirror'):
+            self.bandwidth = 4
+            process = self.start(
+                *('create', self.guest.name, '--output', self.image),
+                *('--path', path),
+            )
+            wait_until(
+                lambda: any(self.output.glob('*.part')),
+                'the disk to be read',
+                TIMEOUT,
+                interval=0.01,
+            )
+            process.kill()
+            process.wait(TIMEOUT)
+            status, output, errors = self.run_command(
+                'status', '--all', '--format', 'json'
+            )
+            (left,) = json.loads(output)['left']
+            self.assertEqual(self.guest.name, left['domain'])
+            status, output, errors = self.run_command('recover', '--dry-run')
+            self.assertEqual(0, status, errors)
+            self.assertIn('to be done', output)
+            status, output, errors = self.run_command('recover')
+            self.assertEqual(0, status, output + errors)
+            self.assert_laws_hold(before)
+            status, output, errors = self.run_command('recover')
+            self.assertEqual(0, status, errors)
+            self.assertIn('No snapshot that died', output)
 
     def test_killed_while_the_backup_job_runs(self) -> None:
         """The domain lacks nothing; its job and its files are left."""
@@ -380,9 +409,6 @@ class InterruptedTest(CommandCase):
             'create', self.guest.name, '--output', self.image
         )
         self.assertEqual(0, status, errors)
-        # Nobody knows of the draft of a file but who has died.
-        for file in self.output.iterdir():
-            file.unlink()
         self.assert_laws_hold(before)
 
     def _kill_while_transient(self) -> None:

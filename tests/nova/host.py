@@ -199,6 +199,7 @@ class ComputeHost(FakeHost):
         self.upstream_snapshot = self._upstream('snapshot')
         self.upstream_destroy = self._upstream('destroy')
         self.upstream_init_host = self._upstream('init_host')
+        self.upstream_cleanup_host = self._upstream('cleanup_host')
         self.compute = nova_driver.load_compute_driver(
             nova_fake.FakeVirtAPI(), COMPUTE_DRIVER
         )

@@ -899,6 +899,43 @@ class DestroyTest(ComputeCase):
         self.assertEqual('active', self.host.glance.images[image]['status'])
 
 
+class CleanupHostTest(ComputeCase):
+    """nova-compute stops, and waits for its tasks no longer."""
+
+    def stop(self) -> None:
+        self.host.compute.cleanup_host(host='a-host')
+        self.assertEqual(1, len(self.host.upstream_cleanup_host.calls))
+
+    def test_no_snapshot(self) -> None:
+        self.stop()
+        self.assert_given_back()
+
+    def test_snapshot_is_cancelled_and_waited_for(self) -> None:
+        """Upstream's dies with the process: the copy runs on, and the domain
+        is lost when the guest powers off.
+        """
+        hold = self.host.hold_extraction()
+        snapshot = self.host.begin()
+        hold.wait_until_reached()
+        found: list[str] = []
+
+        def look() -> None:
+            found.extend(self.host.differences(self.before))
+            self.assertTrue(snapshot.done())
+
+        self.host.upstream_cleanup_host.at_call = look
+        self.stop()
+        self.assertEqual([], found)
+        self.assertIn('cancelled-by-stop', str(snapshot.exception(PATIENCE)))
+        self.assert_image_is_gone()
+
+    def test_none_begins_afterwards(self) -> None:
+        self.stop()
+        snapshot = self.host.begin()
+        self.assertIn('cancelled-by-stop', str(snapshot.exception(PATIENCE)))
+        self.assert_given_back()
+
+
 class InitHostTest(ComputeCase):
     """nova-compute starts."""
 
@@ -989,7 +1026,10 @@ class InitHostTest(ComputeCase):
     def starts_with_the_image_left(self) -> None:
         """The guest comes first; for the image there is another time."""
         self.start()
-        self.assertIn('may be left', self.host.log.output)
+        self.assertIn(
+            f'its image {self.host.image} could not be deleted',
+            self.host.log.output,
+        )
         self.assertEqual(
             [f'in the state directory: {documents.UUID}.json'],
             self.host.differences(self.before),

@@ -138,15 +138,24 @@ class TranslationTest(ComputeCase):
         self.assertNotIn('ERROR', self.host.log.output)
         self.assertIn(f'Snapshot failed: {error}', self.host.log.output)
 
-    def test_cancelled_by_an_operator(self) -> None:
+    @tables.rows(
+        {
+            error.code: (error,)
+            for error in (
+                exception.CancelledByOperator(reason='nova-snapshot cancel'),
+                exception.CancelledByStop(reason='nova-compute stops'),
+            )
+        }
+    )
+    def test_cancelled_by_whoever_runs_the_host(
+        self, error: exception.Cancelled
+    ) -> None:
         """nova-compute is quiet about an instance that is gone, and leaves
         its task state. This one is there, and is to be used again.
         """
-        raised = self.raised_for(
-            exception.CancelledByOperator(reason='nova-snapshot cancel')
-        )
+        raised = self.raised_for(error)
         self.assertIs(SnapshotFailed, type(raised))
-        self.assertIn('(cancelled-by-operator)', str(raised))
+        self.assertIn(f'({error.code})', str(raised))
         self.assertNotIn('ERROR', self.host.log.output)
 
     def test_image_that_is_left_behind_hides_nothing(self) -> None:

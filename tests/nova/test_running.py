@@ -106,3 +106,33 @@ class RunningSnapshotsTest(testtools.TestCase):
         self.assertTrue(self.is_cancelled(cancellation))
         second.__exit__(None, None, None)
         self.assertLess(self.end(), TIMEOUT)
+
+    def test_all(self) -> None:
+        with self.snapshots.of(ONE) as one, self.snapshots.of(OTHER) as other:
+            self.snapshots.end_all('the instance is destroyed', 0.01)
+        for cancellation in (one, other):
+            self.assertTrue(self.is_cancelled(cancellation))
+
+    def test_all_are_waited_for(self) -> None:
+        ended: list[str] = []
+
+        def snapshot(instance: str) -> None:
+            with self.snapshots.of(instance) as cancellation:
+                began.wait(TIMEOUT)
+                while not self.is_cancelled(cancellation):
+                    time.sleep(0.001)
+                ended.append(instance)
+
+        began = threading.Barrier(3)
+        for instance in (ONE, OTHER):
+            thread = threading.Thread(target=snapshot, args=(instance,))
+            thread.start()
+            self.addCleanup(thread.join)
+        began.wait(TIMEOUT)
+        self.snapshots.end_all('the instance is destroyed', TIMEOUT)
+        self.assertCountEqual([ONE, OTHER], ended)
+
+    def test_none_begins_afterwards(self) -> None:
+        self.snapshots.end_all('the instance is destroyed', TIMEOUT)
+        with self.snapshots.of(ONE) as cancellation:
+            self.assertTrue(self.is_cancelled(cancellation))

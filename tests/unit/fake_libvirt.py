@@ -369,6 +369,19 @@ class FakeConnection:
                 return FakeDomain(machine)
         _no_domain(f"no domain with matching name '{name}'")
 
+    def getURI(self) -> str:
+        # That of no other process, as all that is in here.
+        return 'qemu:///embed?root=/nowhere'
+
+    def listAllDomains(self, flags: int) -> list[FakeDomain]:
+        assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        domains = [
+            FakeDomain(machine)
+            for machine in self.machines.values()
+            if not machine.gone
+        ]
+        return [domain for domain in domains if domain.isActive()]
+
     def lookupByUUIDString(self, uuid: str) -> FakeDomain:
         if len(uuid.replace('-', '')) != 32:
             raise libvirt_error(libvirt.VIR_ERR_INVALID_ARG, 'Invalid UUID')

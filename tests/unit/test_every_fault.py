@@ -315,7 +315,13 @@ class DataPlaneTest(Case):
         )
         (entry,) = entries
         self.assertEqual(
-            Entry(entry.definition, persistent=False, image=host.image), entry
+            Entry(
+                entry.definition,
+                persistent=False,
+                image=host.image,
+                directories=(host.directories.snapshots,),
+            ),
+            entry,
         )
 
 

@@ -3,18 +3,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import json
 import os
 import pathlib
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import ddt
 import fixtures
+import hypothesis
 import testtools
+from hypothesis import strategies
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import journal
@@ -49,6 +55,8 @@ ENTRY = Entry(
     ),
     volumes=('0a1b2c3d-1c57-4b8e-8f49-3f6f0fd1a1b2',),
     paused=True,
+    directories=('/var/lib/nova/instances/snapshots', '/scratch'),
+    draft='/backup/web-1.qcow2.0a1b2c3d.part',
 )
 
 #: What is left to be undone when the guest has been given back.
@@ -58,6 +66,27 @@ REST = Entry(
     image=ENTRY.image,
     clone=ENTRY.clone,
     volumes=ENTRY.volumes,
+    directories=ENTRY.directories,
+    draft=ENTRY.draft,
+)
+
+#: What is an entry but for one place.
+_ALMOST_ENTRIES = strategies.builds(
+    lambda name, value: json.dumps(
+        {**json.loads(ENTRY.to_json()), name: value}
+    ).encode(),
+    strategies.sampled_from([*json.loads(ENTRY.to_json()), 'other']),
+    strategies.recursive(
+        strategies.none()
+        | strategies.booleans()
+        | strategies.integers()
+        | strategies.text(),
+        lambda inner: (
+            strategies.lists(inner)
+            | strategies.dictionaries(strategies.text(), inner)
+        ),
+        max_leaves=5,
+    ),
 )
 
 #: As it was written before an entry knew of an image, or of a clone.
@@ -81,7 +110,6 @@ OLD = """\
 HOLDER = """\
 import sys
 from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.rbd import Clone
 with Journal(sys.argv[1]).exclusive(sys.argv[2], 'web-1'):
     print('held', flush=True)
     sys.stdin.read()
@@ -237,6 +265,7 @@ class EntryTest(JournalCase):
         assert entry is not None
         self.assertIsNone(entry.image)
         self.assertEqual(((), False), (entry.volumes, entry.paused))
+        self.assertEqual(((), None), (entry.directories, entry.draft))
         self.assertEqual(PowerState.RUNNING, entry.power_state)
         self.assertTrue(entry.persistent and entry.frozen)
 
@@ -262,6 +291,30 @@ class EntryTest(JournalCase):
         journal = Journal(str(self.directory / '[a]*'))
         journal.remember(ENTRY)
         self.assertEqual(ENTRY, journal.find('web-1'))
+
+    def test_what_root_makes_belongs_to_the_owner_of_the_directory(
+        self,
+    ) -> None:
+        """nova-compute could not open it."""
+        given = []
+        owner = self.directory.stat()
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=0))
+        self.useFixture(
+            fixtures.MockPatch('os.chown', lambda *what: given.append(what))
+        )
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            self.journal.remember(ENTRY)
+        (lock, *owner_of_lock), (_entry, *owner_of_entry) = given
+        self.assertEqual(f'{self.directory}/{DEFINITION.uuid}.lock', lock)
+        for found in (owner_of_lock, owner_of_entry):
+            self.assertEqual([owner.st_uid, owner.st_gid], found)
+
+    def test_others_have_nothing_to_give(self) -> None:
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=1000))
+        chown = self.useFixture(fixtures.MockPatch('os.chown')).mock
+        with self.journal.exclusive(DEFINITION.uuid, 'web-1'):
+            self.journal.remember(ENTRY)
+        chown.assert_not_called()
 
     def test_full_disk_leaves_the_former_entry(self) -> None:
         self.journal.remember(ENTRY)
@@ -304,16 +357,102 @@ class EntryTest(JournalCase):
             'no_version': (ENTRY.to_json().replace('version', 'v'),),
             'state': (ENTRY.to_json().replace('paused', 'asleep'),),
             'stranger': (ENTRY.to_json().replace('frozen', 'cold'),),
+            'other_kind': (ENTRY.to_json().replace('true', '1'),),
+            'no_list': (ENTRY.to_json().replace('"/scratch"', '5'),),
+            'other_domain': (ENTRY.to_json().replace('8a6f3f5e', '*'),),
+            'deep': ('[' * 100_000,),
+            'huge': (ENTRY.to_json() + ' ' * journal.LARGEST,),
         }
     )
     def test_unreadable_entry_is_set_aside(self, content: str) -> None:
-        self.useFixture(fixtures.FakeLogger())
+        log = self.useFixture(fixtures.FakeLogger())
         self.entry.write_text(content)
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
         self.assertIsNone(self.journal.find('web-1'))
         aside = self.entry.with_name(f'{self.entry.name}.unreadable')
         self.assertEqual(content, aside.read_text())
         self.assertEqual([aside.name], os.listdir(self.directory))
+        self.assertIn(f'is set aside as {aside}', log.output)
+
+    @tables.rows(
+        {
+            'directory': (os.mkdir,),
+            'full_directory': (lambda path: os.makedirs(path / 'below'),),
+            'dangling_link': (lambda path: path.symlink_to('nowhere'),),
+            'link': (lambda path: path.symlink_to('/etc/passwd'),),
+            'endless_link': (lambda path: path.symlink_to(path),),
+            'pipe': (os.mkfifo,),
+        }
+    )
+    def test_what_is_no_file_is_set_aside(
+        self, make: Callable[[pathlib.Path], object]
+    ) -> None:
+        log = self.useFixture(fixtures.FakeLogger())
+        make(self.entry)
+        self.assertEqual([], list(self.journal.entries()))
+        self.assertIsNone(self.journal.recall(DEFINITION.uuid))
+        aside = f'{self.entry.name}.unreadable'
+        self.assertEqual([aside], os.listdir(self.directory))
+        self.assertIn('it is no file', log.output)
+        self.journal.remember(ENTRY)
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
+    def test_nothing_that_is_set_aside_is_lost(self) -> None:
+        self.useFixture(fixtures.FakeLogger())
+        for content in ('first', 'second', 'third'):
+            self.entry.write_text(content)
+            self.assertIsNone(self.journal.recall(DEFINITION.uuid))
+        self.assertEqual(
+            ['first', 'second', 'third'],
+            [
+                self.entry.with_name(f'{self.entry.name}.{end}').read_text()
+                for end in ('unreadable', 'unreadable.2', 'unreadable.3')
+            ],
+        )
+
+    def test_file_of_another_user_stays(self) -> None:
+        """It may be of a snapshot that is alive, which root takes."""
+        self.journal.remember(ENTRY)
+        log = self.useFixture(fixtures.FakeLogger())
+        denied = PermissionError(errno.EACCES, 'Permission denied')
+        with fixtures.MockPatch('builtins.open', side_effect=denied):
+            self.assertRaises(
+                exception.DirectoryUnusable,
+                self.journal.recall,
+                DEFINITION.uuid,
+            )
+            self.assertEqual([], list(self.journal.entries()))
+            self.assertEqual([], journal.abandoned(str(self.directory)))
+        self.assertIn('Permission denied', log.output)
+        self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
+
+    @hypothesis.settings(max_examples=200, deadline=None, database=None)
+    @hypothesis.given(strategies.binary() | _ALMOST_ENTRIES)
+    def test_any_content(self, content: bytes) -> None:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            fixtures.FakeLogger(),
+        ):
+            entry = pathlib.Path(directory, f'{DEFINITION.uuid}.json')
+            entry.write_bytes(content)
+            found = Journal(directory).recall(DEFINITION.uuid)
+            aside = entry.with_name(f'{entry.name}.unreadable')
+            if found is None:
+                self.assertEqual(content, aside.read_bytes())
+            else:
+                self.assertFalse(aside.exists())
+                self.assertEqual(found, Entry.from_json(found.to_json()))
+                self.assertEqual(DEFINITION.uuid, found.definition.uuid)
+
+    def test_abandoned(self) -> None:
+        self.assertEqual([], journal.abandoned(str(self.directory)))
+        self.journal.remember(ENTRY)
+        self.entry.with_name('torn.json').write_text('{')
+        log = self.useFixture(fixtures.FakeLogger())
+        self.assertEqual([ENTRY], journal.abandoned(str(self.directory)))
+        # Whoever looks touches nothing.
+        self.assertIn('torn.json cannot be read', log.output)
+        self.assertEqual(2, len(os.listdir(self.directory)))
 
     def test_unreadable_entry_does_not_hide_others(self) -> None:
         self.useFixture(fixtures.FakeLogger())
@@ -396,6 +535,14 @@ class ExclusiveTest(JournalCase):
 
     def is_locked(self) -> bool:
         return journal.is_locked(str(self.directory), DEFINITION.uuid)
+
+    def test_one_that_is_alive_is_not_abandoned(self) -> None:
+        self.journal.remember(ENTRY)
+        process = self.holder()
+        self.assertEqual([], journal.abandoned(str(self.directory)))
+        process.kill()
+        process.wait()
+        self.assertEqual([ENTRY], journal.abandoned(str(self.directory)))
 
     def test_is_locked(self) -> None:
         self.assertFalse(self.is_locked())

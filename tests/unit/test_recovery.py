@@ -17,10 +17,12 @@ from nova_snapshot_driver import recovery
 from nova_snapshot_driver import volumes
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from tests import faults
 from tests.unit import documents
 from tests.unit import fake_cinder
 from tests.unit import tables
@@ -68,7 +70,7 @@ class RecoveryCase(testtools.TestCase):
             self.journal,
             self.host.conf,
             self.host.context,
-        )
+        ).check()
 
     def find(self, domain: str) -> Guest:
         return recovery.find_guest(
@@ -386,11 +388,11 @@ class ImageTest(RecoveryCase):
 
     def test_nobody_has_a_way_to_glance(self) -> None:
         self.die_with()
-        recovery.heal(self.guest, self.journal, self.host.conf, None)
+        recovery.heal(self.guest, self.journal, self.host.conf, None).check()
         self.assertEqual([], self.host.glance.requests)
         # It is not for want of a cloud, and nobody is to name one.
         self.assertNotIn('There is no cloud', self.host.log.output)
-        self.remedy_is_known('this snapshot goes to a file')
+        self.remedy_is_known('Glance is not asked')
 
     def test_tokens_are_not_in_the_log(self) -> None:
         self.die_with()
@@ -513,8 +515,12 @@ class LostTest(RecoveryCase):
 
     def forget(self) -> None:
         recovery.forget_lost(
-            self.entry, self.journal, self.host.conf, self.host.context
-        )
+            documents.UUID,
+            documents.NAME,
+            self.journal,
+            self.host.conf,
+            self.host.context,
+        ).check()
 
     def test_nothing_is_left(self) -> None:
         self.forget()
@@ -533,9 +539,7 @@ class LostTest(RecoveryCase):
         )
         assert rest is not None
         self.host.glance.troubles.clear()
-        recovery.forget_lost(
-            rest, self.journal, self.host.conf, self.host.context
-        )
+        self.forget()
         self.assertIsNone(self.journal.recall(documents.UUID))
         self.assertEqual({}, self.host.glance.images)
 
@@ -548,6 +552,283 @@ class LostTest(RecoveryCase):
         self.assertIn(self.host.image, self.host.glance.images)
         self.assertEqual(self.entry, self.journal.recall(documents.UUID))
         self.assertTrue(self.space.exists())
+
+
+class ElsewhereTest(RecoveryCase):
+    """The configuration is not what it was when the snapshot died."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.former = self.host.root / 'former'
+        entry = Entry(self.guest.definition(), directories=(str(self.former),))
+        self.journal.remember(entry)
+        self.space = self.former / f'{documents.UUID}-x1y2z3'
+        self.space.mkdir(parents=True)
+        self.delta = self.space / 'delta'
+        self.delta.touch()
+
+    def test_files(self) -> None:
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], os.listdir(self.former))
+
+    def test_copy(self) -> None:
+        FakeDomain(self.machine).begin_copy('vda', str(self.delta))
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], os.listdir(self.former))
+
+    def test_files_stay_while_the_copy_does(self) -> None:
+        FakeDomain(self.machine).begin_copy('vda', str(self.delta))
+        self.machine.refusals['blockJobAbort'] = 1
+        self.assertRaises(exception.HypervisorError, self.heal)
+        self.assertTrue(self.delta.exists())
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], os.listdir(self.former))
+
+    def test_one_that_can_not_be_removed(self) -> None:
+        with fixtures.MockPatch('shutil.rmtree'):
+            error = self.assertRaises(exception.NotGivenBack, self.heal)
+        self.assertIn(str(self.space), str(error))
+        self.heal()
+        self.is_healed()
+        self.assertEqual([], os.listdir(self.former))
+
+    def test_draft(self) -> None:
+        draft = self.host.root / 'web-1.qcow2.0a1b2c3d.part'
+        draft.touch()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(dataclasses.replace(entry, draft=str(draft)))
+        self.heal()
+        self.is_healed()
+        self.assertFalse(draft.exists())
+
+    def test_draft_that_can_not_be_removed(self) -> None:
+        draft = self.host.root / 'a-directory'
+        draft.mkdir()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(dataclasses.replace(entry, draft=str(draft)))
+        error = self.assertRaises(exception.NotGivenBack, self.heal)
+        self.assertIn(str(draft), str(error))
+        self.assertEqual(
+            dataclasses.replace(entry.given_back(), draft=str(draft)),
+            self.journal.recall(documents.UUID),
+        )
+
+
+@ddt.ddt
+class IndependentTest(RecoveryCase):
+    """What can't be undone is in nobody's way."""
+
+    devices = DEVICES + documents.PCI_DEVICE
+
+    def setUp(self) -> None:
+        super().setUp()
+        [self.device] = self.guest.describe().host_devices
+        self.die()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        self.journal.remember(
+            dataclasses.replace(
+                entry,
+                devices=(self.device,),
+                frozen=True,
+                paused=True,
+                image=self.host.image,
+            )
+        )
+        self.guest.detach(self.device, TIMEOUT, Cancellation())
+        FakeDomain(self.machine).fsFreeze()
+        FakeDomain(self.machine).suspend()
+
+    def rest(self) -> Entry:
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        return entry
+
+    @tables.rows(
+        {
+            name: (call, stays)
+            for name, call, stays in (
+                ('resume', 'resume', {'paused', 'frozen'}),
+                ('thaw', 'fsThaw', {'frozen'}),
+                ('copy', 'blockJobAbort', set()),
+                ('define', 'setAutostart', {'persistent'}),
+                ('device', 'attachDeviceFlags', {'devices'}),
+            )
+        }
+    )
+    def test_one_is_refused(self, call: str, stays: set[str]) -> None:
+        self.machine.refusals[call] = 1_000
+        error = self.assertRaises(exception.SnapshotError, self.heal)
+        self.assertNotIsInstance(error, exception.RecoveryIncomplete)
+        rest = self.rest()
+        self.assertEqual(
+            stays,
+            {
+                name
+                for name in ('paused', 'frozen', 'persistent', 'devices')
+                if getattr(rest, name)
+            },
+        )
+        self.assertEqual('persistent' in stays, bool(rest.definition.xml))
+        self.assertEqual({}, self.host.glance.images)
+        self.machine.refusals.clear()
+        self.heal()
+        self.is_healed()
+
+    def test_several_are_refused(self) -> None:
+        for call in ('resume', 'blockJobAbort', 'setAutostart'):
+            self.machine.refusals[call] = 1_000
+        error = self.assertRaises(exception.RecoveryIncomplete, self.heal)
+        self.assertEqual(3, error.fields['count'])
+        for words in ('resume', 'abort the block job', 'define'):
+            self.assertIn(words, str(error))
+        self.machine.refusals.clear()
+        self.heal()
+        self.is_healed()
+
+    def test_job_of_somebody_else(self) -> None:
+        """It is respected, and everything else is undone."""
+        self.machine.end_job('vda', None)
+        FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
+        self.assertRaises(exception.ForeignBlockJob, self.heal)
+        self.assertTrue(self.rest().is_given_back)
+        self.assertEqual({}, self.host.glance.images)
+        self.assertEqual(['vda'], list(self.machine.jobs))
+        self.machine.end_job('vda', None)
+        self.heal()
+        self.is_healed()
+
+    def test_domain_is_deleted_meanwhile(self) -> None:
+        self.journal.remember(self.rest().given_back())
+        self.machine.stop()
+        self.machine.config = None
+        (outcome,) = self.host.driver().heal(self.host.context)
+        self.assertEqual([], outcome.errors)
+        self.assertIsNone(self.journal.recall(documents.UUID))
+
+
+class UnknownJobTest(RecoveryCase):
+    """No journal knows of it."""
+
+    def test_ours(self) -> None:
+        self.die()
+        self.guest.define(self.defined())
+        self.journal.forget(documents.UUID)
+        (outcome,) = self.host.driver().heal(self.host.context)
+        self.assertEqual([], outcome.errors)
+        self.is_healed()
+
+    def defined(self) -> Definition:
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        return entry.definition
+
+    def test_of_somebody_else(self) -> None:
+        FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
+        self.assertEqual([], self.host.driver().heal(self.host.context))
+        self.assertIn('vda', self.machine.jobs)
+
+
+class RehearsalTest(RecoveryCase):
+    """What would be undone; nothing is."""
+
+    def left(self) -> list[str]:
+        """Without how far a job has come, which every look moves on."""
+        return [
+            each
+            for each in self.host.differences(self.before)
+            if 'has a block job' not in each
+        ]
+
+    def rehearse(self) -> recovery.Outcome:
+        (outcome,) = self.host.driver().rehearse_healing()
+        return outcome
+
+    def test_nothing_is_touched(self) -> None:
+        self.die()
+        entry = self.journal.recall(documents.UUID)
+        assert entry is not None
+        entry = dataclasses.replace(
+            entry, frozen=True, image=self.host.image, draft='/gone.part'
+        )
+        self.journal.remember(entry)
+        before = self.left()
+        with faults.Interposer(self.host.connection) as interposer:
+            driver = self.host.driver(interposer.connection)
+            (outcome,) = driver.rehearse_healing()
+        self.assertEqual(
+            [
+                'thaw its file systems',
+                'end the copy of its disk',
+                'have it defined',
+                'remove its temporary files in '
+                f'{self.host.directories.snapshots}',
+                f'delete image {self.host.image}, unless it is complete',
+            ],
+            [step.what for step in outcome.steps],
+        )
+        self.assertEqual([], outcome.errors)
+        self.assertEqual(before, self.left())
+        self.assertEqual(entry, self.journal.recall(documents.UUID))
+        self.assertEqual(0, self.host.context.accesses)
+        self.assertEqual([], self.host.glance.requests)
+        self.heal()
+        self.is_healed()
+
+    def test_job_of_somebody_else(self) -> None:
+        self.journal.remember(Entry(self.guest.definition()))
+        FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
+        (error,) = self.rehearse().errors
+        self.assertIsInstance(error, exception.ForeignBlockJob)
+
+    def test_guest_that_is_suspended(self) -> None:
+        self.journal.remember(
+            Entry(
+                self.guest.definition(),
+                power_state=PowerState.RUNNING,
+                frozen=True,
+            )
+        )
+        self.guest.freeze()
+        self.guest.managed_save(TIMEOUT, Cancellation())
+        self.assertEqual(
+            ['have it running again', 'thaw its file systems'],
+            [step.what for step in self.rehearse().steps[:2]],
+        )
+        self.assertFalse(self.guest.is_active())
+
+    def test_domain_that_is_lost(self) -> None:
+        self.die()
+        self.machine.stop()
+        self.assertEqual('have it defined', self.rehearse().steps[0].what)
+        self.assertTrue(self.machine.gone)
+
+    def test_job_that_no_journal_knows(self) -> None:
+        self.die()
+        self.journal.forget(documents.UUID)
+        self.assertEqual(
+            [
+                'end the copy of its disk',
+                'remove its temporary files in '
+                f'{self.host.directories.snapshots}',
+            ],
+            [step.what for step in self.rehearse().steps],
+        )
+        self.assertIn('vda', self.machine.jobs)
+
+    def test_snapshot_that_is_alive(self) -> None:
+        self.die()
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.journal.is_locked', return_value=True
+            )
+        )
+        self.assertEqual([], self.host.driver().rehearse_healing())
 
 
 class FindTest(RecoveryCase):

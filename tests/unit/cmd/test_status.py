@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import testtools
 
+from nova_snapshot_driver.journal import Journal
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
 from tests.unit.running_snapshot import RunningSnapshot
+from tests.unit.test_journal import ENTRY
 
 
 class StatusTest(testtools.TestCase):
@@ -56,3 +59,69 @@ class StatusTest(testtools.TestCase):
         self.begin()
         self.assertEqual(0, self.command.run('status').status)
         self.assertEqual([], self.command.uris)
+
+
+class LeftTest(testtools.TestCase):
+    """By snapshots that died."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.command = self.useFixture(CommandLine())
+        self.state = self.command.host.directories.state
+
+    def test_nothing(self) -> None:
+        result = self.command.run('status', '--all')
+        self.assertEqual(0, result.status)
+        self.assertIn('No snapshot that died', result.output)
+        self.assertEqual(
+            {'running': [], 'left': []},
+            self.command.run('status', '--all', '--format', 'json').json,
+        )
+        self.assertFalse(os.path.exists(self.state))
+
+    def test_in_words(self) -> None:
+        Journal(self.state).remember(ENTRY)
+        self.assertNotIn('died', self.command.run('status').output)
+        result = self.command.run('status', '--all')
+        self.assertEqual(0, result.status)
+        for words in ('web-1', 'suspended, paused, frozen', 'hostdev0'):
+            self.assertIn(words, result.output)
+        self.assertNotIn('undefined', result.output)
+        self.assertIn('nova-snapshot recover', result.output)
+
+    def test_json(self) -> None:
+        Journal(self.state).remember(ENTRY)
+        result = self.command.run('status', '--all', '--format', 'json')
+        (left,) = result.json['left']
+        self.assertEqual(
+            {
+                'definition': False,
+                'power_state': 'paused',
+                'paused': True,
+                'frozen': True,
+                'devices': ['hostdev0'],
+            },
+            left['taken'],
+        )
+        self.assertEqual(ENTRY.image, left['image'])
+        self.assertEqual(f'images/{ENTRY.image}', left['clone'])
+        self.assertEqual(list(ENTRY.volumes), left['volumes'])
+        self.assertEqual(ENTRY.draft, left['file'])
+
+    def test_no_secret(self) -> None:
+        """The definition of a domain holds some."""
+        Journal(self.state).remember(
+            dataclasses.replace(ENTRY, persistent=True)
+        )
+        for form in ('table', 'json'):
+            result = self.command.run('status', '--all', '--format', form)
+            self.assertNotIn('<', result.output)
+
+    def test_one_that_runs(self) -> None:
+        Journal(self.state).remember(ENTRY)
+        self.useFixture(
+            RunningSnapshot(self.state, 'web-1', ENTRY.definition.uuid)
+        )
+        result = self.command.run('status', '--all', '--format', 'json')
+        self.assertEqual([], result.json['left'])
+        self.assertEqual(1, len(result.json['running']))

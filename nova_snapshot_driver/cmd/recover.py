@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snapshot recover``: undo what snapshots that died have left."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from oslo_config import cfg
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.cinder import CinderAccess
+from nova_snapshot_driver.cmd import cloud
+from nova_snapshot_driver.cmd import output
+from nova_snapshot_driver.context import Context
+from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.recovery import Outcome
+from nova_snapshot_driver.recovery import Step
+
+TITLES = ('Domain', 'What', 'Result')
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        'recover',
+        parents=[common],
+        help='undo what snapshots that died have left on this host',
+        description='Give all domains of this host back as they were before '
+        'a snapshot whose process has vanished, and delete what that has left '
+        'on this host and in the cloud. Snapshots that run are left alone. '
+        'The exit status is 1 if something stays.',
+    )
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='say what would be done, and touch nothing',
+    )
+    parser.set_defaults(run=run, overrides=lambda _arguments: [])
+
+
+def run(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    _cancellation: Cancellation,
+) -> int:
+    outcomes = _outcomes(arguments, conf)
+    if arguments.format == 'json':
+        output.print_json([_to_dict(outcome) for outcome in outcomes])
+    elif outcomes:
+        done = 'to be done' if arguments.dry_run else 'done'
+        output.print_table(
+            TITLES,
+            [
+                _in_words(outcome, step, done)
+                for outcome in outcomes
+                for step in outcome.steps
+            ],
+        )
+    else:
+        print('No snapshot that died has left anything on this host.')
+    return int(any(outcome.errors for outcome in outcomes))
+
+
+def _outcomes(
+    arguments: argparse.Namespace, conf: cfg.ConfigOpts
+) -> list[Outcome]:
+    # It is to belong to the user that Nova runs as, who makes it.
+    if not os.path.isdir(conf.snapshot.state_directory):
+        return []
+    with Host.open(conf.libvirt.connection_uri) as host:
+        driver = SnapshotDriver(conf, host)
+        if arguments.dry_run:
+            return driver.rehearse_healing()
+        return driver.heal(_context(arguments, conf))
+
+
+class _NoCloud:
+    """What is in a cloud stays, and everything else is undone."""
+
+    def __init__(self, error: exception.NoCloud) -> None:
+        self._error = exception.CloudUnavailable(reason=error.fields['reason'])
+
+    def glance_access(self) -> GlanceAccess:
+        raise self._error
+
+    def cinder_access(self) -> CinderAccess:
+        raise self._error
+
+
+def _context(arguments: argparse.Namespace, conf: cfg.ConfigOpts) -> Context:
+    try:
+        return cloud.of(arguments, conf)
+    except exception.NoCloud as error:
+        return _NoCloud(error)
+
+
+def _to_dict(outcome: Outcome) -> dict[str, Any]:
+    return {
+        'domain': outcome.domain,
+        'uuid': outcome.uuid,
+        'recovered': not outcome.errors,
+        'steps': [
+            {
+                'what': step.what,
+                'error': None if step.error is None else step.error.to_dict(),
+            }
+            for step in outcome.steps
+        ],
+    }
+
+
+def _in_words(outcome: Outcome, step: Step, done: str) -> list[str]:
+    result = done if step.error is None else f'stays: {step.error}'
+    return [outcome.domain, step.what, result]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import signal
+from collections.abc import Iterator
+
+import fixtures
+import testtools
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver import watch
+from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.journal import Entry
+from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.watchdog import __main__ as watchdog
+from nova_snapshot_driver.watchdog import rescue
+from tests.unit import documents
+from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.host import TIMEOUT
+from tests.unit.host import FakeHost
+
+
+class RescueTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(FakeHost())
+        self.before = self.host.before()
+        self.guest = self.host.guest()
+        self.journal = Journal(self.host.directories.state)
+        self.troubles = 0
+        self.at_connect: list[str] = []
+        self.useFixture(fixtures.MockPatchObject(Host, 'open', self._open))
+        self.useFixture(fixtures.MockPatchObject(rescue, 'INTERVAL', 0.01))
+        self.useFixture(fixtures.MockPatchObject(rescue, 'PATIENCE', TIMEOUT))
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    @contextlib.contextmanager
+    def _open(self, uri: str) -> Iterator[Host]:
+        self.at_connect.append(uri)
+        if self.troubles:
+            self.troubles -= 1
+            raise exception.ConnectionFailed(uri=uri, reason='no socket')
+        yield Host(self.host.connection)
+
+    def watch(self, end: str = '\n') -> None:
+        job = {
+            'uri': 'qemu:///system',
+            'domain': documents.NAME,
+            'uuid': documents.UUID,
+            'options': watch._options(self.host.conf),
+        }
+        watchdog.main(io.StringIO(json.dumps(job) + end))
+
+    def is_given_back(self) -> None:
+        """The image is left for somebody who can ask Glance."""
+        self.assertEqual(
+            [f'in the state directory: {documents.UUID}.json'],
+            self.host.differences(self.before),
+        )
+        self.assertEqual([], self.host.glance.requests)
+        entry = self.journal.recall(documents.UUID)
+        self.assertEqual(self.host.image, entry and entry.image)
+        self.host.driver().heal(self.host.context)
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertEqual({}, self.host.glance.images)
+
+    def test_frozen(self) -> None:
+        self.journal.remember(
+            Entry(self.guest.definition(), frozen=True, image=self.host.image)
+        )
+        self.guest.freeze()
+        self.watch()
+        self.is_given_back()
+
+    def test_paused(self) -> None:
+        entry = Entry(self.guest.definition(), image=self.host.image)
+        self.journal.remember(
+            Entry(
+                entry.definition,
+                persistent=False,
+                paused=True,
+                image=self.host.image,
+            )
+        )
+        FakeDomain(self.host.machine).suspend()
+        self.watch()
+        self.is_given_back()
+
+    def test_suspended(self) -> None:
+        self.journal.remember(
+            Entry(
+                self.guest.definition(),
+                power_state=PowerState.RUNNING,
+                frozen=True,
+                image=self.host.image,
+            )
+        )
+        domain = FakeDomain(self.host.machine)
+        domain.fsFreeze()
+        domain.managedSave(0)
+        self.watch()
+        self.is_given_back()
+
+    def test_copied(self) -> None:
+        self.journal.remember(
+            Entry(self.guest.definition(), image=self.host.image)
+        )
+        self.guest.undefine()
+        FakeDomain(self.host.machine).begin_copy(
+            'vda', f'{self.host.directories.snapshots}/{documents.UUID}-x/d'
+        )
+        self.watch()
+        self.is_given_back()
+
+    def test_nothing_was_taken(self) -> None:
+        self.watch()
+        self.assertEqual([], self.host.differences(self.before))
+
+    def test_died_before_it_had_said_which(self) -> None:
+        self.watch(end='')
+        self.assertEqual([], self.at_connect)
+
+    def test_libvirt_is_started_anew(self) -> None:
+        self.journal.remember(
+            Entry(self.guest.definition(), frozen=True, image=self.host.image)
+        )
+        self.guest.freeze()
+        self.troubles = 3
+        self.watch()
+        self.assertEqual(['qemu:///system'] * 4, self.at_connect)
+        self.is_given_back()
+
+    def test_libvirt_stays_away(self) -> None:
+        self.troubles = 1_000_000
+        with fixtures.MockPatchObject(rescue, 'PATIENCE', 0.05):
+            self.watch()
+        self.assertIn('no socket', self.host.log.output)
+
+    def test_somebody_else_is_at_it(self) -> None:
+        """Or the kernel has not let go of the lock of the dead."""
+        self.journal.remember(
+            Entry(self.guest.definition(), frozen=True, image=self.host.image)
+        )
+        self.guest.freeze()
+        with (
+            fixtures.MockPatchObject(rescue, 'PATIENCE', 0.05),
+            self.journal.exclusive(documents.UUID, documents.NAME),
+        ):
+            self.watch()
+        self.assertTrue(self.host.machine.frozen)
+        self.watch()
+        self.is_given_back()
+
+    def test_whoever_ends_the_service_does_not_end_it(self) -> None:
+        self.watch()
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            self.assertEqual(signal.SIG_IGN, signal.getsignal(number))
