@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import recovery
@@ -32,6 +33,7 @@ from nova_snapshot_driver.delivery import Adoption
 from nova_snapshot_driver.delivery import Conversion
 from nova_snapshot_driver.delivery import Delivery
 from nova_snapshot_driver.delivery import Stream
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Glance
@@ -171,7 +173,13 @@ class SnapshotDriver:
                     'Domain %s is being snapshotted', entry.definition.name
                 )
             except exception.SnapshotError as error:
-                LOG.error('%s', error)
+                events.tell(
+                    LOG.error,
+                    Event.NOT_HEALED,
+                    error,
+                    entry.definition.uuid,
+                    code=error.code,
+                )
 
     @contextlib.contextmanager
     def given_back(
@@ -253,6 +261,13 @@ class SnapshotDriver:
 
     def _snapshot(self, request: Request) -> Snapshot:
         target = request.target
+        events.tell(
+            LOG.info,
+            Event.BEGUN,
+            f'Snapshot of domain {request.instance.domain} begins',
+            domain=request.instance.domain,
+            image=target.image,
+        )
         if self._conf.snapshot.deadline:
             request.cancellation.limit(self._conf.snapshot.deadline)
         with (
@@ -279,11 +294,15 @@ class SnapshotDriver:
                 target.discarded_on_failure(),
             ):
                 snapshot = self._take(guest, request, unfinished)
-        LOG.info(
-            'Snapshot of domain %s is taken: %s',
-            guest.name,
-            snapshot,
-            instance_uuid=guest.uuid,
+        events.tell(
+            LOG.info,
+            Event.TAKEN,
+            f'Snapshot of domain {guest.name} is taken: {snapshot}',
+            guest.uuid,
+            path=snapshot.method,
+            bytes=snapshot.size,
+            seconds=snapshot.total_seconds,
+            still_seconds=snapshot.still_seconds,
         )
         return snapshot
 
@@ -291,6 +310,7 @@ class SnapshotDriver:
         self, guest: Guest, plan: AnyPlan, request: Request
     ) -> contextlib.AbstractContextManager[Progress]:
         """The progress, told to the other processes of the host as well."""
+        self._surroundings.planned(plan.path.value)
         return status.reported(
             self._conf.snapshot.state_directory,
             Status(
@@ -331,7 +351,14 @@ class SnapshotDriver:
                 guest, request.instance, more, path
             ):
                 raise refusal
-            LOG.warning('%s', refusal, instance_uuid=guest.uuid)
+            events.tell(
+                LOG.warning,
+                Event.REFUSED,
+                refusal,
+                guest.uuid,
+                path=path.value,
+                code=refusal.code,
+            )
             known = more
 
     def _has_another_way(
@@ -371,12 +398,7 @@ class SnapshotDriver:
                     self._surroundings.disk_operation(request.cancellation)
                 )
                 plan = self._plan(request.instance, guest, known)
-            LOG.info(
-                'Snapshot of domain %s: %s',
-                guest.name,
-                plan,
-                instance_uuid=guest.uuid,
-            )
+            _tell_plan(guest, plan)
             tried.append(plan.path)
             clone = self._clone(guest, plan, request)
             rest = dataclasses.replace(unfinished, clone=clone)
@@ -415,12 +437,7 @@ class SnapshotDriver:
         """Have Cinder snapshot all volumes at one instant, and map them."""
         watch = Stopwatch()
         plan = self._volumes_plan(request.instance, guest, target)
-        LOG.info(
-            'Snapshot of domain %s: %s',
-            guest.name,
-            plan,
-            instance_uuid=guest.uuid,
-        )
+        _tell_plan(guest, plan)
         quiesce = self._quiesce(guest, plan)
         stillness = Stillness(
             guest, plan, quiesce, self._conf.snapshot.stillness_timeout
@@ -457,7 +474,8 @@ class SnapshotDriver:
         """The guest, healed, and no other snapshot of it meanwhile."""
         guest = self.guest(domain)
         with self._journal.exclusive(guest.uuid, guest.name):
-            recovery.heal(guest, self._journal, self._conf, context)
+            if recovery.heal(guest, self._journal, self._conf, context):
+                self._surroundings.healed()
             yield guest
 
     def _plan(
@@ -556,6 +574,17 @@ class SnapshotDriver:
             self._conf.snapshot.quiesce_timeout,
             self._conf.snapshot.guest_timeout,
         )
+
+
+def _tell_plan(guest: Guest, plan: AnyPlan) -> None:
+    events.tell(
+        LOG.info,
+        Event.PLANNED,
+        f'Snapshot of domain {guest.name}: {plan}',
+        guest.uuid,
+        path=plan.path.value,
+        quiesce=plan.freeze,
+    )
 
 
 def obstacles(target: Target | None = None) -> Obstacles:

@@ -11,6 +11,7 @@ import os
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import volumes
@@ -19,6 +20,7 @@ from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.cinder import Cinder
 from nova_snapshot_driver.context import Context
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -70,12 +72,13 @@ def heal(
     journal: Journal,
     conf: cfg.ConfigOpts,
     context: Context | None,
-) -> None:
+) -> bool:
     """Give a domain back as it was before a snapshot that died.
 
     To be called by the only snapshot of the domain.
 
     :param context: in which the image of that snapshot can be deleted
+    :returns: there was one, and nothing of it is left
     :raises ForeignBlockJob: its root disk has a block job that is not ours
     :raises ForeignJob: it has a backup job that is not ours
     """
@@ -85,12 +88,15 @@ def heal(
     _end_abandoned_copy(guest, directory, conf.snapshot.guest_timeout)
     entry = journal.recall(guest.uuid)
     if entry is not None and not entry.is_given_back:
-        LOG.warning(
-            'Domain %s: a snapshot died before it had given it back',
-            guest.name,
+        events.tell(
+            LOG.warning,
+            Event.ABANDONED,
+            f'Domain {guest.name}: a snapshot died before it had given it '
+            'back',
+            guest.uuid,
         )
         give_back(guest, entry, conf)
-    _finish(guest.uuid, entry, journal, conf, context)
+    return _finish(guest.uuid, entry, journal, conf, context)
 
 
 def forget_lost(
@@ -111,15 +117,16 @@ def _finish(
     journal: Journal,
     conf: cfg.ConfigOpts,
     context: Context | None,
-) -> None:
+) -> bool:
     """Remove the files and the image of a snapshot that died.
 
+    :returns: there was one, and nothing of it is left
     :raises NotGivenBack: something stays in Ceph
     """
     for root in {conf.libvirt.snapshots_directory, backup.scratch_root(conf)}:
         workspace.remove_abandoned(root, uuid)
     if entry is None:
-        return
+        return False
     if entry.clone is not None:
         _detach_clone(entry.definition.name, entry.clone, conf)
     fate = _fate_of_image(entry, conf, context)
@@ -127,8 +134,16 @@ def _finish(
         _settle_clone(entry.definition.name, entry.clone, fate, conf)
     if fate is Fate.UNKNOWN:
         journal.remember(entry.given_back())
-    else:
-        journal.forget(uuid)
+        return False
+    journal.forget(uuid)
+    events.tell(
+        LOG.info,
+        Event.HEALED,
+        f'Domain {entry.definition.name}: nothing is left of the snapshot '
+        'that died',
+        uuid,
+    )
+    return True
 
 
 class Fate(enum.Enum):

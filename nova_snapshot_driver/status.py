@@ -20,7 +20,9 @@ from collections.abc import Iterator
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import journal
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.progress import IN_BYTES
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.workspace import MIB
@@ -230,11 +232,13 @@ class _Report:
         ):
             return
         self._logged, self._logged_percent = now, status.percent
-        LOG.info(
-            'Snapshot of domain %s: %s',
-            status.domain,
-            _in_words(status),
-            instance_uuid=status.uuid,
+        events.tell(
+            LOG.info,
+            Event.PROGRESS,
+            f'Snapshot of domain {status.domain}: {_in_words(status)}',
+            status.uuid,
+            step=status.step,
+            percent=status.percent,
         )
 
 
