@@ -514,6 +514,15 @@ class KeystoneUnavailable(SnapshotError):
     )
 
 
+class MetricsUnavailable(SnapshotError):
+    code = 'metrics-unavailable'
+    template = (
+        'There are no metrics ([snapshot] metrics_file): {reason}. Install '
+        'prometheus_client for the Python of nova-compute, for example as '
+        '"nova-snapshot-driver[metrics]".'
+    )
+
+
 class ConfigurationInvalid(SnapshotError):
     code = 'configuration-invalid'
     template = 'The configuration cannot be used: {reason}'
