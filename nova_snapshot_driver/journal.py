@@ -88,7 +88,8 @@ class Entry:
     @classmethod
     def from_json(cls, text: str) -> Entry:
         """
-        :raises ValueError, TypeError, KeyError, AttributeError: it is no entry
+        :raises ValueError, TypeError, KeyError, AttributeError,
+            RecursionError: it is no entry
         """
         fields = json.loads(text)
         if fields.pop('version') != VERSION:
@@ -236,7 +237,13 @@ class Journal:
                 return Entry.from_json(file.read())
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+        ) as error:
             LOG.error(
                 'The journal %s cannot be read and is set aside as '
                 '%s.unreadable: %s',

@@ -16,6 +16,7 @@ import json
 import os
 import threading
 import time
+import typing
 from collections.abc import Iterator
 
 from oslo_log import log as logging
@@ -82,11 +83,16 @@ class Status:
     @classmethod
     def from_json(cls, text: str) -> Status:
         """
-        :raises ValueError, TypeError, KeyError, AttributeError: it is none
+        :raises ValueError, TypeError, KeyError, AttributeError,
+            RecursionError: it is none
         """
         fields = json.loads(text)
         if fields.pop('version') != VERSION:
             raise ValueError('it is of another version')
+        kinds = typing.get_type_hints(cls)
+        for name, value in fields.items():
+            if not isinstance(value, kinds[name]):
+                raise TypeError(f'its {name} is of another kind')
         return cls(**fields)
 
 
@@ -133,6 +139,7 @@ def running(directory: str) -> list[Status]:
             TypeError,
             AttributeError,
             KeyError,
+            RecursionError,
         ) as error:
             LOG.error('The status %s cannot be read: %s', path, error)
     return found
