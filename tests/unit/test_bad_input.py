@@ -37,6 +37,7 @@ from tests.faults import libvirt_error
 from tests.unit import documents
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import FakeHost
+from tests.unit.volumes_host import VolumesHost
 
 FEW = hypothesis.settings(max_examples=40, deadline=None, database=None)
 
@@ -307,6 +308,22 @@ class ImageTest(testtools.TestCase):
         glance = Glance(self.host.context.glance_access())
         hypothesis.assume(image not in self.host.glance.images)
         self.assertRaises(exception.SnapshotError, glance.get, image)
+
+
+class VolumesTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(VolumesHost(1))
+
+    @hypothesis.settings(FEW, max_examples=15)
+    @hypothesis.given(strategies.text(max_size=255))
+    def test_snapshots_in_cinder_are_named_after_it(self, name: str) -> None:
+        host = self.host
+        before = host.before()
+        host.image = host.glance.add(name=name)
+        host.snapshot()
+        self.assertEqual([], host.differences(before))
+        host.cinder.snapshots.clear()
 
 
 #: Sources as libvirt has them, by the type of the disk.
