@@ -15,7 +15,9 @@ from oslo_log import log
 
 from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import undo
 from nova_snapshot_driver.events import Event
+from nova_snapshot_driver.journal import Entry
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.host import FakeHost
@@ -69,22 +71,20 @@ def described() -> dict[str, tuple[str, set[str]]]:
     }
 
 
+def assert_as_described(case: testtools.TestCase, records: Records) -> None:
+    """Each has the level and the fields that the documentation says."""
+    table = described()
+    for record in records.records:
+        name = record.__dict__['event']
+        fields = set(record.__dict__['extra_keys']) - _OF_OSLO
+        case.assertEqual(table[name], (record.levelname, fields), name)
+
+
 class DocumentationTest(testtools.TestCase):
     def test_every_event(self) -> None:
         self.assertEqual(
             sorted(event.value for event in Event), sorted(described())
         )
-
-    def assert_as_described(self, records: Records) -> None:
-        table = described()
-        for record in records.records:
-            name = record.__dict__['event']
-            fields = set(record.__dict__['extra_keys']) - _OF_OSLO
-            self.assertEqual(
-                table[name],
-                (record.levelname, fields),
-                name,
-            )
 
     def test_snapshots(self) -> None:
         """What the documentation says of their events holds."""
@@ -92,7 +92,7 @@ class DocumentationTest(testtools.TestCase):
         records = collected(self)
         host.machine.refusals['backupBegin'] = 1
         host.snapshot()
-        self.assert_as_described(records)
+        assert_as_described(self, records)
         self.assertEqual(
             {
                 Event.BEGUN.value,
@@ -143,6 +143,34 @@ class RecoveryTest(RecoveryCase):
         self.die()
         self.heal()
         self.assertEqual(['recovery.begun', 'recovery.done'], records.names())
+        assert_as_described(self, records)
+
+    def test_domain_that_can_not_be_healed(self) -> None:
+        self.journal.remember(Entry(self.guest.definition()))
+        self.machine.refusals['isPersistent'] = 1
+        records = collected(self)
+        self.host.driver().heal(self.host.context)
+        self.assertEqual(
+            ['recovery.begun', 'recovery.failed'], records.names()
+        )
+        assert_as_described(self, records)
+
+    def test_guest_that_is_not_given_back(self) -> None:
+        records = collected(self)
+
+        def fail() -> None:
+            raise exception.DomainBusy(domain=documents.NAME)
+
+        self.assertRaises(
+            exception.NotGivenBack,
+            undo.surely,
+            documents.NAME,
+            'resume',
+            fail,
+            'Do it.',
+        )
+        self.assertEqual(['guest.not-given-back'], records.names())
+        assert_as_described(self, records)
 
 
 @ddt.ddt
