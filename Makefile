@@ -13,16 +13,17 @@ cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 cloud_profiles := cloud $(filter ceph,$(STORAGE))
 
 # make bench BENCH='--rounds 1 --sizes 1 --quick'
+# make bench-volumes BENCH='--rounds 1'
 
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo cloud cloud-down bench test unit functional nova openstack
-.PHONY: lint docs lab-down clean venv packages lab cloud-packages cloud-lab
-.PHONY: ceph ceph-lab
+.PHONY: help demo cloud cloud-down bench bench-volumes test unit functional
+.PHONY: nova openstack lint docs lab-down clean venv packages lab
+.PHONY: cloud-packages cloud-lab ceph ceph-lab
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: packages ## Snapshot a running guest, and see the proof
 	@$(python) -m tests.lab.demo
@@ -37,6 +38,9 @@ cloud-down: ## Stop the OpenStack; what is stored in it stays
 bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 	@tools/setup.sh lab cloud bench
 	@$(python) -m tests.bench $(BENCH)
+
+bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
+	@$(python) -m tests.bench.volumes $(BENCH)
 
 test: lab cloud-lab ## Run all tests but those with Ceph; as root, for a cloud
 	@tools/run-tests.sh unit functional nova \

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import os
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -17,22 +15,10 @@ from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import recovery
-from nova_snapshot_driver import space
-from nova_snapshot_driver import status
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.capture import Capture
-from nova_snapshot_driver.capture import Means
-from nova_snapshot_driver.capture import backup
-from nova_snapshot_driver.capture import cold
-from nova_snapshot_driver.capture import direct
-from nova_snapshot_driver.capture import mirror
 from nova_snapshot_driver.context import Context
-from nova_snapshot_driver.delivery import Adoption
-from nova_snapshot_driver.delivery import Conversion
-from nova_snapshot_driver.delivery import Delivery
-from nova_snapshot_driver.delivery import Stream
 from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -40,42 +26,21 @@ from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.plan import AnyPlan
-from nova_snapshot_driver.plan import Obstacles
-from nova_snapshot_driver.plan import Path
-from nova_snapshot_driver.plan import Pause
-from nova_snapshot_driver.plan import Plan
-from nova_snapshot_driver.plan import VolumesPlan
-from nova_snapshot_driver.plan import make_plan
-from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.progress import silent
-from nova_snapshot_driver.quiesce import Quiesce
-from nova_snapshot_driver.rbd import Ceph
-from nova_snapshot_driver.rbd import Clone
 from nova_snapshot_driver.request import Request
 from nova_snapshot_driver.request import TaskStates
 from nova_snapshot_driver.result import Snapshot
-from nova_snapshot_driver.result import Stopwatch
-from nova_snapshot_driver.status import Status
-from nova_snapshot_driver.stillness import Stillness
 from nova_snapshot_driver.surroundings import Surroundings
 from nova_snapshot_driver.target import GlanceImage
 from nova_snapshot_driver.target import OutputFile
-from nova_snapshot_driver.target import Target
-from nova_snapshot_driver.transfer import libnbd
 from nova_snapshot_driver.volumes import ImageOfVolumes
-from nova_snapshot_driver.workspace import Workspace
-from nova_snapshot_driver.workspace import require_space
+from nova_snapshot_driver.ways import Task
+from nova_snapshot_driver.ways import Way
+from nova_snapshot_driver.ways.disk import DiskWay
+from nova_snapshot_driver.ways.volumes import VolumesWay
 
 LOG = logging.getLogger(__name__)
-
-CAPTURES: dict[Path, Capture] = {
-    Path.DIRECT: direct.view,
-    Path.BACKUP: backup.view,
-    Path.MIRROR: mirror.view,
-    Path.COLD: cold.view,
-}
 
 
 class SnapshotDriver:
@@ -118,7 +83,7 @@ class SnapshotDriver:
         :raises NotSupported: this driver has no way to it
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        return self._snapshot(
+        return self._take(
             Request(
                 instance,
                 self._image(context, instance, image_id),
@@ -140,7 +105,7 @@ class SnapshotDriver:
         :param path: a file that does not exist
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        return self._snapshot(
+        return self._take(
             Request(
                 instance,
                 OutputFile(self._conf, path),
@@ -237,13 +202,6 @@ class SnapshotDriver:
         if entry is not None:
             self._journal.remember(entry.given_back())
 
-    def _is_disowned(self, guest: Guest) -> bool:
-        try:
-            entry = self._journal.recall(guest.uuid)
-        except exception.SnapshotError:
-            return False
-        return entry is not None and entry.is_given_back
-
     def _give_back(self, guest: Guest) -> None:
         entry = self._journal.recall(guest.uuid)
         if entry is not None and not entry.is_given_back:
@@ -259,7 +217,7 @@ class SnapshotDriver:
         with self._guest_of(uuid, context):
             pass
 
-    def _snapshot(self, request: Request) -> Snapshot:
+    def _take(self, request: Request) -> Snapshot:
         target = request.target
         events.tell(
             LOG.info,
@@ -275,25 +233,21 @@ class SnapshotDriver:
             self._guest_of(request.instance.domain, target.context) as guest,
         ):
             target.check()
+            task = self._task(guest, request)
+            way = _way_of(task)
             # What is not supported is refused at once.
-            if isinstance(target, ImageOfVolumes):
-                self._volumes_plan(request.instance, guest, target)
-            else:
-                self._plan(request.instance, guest, obstacles(target))
+            way.check()
             request.cancellation.watch(
                 CancelRequest(
                     self._conf.snapshot.state_directory, guest.uuid
                 ).heed
             )
-            unfinished = Entry(
-                guest.definition(), image=target.image, volumes=target.volumes
-            ).given_back()
             with (
-                self._journal.kept(unfinished),
+                self._journal.kept(task.unfinished),
                 # While the journal knows of it.
                 target.discarded_on_failure(),
             ):
-                snapshot = self._take(guest, request, unfinished)
+                snapshot = way.take()
         events.tell(
             LOG.info,
             Event.TAKEN,
@@ -306,165 +260,18 @@ class SnapshotDriver:
         )
         return snapshot
 
-    def _reported(
-        self, guest: Guest, plan: AnyPlan, request: Request
-    ) -> contextlib.AbstractContextManager[Progress]:
-        """The progress, told to the other processes of the host as well."""
-        self._surroundings.planned(plan.path.value)
-        return status.reported(
-            self._conf.snapshot.state_directory,
-            Status(
-                domain=guest.name,
-                uuid=guest.uuid,
-                image=request.target.image,
-                file=request.target.file,
-                path=plan.path.value,
-            ),
-            request.progress,
-        )
-
-    def _take(
-        self, guest: Guest, request: Request, unfinished: Entry
-    ) -> Snapshot:
-        if isinstance(request.target, ImageOfVolumes):
-            return self._take_volumes(
-                guest, request, request.target, unfinished
-            )
-        known = obstacles(request.target)
-        tried: list[Path] = []
-        while True:
-            try:
-                return self._take_as_planned(
-                    guest, request, unfinished, known, tried
-                )
-            except exception.DirectRefused as error:
-                refusal: exception.SnapshotError = error
-                reason = error.fields['reason']
-                more = dataclasses.replace(known, direct=reason)
-                path = Path.DIRECT
-            except exception.BackupRefused as error:
-                refusal, reason = error, error.fields['reason']
-                more = dataclasses.replace(known, backup=reason)
-                path = Path.BACKUP
-            # One that was not tried would be refused for ever.
-            if tried[-1] is not path or not self._has_another_way(
-                guest, request.instance, more, path
-            ):
-                raise refusal
-            events.tell(
-                LOG.warning,
-                Event.REFUSED,
-                refusal,
-                guest.uuid,
-                path=path.value,
-                code=refusal.code,
-            )
-            known = more
-
-    def _has_another_way(
-        self, guest: Guest, instance: Instance, known: Obstacles, path: Path
-    ) -> bool:
-        """
-        :param path: the one that was refused
-        """
-        try:
-            plan = self._plan(instance, guest, known)
-        except exception.NotSupported:
-            return False
-        return plan.path is not path
-
-    def _take_as_planned(
-        self,
-        guest: Guest,
-        request: Request,
-        unfinished: Entry,
-        known: Obstacles,
-        tried: list[Path],
-    ) -> Snapshot:
-        """
-        :param tried: the paths so far; this one is added
-        """
-        watch = Stopwatch()
-        plan = self._plan(request.instance, guest, known)
-        with (
-            self._reported(guest, plan, request) as reported,
-            contextlib.ExitStack() as disk_operation,
-        ):
-            request = dataclasses.replace(request, progress=reported)
-            if not plan.stream:
-                # A guest that is to be suspended is not yet, while the disks
-                # of others are busy; nor is anything decided that may change.
-                disk_operation.enter_context(
-                    self._surroundings.disk_operation(request.cancellation)
-                )
-                plan = self._plan(request.instance, guest, known)
-            _tell_plan(guest, plan)
-            tried.append(plan.path)
-            clone = self._clone(guest, plan, request)
-            rest = dataclasses.replace(unfinished, clone=clone)
-            with self._workspace(guest, plan, request.target) as workspace:
-                quiesce = self._quiesce(guest, plan)
-                means = self._means(guest, request, workspace, quiesce, clone)
-                request.states.pending_upload()
-                watch.lap('prepare')
-                with self._delivery(
-                    guest, plan, request, workspace, quiesce, clone
-                ) as delivery:
-                    with (
-                        self._journal.kept(
-                            entry_of(guest, plan, request.target.image, clone),
-                            rest,
-                        ),
-                        CAPTURES[plan.path](guest, plan, means) as view,
-                    ):
-                        watch.lap('capture')
-                        delivery.read(view)
-                        watch.lap(delivery.reading)
-                    watch.lap('give_back')
-                    disk_operation.close()
-                    proof = delivery.complete()
-                if not plan.stream:
-                    watch.lap('upload')
-        return Snapshot.of(guest, plan, quiesce, proof, watch.laps)
-
-    def _take_volumes(
-        self,
-        guest: Guest,
-        request: Request,
-        target: ImageOfVolumes,
-        unfinished: Entry,
-    ) -> Snapshot:
-        """Have Cinder snapshot all volumes at one instant, and map them."""
-        watch = Stopwatch()
-        plan = self._volumes_plan(request.instance, guest, target)
-        _tell_plan(guest, plan)
-        quiesce = self._quiesce(guest, plan)
-        stillness = Stillness(
-            guest, plan, quiesce, self._conf.snapshot.stillness_timeout
-        )
-        snapshots = target.snapshots
-        with self._reported(guest, plan, request) as progress:
-            snapshots.prepare(target.name())
-            quiesce.check()
-            request.states.pending_upload()
-            watch.lap('prepare')
-            with (
-                self._journal.kept(
-                    entry_of_volumes(guest, plan, target), unfinished
-                ),
-                stillness.held() as until,
-            ):
-                snapshots.cut(guest.name, until, request.cancellation)
-            watch.lap('cut')
-            snapshots.wait_until_available(progress, request.cancellation)
-            watch.lap('wait')
-            request.states.uploading()
-            # Whoever cancels it before it is shown is heard.
-            request.cancellation.check()
-            target.describe(metadata.of_volumes(plan, quiesce, stillness))
-            watch.lap('describe')
-        return Snapshot.of_volumes(
-            guest, plan, quiesce, stillness, snapshots.ids(), watch.laps
+    def _task(self, guest: Guest, request: Request) -> Task:
+        target = request.target
+        unfinished = Entry(
+            guest.definition(), image=target.image, volumes=target.volumes
+        ).given_back()
+        return Task(
+            self._conf,
+            self._journal,
+            self._surroundings,
+            guest,
+            request,
+            unfinished,
         )
 
     @contextlib.contextmanager
@@ -478,173 +285,8 @@ class SnapshotDriver:
                 self._surroundings.healed()
             yield guest
 
-    def _plan(
-        self, instance: Instance, guest: Guest, known: Obstacles
-    ) -> Plan:
-        plan = make_plan(
-            self._conf,
-            instance,
-            guest.describe(),
-            guest.power_state(),
-            known,
-        )
-        _require_readable(guest, plan)
-        return plan
 
-    def _volumes_plan(
-        self, instance: Instance, guest: Guest, target: ImageOfVolumes
-    ) -> VolumesPlan:
-        return make_volumes_plan(
-            self._conf,
-            instance,
-            guest.describe(),
-            guest.power_state(),
-            len(target.volumes),
-        )
-
-    @contextlib.contextmanager
-    def _workspace(
-        self, guest: Guest, plan: Plan, target: Target
-    ) -> Iterator[Workspace]:
-        """A place for the temporary files, with the room that they need."""
-        root = self._conf.libvirt.snapshots_directory
-        with Workspace.open(root, guest.uuid) as workspace:
-            destination = target.destination(root, plan.stream)
-            require_space(
-                guest.name, space.needs(guest, plan, root, destination)
-            )
-            yield workspace
-
-    def _means(
-        self,
-        guest: Guest,
-        request: Request,
-        workspace: Workspace,
-        quiesce: Quiesce,
-        clone: Clone | None,
-    ) -> Means:
-        return Means(
-            self._conf,
-            workspace,
-            quiesce,
-            self._surroundings,
-            request.progress,
-            request.cancellation,
-            lambda: self._is_disowned(guest),
-            clone,
-        )
-
-    def _delivery(
-        self,
-        guest: Guest,
-        plan: Plan,
-        request: Request,
-        workspace: Workspace,
-        quiesce: Quiesce,
-        clone: Clone | None,
-    ) -> Delivery:
-        if clone is not None:
-            return Adoption(
-                self._conf, guest.name, request, plan, quiesce, clone
-            )
-        if plan.stream:
-            return Stream(self._conf, request, plan, quiesce)
-        return Conversion(self._conf, request, plan, quiesce, workspace)
-
-    def _clone(
-        self, guest: Guest, plan: Plan, request: Request
-    ) -> Clone | None:
-        """What is to be made in Ceph, where anything is."""
-        if plan.path is not Path.DIRECT:
-            return None
-        disk, target = plan.disk.rbd, request.target
-        assert disk and target.context and target.image  # noqa: S101 (mypy)
-        return direct.find(
-            guest,
-            Ceph(self._conf, disk.user),
-            disk,
-            Glance(target.context.glance_access()),
-            target.image,
-        )
-
-    def _quiesce(self, guest: Guest, plan: AnyPlan) -> Quiesce:
-        return Quiesce(
-            guest,
-            plan,
-            self._conf.snapshot.quiesce_timeout,
-            self._conf.snapshot.guest_timeout,
-        )
-
-
-def _tell_plan(guest: Guest, plan: AnyPlan) -> None:
-    events.tell(
-        LOG.info,
-        Event.PLANNED,
-        f'Snapshot of domain {guest.name}: {plan}',
-        guest.uuid,
-        path=plan.path.value,
-        quiesce=plan.freeze,
-    )
-
-
-def obstacles(target: Target | None = None) -> Obstacles:
-    """What can't be done in this process.
-
-    :param target: of the image; None for any
-    """
-    has_libnbd = libnbd.is_available()
-    to_file = target is not None and target.image is None
-    return Obstacles(
-        stream=None if has_libnbd else 'libnbd is missing',
-        direct='it goes to a file' if to_file else None,
-    )
-
-
-def entry_of(
-    guest: Guest, plan: Plan, image: str | None, clone: Clone | None = None
-) -> Entry:
-    """What the snapshot may take from the guest, for the journal."""
-    if plan.path in (Path.DIRECT, Path.BACKUP):
-        # The domain keeps its definition, and its job is found in libvirt.
-        untouched = Entry(
-            guest.definition(), image=image, clone=clone
-        ).given_back()
-        return dataclasses.replace(untouched, frozen=plan.freeze)
-    suspended = plan.path is Path.COLD and guest.is_active()
-    return Entry(
-        guest.definition(),
-        persistent=guest.persistent(),
-        power_state=plan.power_state if suspended else None,
-        devices=guest.describe().host_devices if suspended else (),
-        frozen=plan.freeze,
-        image=image,
-    )
-
-
-def entry_of_volumes(
-    guest: Guest, plan: VolumesPlan, target: ImageOfVolumes
-) -> Entry:
-    """What the snapshot may take from the guest, and leave in Cinder."""
-    untouched = Entry(
-        guest.definition(), image=target.image, volumes=target.volumes
-    ).given_back()
-    return dataclasses.replace(
-        untouched, frozen=plan.freeze, paused=plan.pause is not Pause.NEVER
-    )
-
-
-def _require_readable(guest: Guest, plan: Plan) -> None:
-    """See that what is not read by QEMU can be read by this process.
-
-    :raises NotSupported: it can't
-    """
-    if plan.path in (Path.DIRECT, Path.BACKUP):
-        return
-    if plan.path is Path.MIRROR and plan.disk.source == 'block':
-        return
-    path = plan.source.path
-    if os.path.exists(path) and not os.access(path, os.R_OK):
-        raise exception.NotSupported(
-            domain=guest.name,
-            reason=f'this user may not read its root disk {path}.',
-        )
+def _way_of(task: Task) -> Way:
+    if isinstance(task.request.target, ImageOfVolumes):
+        return VolumesWay(task, task.request.target)
+    return DiskWay(task)

@@ -31,7 +31,6 @@ from nova_snapshot_driver.cmd.nova_user import NovaUser
 from nova_snapshot_driver.cmd.service_user import ServiceUser
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.domain import RbdImage
-from nova_snapshot_driver.driver import obstacles
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
@@ -42,6 +41,7 @@ from nova_snapshot_driver.plan import make_plan
 from nova_snapshot_driver.plan import make_volumes_plan
 from nova_snapshot_driver.quiesce import Quiesce
 from nova_snapshot_driver.rbd import Ceph
+from nova_snapshot_driver.ways.disk import obstacles
 from nova_snapshot_driver.workspace import MIB
 from nova_snapshot_driver.workspace import require_space
 

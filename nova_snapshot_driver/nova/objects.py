@@ -68,6 +68,9 @@ def block_devices_of(
 ) -> BlockDevices | None:
     """The block devices of an instance, as an image of it has them.
 
+    They are in the order of their devices. Nova's libvirt driver names those
+    of a new server anew, in the order of the image's mapping, whatever the
+    names in it; upstream leaves that order to the database.
     Source: ``nova.compute.api.API.snapshot_volume_backed``.
 
     :returns: None where its root disk is no volume
@@ -78,7 +81,7 @@ def block_devices_of(
     if not compute_utils.is_volume_backed_instance(context, instance, bdms):
         return None
     volumes, others = [], []
-    for bdm in bdms:
+    for bdm in sorted(bdms, key=_place):
         if bdm.no_device:
             continue
         if bdm.is_volume:
@@ -89,6 +92,12 @@ def block_devices_of(
         else:
             others.append(bdm.get_image_mapping())
     return BlockDevices(tuple(volumes), tuple(others))
+
+
+def _place(bdm: objects.BlockDeviceMapping) -> tuple[bool, int, str]:
+    name = bdm.device_name or ''
+    # The root disk is the first one, and vdb is before vdaa.
+    return bdm.boot_index != 0, len(name), name
 
 
 def without_quiesce(instance: objects.Instance) -> objects.Instance:

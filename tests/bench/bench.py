@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import libvirt
-from rich.console import Console
-
 from tests.bench import content
 from tests.bench.block import BlockGuest
 from tests.bench.content import GIB
@@ -21,6 +18,7 @@ from tests.bench.content import MIB
 from tests.bench.errors import BenchError
 from tests.bench.measure import Measurement
 from tests.bench.measure import Subject
+from tests.bench.run import CONSOLE
 from tests.bench.sample import Sample
 from tests.bench.server import BenchServer
 from tests.bench.server import Shape
@@ -39,8 +37,6 @@ from tests.bench.ways import Way
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.options import CloudOptions
 from tests.lab.ticks import Ticks
-
-CONSOLE = Console(highlight=False, soft_wrap=True)
 
 #: GiB, of the disks whose data is measured.
 DISK = 20
@@ -127,6 +123,7 @@ class Bench:
         server = BenchServer(self._cloud, shape)
         ticks = stack.enter_context(server.running())
         self._subjects[name] = Subject(name, server, ticks)
+        server.wait_until_settled()
         # The guests that are not measured take no time of the processors.
         server.pause()
 
@@ -221,20 +218,3 @@ class Bench:
             f'{sample.on_host.written / MIB:.0f} MiB written, '
             f'stall {sample.stall:.2f} s, image {sample.size / MIB:.0f} MiB'
         )
-
-
-@contextlib.contextmanager
-def running_cloud() -> Iterator[Cloud]:
-    """The cloud of ``make cloud``, afterwards as before."""
-    # By default every error is also printed, the expected ones too.
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    cloud = Cloud()
-    before = cloud.options if cloud.running else None
-    try:
-        cloud.ensure()
-        yield cloud
-    finally:
-        if before is None:
-            cloud.stop()
-        else:
-            cloud.ensure(before)

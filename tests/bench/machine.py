@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import libvirt
@@ -17,6 +18,10 @@ from tests.lab.errors import LabError
 
 _TIMEOUT = 60
 _GIB = 1 << 30
+_CINDER = """\
+from importlib import metadata
+print(metadata.version('cinder'))
+"""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,6 +45,15 @@ def describe(cloud: Cloud) -> dict[str, str]:
         'Python': platform.python_version(),
         'Nova': f'{cloud.options.nova}, {cloud.options.concurrency}',
         'Glance': 'on the same disk, in one process, behind gunicorn',
+        **(_storage(cloud) if cloud.options.has_ceph else {}),
+    }
+
+
+def _storage(cloud: Cloud) -> dict[str, str]:
+    ceph = _version(['ceph', '--version'])
+    return {
+        'Cinder': _version([cloud.install.python, '-c', _CINDER]),
+        'Ceph': f'{ceph}, one OSD in a file on the same disk',
     }
 
 
@@ -74,7 +88,7 @@ def _disk() -> str:
     return f'{source}, {kind}, {size.removesuffix("G")} GiB'
 
 
-def _version(argv: list[str]) -> str:
+def _version(argv: Sequence[str | Path]) -> str:
     output = run(argv, timeout=_TIMEOUT)
     found = re.search(r'\d+(\.\d+)+', output)
     return found[0] if found else output

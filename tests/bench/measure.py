@@ -3,25 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import sqlite3
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from openstack.image.v2.image import Image
 
 from tests.bench import processes
 from tests.bench.errors import BenchError
 from tests.bench.meter import Host
 from tests.bench.meter import Meter
 from tests.bench.processes import Usage
+from tests.bench.records import Images
 from tests.bench.sample import GLANCE
 from tests.bench.sample import QEMU
 from tests.bench.sample import Sample
@@ -73,7 +68,7 @@ class Measurement:
         self._demo = cloud.connection('demo')
         # By its type it may be one of version 1.
         self._glance: Any = self._demo.image
-        self._database = cloud.database('glance')
+        self._images = Images(cloud.database('glance'))
 
     def snapshot(
         self, subject: Subject, way: Way, number: int, keep: Path | None = None
@@ -92,15 +87,15 @@ class Measurement:
         written, qemu, before = server.written, host.qemu, host.usage()
         with Meter(host) as meter:
             began = time.monotonic()
-            with self._image(server) as image:
-                self._wait_until_active(image.id)
+            with server.snapshot() as image:
+                self._wait_until_active(image)
                 wall = time.monotonic() - began
                 server.wait_for_no_task()
                 ended, after = time.monotonic(), host.usage()
                 overwritten = server.written
-                found = self._glance.get_image(image.id)
+                found = self._glance.get_image(image)
                 if keep is not None and not keep.exists():
-                    _copy(self._cloud.glance_store / image.id, keep)
+                    _copy(self._cloud.glance_store / image, keep)
         if host.qemu == qemu:
             overwritten -= written
         else:
@@ -175,34 +170,13 @@ class Measurement:
             used.read / written,
         )
 
-    @contextlib.contextmanager
-    def _image(self, server: BenchServer) -> Iterator[Image]:
-        image = self._demo.compute.create_server_image(
-            server.id, f'bench-{uuid.uuid4().hex[:6]}'
-        )
-        try:
-            yield image
-        finally:
-            self._glance.delete_image(image.id, ignore_missing=True)
-
     def _wait_until_active(self, image: str) -> None:
-        """Look at Glance's database: it would answer while it receives."""
-        with contextlib.closing(
-            sqlite3.connect(f'file:{self._database}?mode=ro', uri=True)
-        ) as database:
-
-            def active() -> bool:
-                [status] = database.execute(
-                    'SELECT status FROM images WHERE id = ?', [image]
-                ).fetchone()
-                if status in ('killed', 'deleted'):
-                    raise BenchError(
-                        'the snapshot failed; see '
-                        f'{self._cloud.log("nova-compute").path}'
-                    )
-                return bool(status == 'active')
-
-            wait_until(active, f'image {image}', _SNAPSHOT_TIMEOUT, _INTERVAL)
+        wait_until(
+            lambda: self._images.is_active(image),
+            f'image {image}',
+            _SNAPSHOT_TIMEOUT,
+            _INTERVAL,
+        )
 
     def _environment(self) -> dict[str, str]:
         auth = self._demo.config.get_auth_args()

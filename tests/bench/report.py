@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Sequence
 
 from tests.bench import bars
+from tests.bench import tables
 from tests.bench.content import MIB
-from tests.bench.figures import Figure
 from tests.bench.figures import Value
 from tests.bench.results import Results
 from tests.bench.sample import COMPUTE
@@ -25,8 +24,6 @@ from tests.bench.ways import UPSTREAM_COLD
 from tests.bench.ways import WAYS
 
 _TITLES = {way.name: way.title for way in (*WAYS, UPSTREAM_COLD, FLOOR)}
-
-_NONE = '—'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,24 +104,24 @@ def report(results: Results) -> str:
     """All tables, as reStructuredText."""
     return '\n'.join(
         [
-            '.. Written by make bench: changes to it are lost.',
+            tables.WRITTEN,
             '',
-            *_section('The numbers to reach', _bars(results)),
-            *_section('The machine', _machine(results)),
+            *tables.section('The numbers to reach', _bars(results)),
+            *tables.section('The machine', tables.machine(results.machine)),
             *_subjects(results),
         ]
     )
 
 
 def _bars(results: Results) -> list[str]:
-    return _table(
+    return tables.table(
         ('Of', 'Figure', 'At most', 'Found', ''),
         (
             (
                 bar.subject,
                 bar.name,
                 f'{"below " * bar.below}{bar.limit:g} {bar.unit}',
-                _cell(bar.figure, 2),
+                tables.cell(bar.figure, 2),
                 _VERDICTS[bar.met],
             )
             for bar in bars.bars(results)
@@ -136,10 +133,6 @@ def _bars(results: Results) -> list[str]:
 _VERDICTS = {True: 'met', False: '**not met**', None: 'not measured'}
 
 
-def _machine(results: Results) -> list[str]:
-    return _table(('Property', 'Value'), results.machine.items(), (25, 75))
-
-
 def _subjects(results: Results) -> list[str]:
     samples = results.comparison
     lines = []
@@ -147,24 +140,23 @@ def _subjects(results: Results) -> list[str]:
         is_size = subject in results.sizes
         ways = samples.ways(subject)
         rounds = max(len(samples.of(subject, way)) for way in ways)
-        lines += _section(
+        lines += tables.section(
             f'A guest, {subject}' if is_size else _capitalized(subject),
             [
-                f'{rounds} {"rounds" if rounds > 1 else "round"}; the median, '
-                'and the least and the most where there are several.',
+                tables.rounds(rounds),
                 '',
-                *_table(
+                *tables.table(
                     ('', *(_TITLES[way] for way in ways)),
                     (
                         (
                             row.title,
                             *(
-                                _cell(
+                                tables.cell(
                                     samples.figure(subject, way, row.value),
                                     row.digits,
                                 )
                                 if row.is_of_floor or way != FLOOR.name
-                                else _NONE
+                                else tables.NONE
                                 for way in ways
                             ),
                         )
@@ -179,34 +171,3 @@ def _subjects(results: Results) -> list[str]:
 
 def _capitalized(text: str) -> str:
     return f'{text[0].upper()}{text[1:]}'
-
-
-def _section(title: str, lines: Iterable[str]) -> list[str]:
-    return [title, '=' * len(title), '', *lines, '']
-
-
-def _table(
-    titles: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    widths: Sequence[int],
-) -> list[str]:
-    lines = [
-        '.. list-table::',
-        '   :header-rows: 1',
-        f'   :widths: {" ".join(map(str, widths))}',
-        '',
-    ]
-    for row in (titles, *rows):
-        for number, cell in enumerate(row):
-            mark = '-' if number else '* -'
-            lines.append(f'   {mark:>3} {cell}'.rstrip())
-    return lines
-
-
-def _cell(figure: Figure | None, digits: int) -> str:
-    if figure is None:
-        return _NONE
-    median = f'{figure.median:.{digits}f}'
-    if figure.least == figure.median == figure.most:
-        return median
-    return f'{median} ({figure.least:.{digits}f} … {figure.most:.{digits}f})'

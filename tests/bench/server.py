@@ -22,6 +22,9 @@ from openstack.connection import Connection
 from tests.bench.errors import BenchError
 from tests.lab.bounded import wait_until
 from tests.lab.cloud.cloud import Cloud
+from tests.lab.cloud.content import IMAGE
+from tests.lab.cloud.content import RAW_IMAGE
+from tests.lab.cloud.content import volumes_to_boot_from
 from tests.lab.directory import check_socket_path
 from tests.lab.ticks import Ticks
 
@@ -62,15 +65,19 @@ while :; do
 done &
 """
 
+_END_AGENT = '(sleep 1; kill $(cat /run/qemu-ga.pid)) &'
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """What a server is made with."""
 
-    #: GiB
-    disk: int
+    #: GiB, unless it has volumes: those have 1 GiB each
+    disk: int = 1
     #: is done to its disk before the guest writes
     prepare: Callable[[Path], None] | None = None
+    #: how many it has, and boots from the first one; none: it has a file
+    volumes: int = 0
 
 
 class BenchServer:
@@ -104,8 +111,20 @@ class BenchServer:
             ticks = stack.enter_context(Ticks(socket))
             self.ask_agent('guest-exec', path='/bin/sh', arg=['-c', _WRITE])
             ticks.wait(10, _TICK_TIMEOUT)
-            self._wait_until_settled()
             yield ticks
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[str]:
+        """Ask for a snapshot; its image, of this id, is deleted at the end."""
+        image = self._made.create_image(
+            self._demo.compute, f'bench-{uuid.uuid4().hex[:6]}'
+        )
+        try:
+            yield image
+        finally:
+            # By its type it may be one of version 1.
+            glance: Any = self._demo.image
+            glance.delete_image(image, ignore_missing=True)
 
     def pause(self) -> None:
         self._change(self._demo.compute.pause_server, 'PAUSED')
@@ -121,9 +140,15 @@ class BenchServer:
 
     @property
     def id(self) -> str:
-        if self._server is None:
-            raise BenchError(f'{self._name} was not made')
-        return str(self._server.id)
+        return str(self._made.id)
+
+    @property
+    def volumes(self) -> list[str]:
+        """The ids of its volumes."""
+        return [
+            attachment.volume_id
+            for attachment in self._admin.compute.volume_attachments(self.id)
+        ]
 
     @property
     def disk(self) -> Path:
@@ -156,44 +181,17 @@ class BenchServer:
         )
         return json.loads(answer)['return']
 
-    def wait_for_no_task(self) -> None:
+    def end_agent(self) -> None:
+        """Have no agent from now on; the guest writes on."""
+        self.ask_agent('guest-exec', path='/bin/sh', arg=['-c', _END_AGENT])
         wait_until(
-            lambda: not self._admin.compute.get_server(self.id).task_state,
-            f'the end of the task of {self._name}',
-            _BOOT_TIMEOUT,
-            0.1,
+            lambda: not self._agent_answers(),
+            f'the agent of {self._name} to be gone',
+            _AGENT_TIMEOUT,
+            0.3,
         )
 
-    def _boot(self, flavor: str) -> None:
-        compute = self._demo.compute
-        self._server = compute.create_server(
-            name=self._name,
-            image_id=image(self._demo).id,
-            flavor_id=flavor,
-            networks='none',
-        )
-        compute.wait_for_server(self._server, interval=0.3, wait=_BOOT_TIMEOUT)
-
-    def _change(self, action: Callable[[str], object], status: str) -> None:
-        action(self.id)
-
-        def reached() -> bool:
-            found = self._admin.compute.get_server(self.id)
-            return found.status == status and not found.task_state
-
-        wait_until(reached, f'{self._name} to be {status}', _BOOT_TIMEOUT, 0.3)
-
-    def _wait_for_agent(self) -> None:
-        def answers() -> bool:
-            try:
-                self.ask_agent('guest-ping')
-            except libvirt.libvirtError:
-                return False
-            return True
-
-        wait_until(answers, f'the agent of {self._name}', _BOOT_TIMEOUT, 0.3)
-
-    def _wait_until_settled(self) -> None:
+    def wait_until_settled(self) -> None:
         """Wait until its disk grows no more but for the records.
 
         The journal of its file system takes its space little by little, and
@@ -213,6 +211,66 @@ class BenchServer:
             interval=_SETTLE_INTERVAL,
         )
 
+    def wait_for_no_task(self) -> None:
+        wait_until(
+            lambda: not self._admin.compute.get_server(self.id).task_state,
+            f'the end of the task of {self._name}',
+            _BOOT_TIMEOUT,
+            0.1,
+        )
+
+    @property
+    def _made(self) -> Server:
+        if self._server is None:
+            raise BenchError(f'{self._name} was not made')
+        return self._server
+
+    def _boot(self, flavor: str) -> None:
+        compute = self._demo.compute
+        self._server = compute.create_server(
+            name=self._name,
+            flavor_id=flavor,
+            networks='none',
+            **self._source,
+        )
+        compute.wait_for_server(self._server, interval=0.3, wait=_BOOT_TIMEOUT)
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        """What it is made from, as Nova's API has it."""
+        if not self._shape.volumes:
+            return {'image_id': _image(self._demo, IMAGE)}
+        return {
+            'image_id': '',
+            'block_device_mapping': volumes_to_boot_from(
+                _image(self._demo, RAW_IMAGE), self._shape.volumes - 1
+            ),
+        }
+
+    def _change(self, action: Callable[[str], object], status: str) -> None:
+        action(self.id)
+
+        def reached() -> bool:
+            found = self._admin.compute.get_server(self.id)
+            return found.status == status and not found.task_state
+
+        wait_until(reached, f'{self._name} to be {status}', _BOOT_TIMEOUT, 0.3)
+
+    def _wait_for_agent(self) -> None:
+        wait_until(
+            self._agent_answers,
+            f'the agent of {self._name}',
+            _BOOT_TIMEOUT,
+            0.3,
+        )
+
+    def _agent_answers(self) -> bool:
+        try:
+            self.ask_agent('guest-ping')
+        except libvirt.libvirtError:
+            return False
+        return True
+
     def _attach_channel(self) -> Path:
         """Nova knows of no such channel, and does not mind it."""
         socket = check_socket_path(self._cloud.directory / self._name)
@@ -224,6 +282,7 @@ class BenchServer:
     def _delete(self) -> None:
         if self._server is None:
             return
+        volumes = self.volumes
         with contextlib.suppress(sdk_exceptions.NotFoundException):
             compute = self._admin.compute
             compute.delete_server(self.id, force=True)
@@ -232,8 +291,21 @@ class BenchServer:
                 interval=0.3,
                 wait=_DELETE_TIMEOUT,
             )
+        # Nova waits for none of them.
+        wait_until(
+            lambda: not any(map(self._find_volume, volumes)),
+            f'the volumes of {self._name} to be gone',
+            _DELETE_TIMEOUT,
+            0.3,
+        )
+
+    def _find_volume(self, volume: str) -> object:
+        # By its type it may be one of version 2, which Cinder has no more.
+        cinder: Any = self._demo.block_storage
+        return cinder.find_volume(volume)
 
 
-def image(connection: Connection) -> Any:
-    """The image that every project of the cloud can use."""
-    return connection.image.find_image('witness', ignore_missing=False)
+def _image(connection: Connection, name: str) -> str:
+    """The id of an image that every project of the cloud can use."""
+    found: str = connection.image.find_image(name, ignore_missing=False).id
+    return found

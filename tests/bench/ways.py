@@ -6,7 +6,8 @@ import dataclasses
 from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.options import CloudOptions
 
-_UPSTREAM = 'libvirt.LibvirtDriver'
+#: Nova's own.
+NOVA_DRIVER = 'libvirt.LibvirtDriver'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Way:
         return self.path == 'backup'
 
 
-UPSTREAM = Way('upstream', "Nova's own driver", _UPSTREAM)
+UPSTREAM = Way('upstream', "Nova's own driver", NOVA_DRIVER)
 MIRROR = Way('mirror', 'mirror', path='mirror')
 BACKUP = Way('backup', 'backup', path='backup')
 ZSTD = Way(
@@ -50,7 +51,7 @@ ZSTD = Way(
 UPSTREAM_COLD = Way(
     'upstream-cold',
     "Nova's own driver, cold",
-    _UPSTREAM,
+    NOVA_DRIVER,
     options={('workarounds', 'disable_libvirt_livesnapshot'): True},
 )
 

@@ -58,6 +58,24 @@ class SnapshotTest(VolumesCase):
             [(each['source_type'], each['device_name']) for each in mapping],
         )
 
+    def test_mapping_is_in_the_order_of_the_devices(self) -> None:
+        """Nova names those of a new server in the order of the mapping.
+
+        Upstream has them in that of the database, which may be any: the disks
+        of the new server change places.
+        """
+        bdms = self.host.bdms.objects
+        bdms[2].device_name = '/dev/vdaa'
+        bdms.reverse()
+        devices = objects.block_devices_of(
+            self.host.request_context, self.host.instance
+        )
+        assert devices is not None
+        self.assertEqual(
+            ['/dev/vda', '/dev/vdb', '/dev/vdaa'],
+            [volume.mapping['device_name'] for volume in devices.volumes],
+        )
+
     def test_keys_of_the_command_line_are_those_of_nova(self) -> None:
         devices = objects.block_devices_of(
             self.host.request_context, self.host.instance

@@ -59,6 +59,27 @@ def ensure_content_of_ceph(admin: Connection) -> None:
                 )
 
 
+def volumes_to_boot_from(image: str, data: int = 0) -> list[dict[str, Any]]:
+    """The block devices of a server without a local disk, 1 GiB each.
+
+    They are deleted with the server.
+
+    :param image: the id of what is on the first one
+    :param data: how many empty ones there are beside
+    """
+    root = {'boot_index': 0, 'uuid': image, 'source_type': 'image'}
+    empty = {'boot_index': -1, 'source_type': 'blank'}
+    return [
+        {
+            **device,
+            'destination_type': 'volume',
+            'volume_size': 1,
+            'delete_on_termination': True,
+        }
+        for device in (root, *[empty] * data)
+    ]
+
+
 def _ensure_image(
     admin: Connection, name: str, file: Path, disk_format: str
 ) -> None:

@@ -14,6 +14,7 @@ from tests.lab.bounded import wait_until
 from tests.lab.cloud.content import LUKS
 from tests.lab.cloud.content import MULTIATTACH
 from tests.lab.cloud.content import RAW_IMAGE
+from tests.lab.cloud.content import volumes_to_boot_from
 from tests.lab.cloud.options import Storage
 from tests.lab.cloud.storage import OTHER_ZONE
 from tests.lab.disks import Layer
@@ -68,16 +69,7 @@ class VolumeTest(StorageTest):
         server = self.boot(
             RAW_IMAGE,
             image_id='',
-            block_device_mapping=[
-                {
-                    'boot_index': 0,
-                    'uuid': image.id,
-                    'source_type': 'image',
-                    'destination_type': 'volume',
-                    'volume_size': 1,
-                    'delete_on_termination': True,
-                }
-            ],
+            block_device_mapping=volumes_to_boot_from(image.id),
         )
         try:
             [volume] = self.demo.compute.volume_attachments(server)
