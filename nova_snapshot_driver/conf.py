@@ -213,6 +213,16 @@ snapshot_opts = [
         ],
         help='How much the data plane yields to others on the disk.',
     ),
+    cfg.StrOpt(
+        'metrics_file',
+        regex=r'\.prom$',
+        help=(
+            'Where nova-compute writes what its snapshots come to, for '
+            'Prometheus: a file that ends in .prom, in the directory of the '
+            'textfile collector of node_exporter. It needs '
+            'prometheus_client. By default there are no metrics.'
+        ),
+    ),
 ]
 
 #: Nova's own, as far as they steer a snapshot: name, type and default are

@@ -11,6 +11,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import journal
 from nova_snapshot_driver import metadata
@@ -21,6 +22,7 @@ from nova_snapshot_driver.cancel_request import CancelRequest
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.context import Context
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.image import Glance
@@ -154,11 +156,16 @@ class SnapshotDriver:
         try:
             guest = self.guest(uuid)
         except exception.DomainNotFound:
-            return recovery.forget_lost(
+            outcome = recovery.forget_lost(
                 uuid, name, self._journal, self._conf, context
             )
-        with self._journal.exclusive(uuid, name):
-            return recovery.heal(guest, self._journal, self._conf, context)
+        else:
+            with self._journal.exclusive(uuid, name):
+                outcome = recovery.heal(
+                    guest, self._journal, self._conf, context
+                )
+        self._count(outcome)
+        return outcome
 
     def rehearse_healing(self) -> list[Outcome]:
         """What ``heal`` would do. Nothing is touched.
@@ -269,11 +276,20 @@ class SnapshotDriver:
         except exception.SnapshotError as error:
             outcome = Outcome(name, uuid, (Step('look after it', error),))
         for left in outcome.errors:
-            LOG.error('%s', left, instance_uuid=uuid)
+            events.tell(
+                LOG.error, Event.NOT_HEALED, left, uuid, code=left.code
+            )
         return outcome
 
     def _take(self, request: Request) -> Snapshot:
         target = request.target
+        events.tell(
+            LOG.info,
+            Event.BEGUN,
+            f'Snapshot of domain {request.instance.domain} begins',
+            domain=request.instance.domain,
+            image=target.image,
+        )
         if self._conf.snapshot.deadline:
             request.cancellation.limit(self._conf.snapshot.deadline)
         with (
@@ -296,11 +312,15 @@ class SnapshotDriver:
                 target.discarded_on_failure(),
             ):
                 snapshot = way.take()
-        LOG.info(
-            'Snapshot of domain %s is taken: %s',
-            guest.name,
-            snapshot,
-            instance_uuid=guest.uuid,
+        events.tell(
+            LOG.info,
+            Event.TAKEN,
+            f'Snapshot of domain {guest.name} is taken: {snapshot}',
+            guest.uuid,
+            path=snapshot.method,
+            bytes=snapshot.size,
+            seconds=snapshot.total_seconds,
+            still_seconds=snapshot.still_seconds,
         )
         return snapshot
 
@@ -329,8 +349,14 @@ class SnapshotDriver:
         """The guest, healed, and no other snapshot of it meanwhile."""
         guest = self.guest(domain)
         with self._journal.exclusive(guest.uuid, guest.name):
-            recovery.heal(guest, self._journal, self._conf, context).check()
+            outcome = recovery.heal(guest, self._journal, self._conf, context)
+            self._count(outcome)
+            outcome.check()
             yield guest
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.is_healed:
+            self._surroundings.healed()
 
 
 def _way_of(task: Task) -> Way:

@@ -15,16 +15,23 @@ from __future__ import annotations
 from typing import Any
 from typing import ClassVar
 
+#: Characters of a field. No path is longer.
+LONGEST_FIELD = 4096
+
 
 class SnapshotError(Exception):
-    """A snapshot that can't be made, and what to do about it."""
+    """A snapshot that can't be made, and what to do about it.
+
+    The text in its fields is one line without control characters, and no
+    longer than ``LONGEST_FIELD``: it may be a guest that has said it.
+    """
 
     code: ClassVar[str] = 'snapshot-failed'
     template: ClassVar[str] = '{reason}'
 
     def __init__(self, **fields: Any) -> None:
-        self.fields = fields
-        super().__init__(self.template.format(**fields))
+        self.fields = {name: _plain(fields[name]) for name in fields}
+        super().__init__(self.template.format(**self.fields))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return from_dict, (self.to_dict(),)
@@ -35,6 +42,18 @@ class SnapshotError(Exception):
             'message': str(self),
             'fields': self.fields,
         }
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    shortened = value[:LONGEST_FIELD]
+    if shortened.isprintable():
+        return shortened
+    return ''.join(
+        character if character.isprintable() else ' '
+        for character in shortened
+    )
 
 
 # The domain and its hypervisor
@@ -528,6 +547,15 @@ class KeystoneUnavailable(SnapshotError):
     template = (
         'Keystone gives no access to Glance: {reason}. Do [glance] and '
         '[service_user] in nova.conf hold the right address and credentials?'
+    )
+
+
+class MetricsUnavailable(SnapshotError):
+    code = 'metrics-unavailable'
+    template = (
+        'There are no metrics ([snapshot] metrics_file): {reason}. Install '
+        'prometheus_client for the Python of nova-compute, for example as '
+        '"nova-snapshot-driver[metrics]".'
     )
 
 

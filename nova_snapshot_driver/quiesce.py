@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.block_copy import POLL_INTERVAL
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import AnyPlan
 
@@ -31,6 +33,7 @@ class Quiesce:
     :ivar reason: why they were, or were not
     :ivar lasted: they were frozen still when they were to be thawed. Windows
         thaws by itself after 10 seconds
+    :ivar seconds: how long they were
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Quiesce:
         self._frozen = 0
         self.done = False
         self.lasted = True
+        self.seconds = 0.0
         self.reason = plan.quiesce_reason
 
     @property
@@ -74,11 +78,17 @@ class Quiesce:
         if not self._wanted:
             yield
             return
+        began = time.monotonic()
         try:
             self._freeze()
             yield
         finally:
             self._thaw()
+            if self.done:
+                self.seconds = round(time.monotonic() - began, 3)
+                events.tell_still(
+                    LOG.info, self._guest, 'freeze', self.seconds
+                )
 
     def _freeze(self) -> None:
         self._owes_thaw = True
@@ -127,6 +137,13 @@ def thaw(guest: Guest, timeout: int, patience: int) -> int:
         if _has_stopped(guest):
             return 0
         if time.monotonic() > deadline:
+            events.tell(
+                LOG.critical,
+                Event.NOT_GIVEN_BACK,
+                f'Domain {guest.name} could not be thawed',
+                guest.uuid,
+                undo='thaw',
+            )
             raise exception.NotGivenBack(
                 domain=guest.name,
                 undo='thaw',

@@ -12,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import quiesce
 from nova_snapshot_driver import volumes
@@ -22,6 +23,7 @@ from nova_snapshot_driver.cinder import Cinder
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.domain import HostDevice
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Definition
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
@@ -89,6 +91,11 @@ class Outcome:
     steps: tuple[Step, ...]
 
     @property
+    def is_healed(self) -> bool:
+        """There was something to undo, and nothing of it is left."""
+        return bool(self.steps) and not self.errors
+
+    @property
     def errors(self) -> list[exception.SnapshotError]:
         return [step.error for step in self.steps if step.error is not None]
 
@@ -129,9 +136,12 @@ def heal(
     """
     entry = journal.recall(guest.uuid)
     if entry is not None and not entry.is_given_back:
-        LOG.warning(
-            'Domain %s: a snapshot died before it had given it back',
-            guest.name,
+        events.tell(
+            LOG.warning,
+            Event.ABANDONED,
+            f'Domain {guest.name}: a snapshot died before it had given it '
+            'back',
+            guest.uuid,
         )
     recovery = _Recovery(guest.uuid, guest.name, entry, conf)
     recovery.of_guest(guest)
@@ -237,8 +247,19 @@ class _Recovery:
         """Have in the journal what is not undone."""
         if not any(step.error for step in self._steps):
             journal.forget(self._uuid)
+            self._tell()
         elif self._rest is not None:
             journal.remember(_without_secrets(self._rest))
+
+    def _tell(self) -> None:
+        if self._steps:
+            events.tell(
+                LOG.info,
+                Event.HEALED,
+                f'Domain {self._name}: nothing is left of the snapshot that '
+                'died',
+                self._uuid,
+            )
 
     def of_guest(self, guest: Guest) -> None:
         """Whoever stands still comes first."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Path
 from nova_snapshot_driver.plan import Plan
@@ -26,8 +27,9 @@ class Snapshot:
     :ivar seconds: how long each step took
     :ivar volumes: the snapshots in Cinder that it is made of, by the volumes
     :ivar paused: the vCPUs were stopped while the volumes were cut; None
-        where there are none, as the next two
-    :ivar still_seconds: how long the guest stood still for that
+        where there are none, as the next one
+    :ivar still_seconds: how long the guest stood still: frozen, paused or
+        suspended
     """
 
     domain: str
@@ -45,7 +47,11 @@ class Snapshot:
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)
     paused: bool | None = None
     paused_reason: str | None = None
-    still_seconds: float | None = None
+    still_seconds: float = 0.0
+
+    @property
+    def total_seconds(self) -> float:
+        return round(sum(self.seconds.values()), 3)
 
     @classmethod
     def of(
@@ -69,6 +75,7 @@ class Snapshot:
             size=proof.size,
             sha512=proof.sha512,
             seconds=seconds,
+            still_seconds=_still(plan, quiesce, seconds),
         )
 
     @classmethod
@@ -127,7 +134,21 @@ class Snapshot:
         steps = ', '.join(
             f'{step} {seconds:.1f}' for step, seconds in self.seconds.items()
         )
-        return f'{sum(self.seconds.values()):.1f} s ({steps})'
+        return f'{self.total_seconds:.1f} s ({steps})'
+
+
+def _still(plan: Plan, quiesce: Quiesce, seconds: dict[str, float]) -> float:
+    if plan.path is Path.COLD and plan.power_state is PowerState.RUNNING:
+        # It is suspended from the first step to the last that needs it.
+        return round(
+            sum(
+                seconds[step]
+                for step in ('capture', 'extract', 'stream', 'give_back')
+                if step in seconds
+            ),
+            3,
+        )
+    return quiesce.seconds
 
 
 class Stopwatch:

@@ -16,11 +16,14 @@ import json
 import os
 import threading
 import time
+import typing
 from collections.abc import Iterator
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import journal
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.progress import IN_BYTES
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.workspace import MIB
@@ -80,11 +83,16 @@ class Status:
     @classmethod
     def from_json(cls, text: str) -> Status:
         """
-        :raises ValueError, TypeError, KeyError, AttributeError: it is none
+        :raises ValueError, TypeError, KeyError, AttributeError,
+            RecursionError: it is none
         """
         fields = json.loads(text)
         if fields.pop('version') != VERSION:
             raise ValueError('it is of another version')
+        kinds = typing.get_type_hints(cls)
+        for name, value in fields.items():
+            if not isinstance(value, kinds[name]):
+                raise TypeError(f'its {name} is of another kind')
         return cls(**fields)
 
 
@@ -131,6 +139,7 @@ def running(directory: str) -> list[Status]:
             TypeError,
             AttributeError,
             KeyError,
+            RecursionError,
         ) as error:
             LOG.error('The status %s cannot be read: %s', path, error)
     return found
@@ -230,11 +239,13 @@ class _Report:
         ):
             return
         self._logged, self._logged_percent = now, status.percent
-        LOG.info(
-            'Snapshot of domain %s: %s',
-            status.domain,
-            _in_words(status),
-            instance_uuid=status.uuid,
+        events.tell(
+            LOG.info,
+            Event.PROGRESS,
+            f'Snapshot of domain {status.domain}: {_in_words(status)}',
+            status.uuid,
+            step=status.step,
+            percent=status.percent,
         )
 
 

@@ -7,12 +7,17 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from oslo_log import log as logging
+
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Pause
 from nova_snapshot_driver.plan import VolumesPlan
 from nova_snapshot_driver.quiesce import Quiesce
+
+LOG = logging.getLogger(__name__)
 
 
 class Stillness:
@@ -68,6 +73,7 @@ class Stillness:
         if self._pause is Pause.NEVER:
             yield
             return
+        began = time.monotonic()
         try:
             self._guest.pause(self._timeout)
             self.paused = True
@@ -78,4 +84,10 @@ class Stillness:
                 'resume',
                 self._guest.unpause,
                 f'Do it with "virsh resume {self._guest.name}".',
+            )
+            events.tell_still(
+                LOG.info,
+                self._guest,
+                'pause',
+                round(time.monotonic() - began, 3),
             )

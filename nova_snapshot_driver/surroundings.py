@@ -34,3 +34,9 @@ class Surroundings:
 
         Whoever QEMU runs as: libvirt gives it what it writes to.
         """
+
+    def planned(self, path: str) -> None:
+        """Hear by which path a snapshot is taken, or is tried."""
+
+    def healed(self) -> None:
+        """Hear that nothing is left any more of a snapshot that died."""

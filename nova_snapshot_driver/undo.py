@@ -8,7 +8,9 @@ from collections.abc import Callable
 import tenacity
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.events import Event
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +35,12 @@ def surely(
     try:
         attempts(action)
     except exception.SnapshotError as error:
-        LOG.critical('Domain %s: %s failed: %s', domain, operation, error)
+        events.tell(
+            LOG.critical,
+            Event.NOT_GIVEN_BACK,
+            f'Domain {domain}: {operation} failed: {error}',
+            undo=operation,
+        )
         raise exception.NotGivenBack(
             domain=domain,
             undo=operation,

@@ -55,6 +55,9 @@ PATIENT_INTERVAL = 0.5
 #: when Cinder answers again.
 LATE_REQUEST = 5.0
 
+#: Characters that Cinder takes. The name of an image may have as many.
+LONGEST_NAME = 255
+
 #: What an image without data has to be; Glance wants to be told.
 DISK_FORMAT = 'raw'
 
@@ -111,7 +114,7 @@ class VolumeSnapshots:
         :raises CinderOverLimit: the quota of the project is too small
         """
         connection = self._connect()
-        self._name = f'snapshot for {name}'
+        self._name = f'snapshot for {name}'[:LONGEST_NAME]
         self._cuts = [
             _Cut(connection.volume(volume)) for volume in self.volumes
         ]

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 
+from oslo_log import log as logging
+
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.capture import Means
@@ -15,6 +19,8 @@ from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Plan
+
+LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -75,6 +81,7 @@ def _saved(
     guest: Guest, power_state: PowerState, means: Means
 ) -> Iterator[None]:
     """The guest's memory is on disk inside, and the guest is stopped."""
+    began = time.monotonic()
     try:
         guest.managed_save(
             means.conf.snapshot.guest_timeout, means.cancellation
@@ -88,4 +95,7 @@ def _saved(
             'Nothing of its memory is lost: start it with "virsh start '
             f'{guest.name}", and thaw it with "virsh domfsthaw '
             f'{guest.name}" if it was quiesced.',
+        )
+        events.tell_still(
+            LOG.info, guest, 'suspend', round(time.monotonic() - began, 3)
         )

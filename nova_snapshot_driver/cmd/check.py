@@ -104,6 +104,11 @@ def _findings(
         options.wsgi.api_paste_config, conf.config_file
     )
     yield from _directories(conf, user)
+    if conf.snapshot.metrics_file is not None:
+        yield look(
+            'Metrics',
+            lambda: directories.metrics(conf.snapshot.metrics_file, user),
+        )
     yield from probe.findings(arguments, conf, service_user, cancellation)
     yield from _host(arguments.domains, conf)
 

@@ -13,6 +13,7 @@ import shlex
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.nova_user import ROOT
 from nova_snapshot_driver.cmd.nova_user import NovaUser
+from nova_snapshot_driver.metrics import client
 from nova_snapshot_driver.workspace import MIB
 from nova_snapshot_driver.workspace import Workspace
 from nova_snapshot_driver.workspace import free_bytes
@@ -58,6 +59,25 @@ def snapshots(path: str, user: NovaUser) -> str:
     place = existing(path)
     with Workspace.open(place, 'check'):
         return f'{found}, {free_bytes(place) // MIB} MiB free'
+
+
+def metrics(path: str, user: NovaUser) -> str:
+    """See that nova-compute can write its metrics there.
+
+    :param path: of the file
+    :raises MetricsUnavailable: the library for it is missing
+    :raises DirectoryUnusable: the directory can't be written
+    """
+    client()
+    directory = os.path.dirname(os.path.abspath(path))
+    if existing(directory) != directory:
+        raise exception.DirectoryUnusable(
+            directory=directory,
+            reason='it is not there, and nova-compute does not make it',
+            option='[snapshot] metrics_file',
+        )
+    _see_usable(directory, '[snapshot] metrics_file', '0755', user)
+    return path
 
 
 def _foreign(path: str, user: NovaUser) -> str | None:

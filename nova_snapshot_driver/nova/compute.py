@@ -14,10 +14,14 @@ from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 
 from nova_snapshot_driver import conf
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
+from nova_snapshot_driver import metrics
 from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import BlockDevices
+from nova_snapshot_driver.metrics import Tally
 from nova_snapshot_driver.nova import objects
 from nova_snapshot_driver.nova import presence
 from nova_snapshot_driver.nova import upstream
@@ -40,10 +44,12 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self._snapshots = RunningSnapshots()
+        self._metrics = metrics.Metrics()
 
     def init_host(self, host: str) -> None:
         """Get ready, and give back what a nova-compute that died had taken."""
         super().init_host(host)
+        self._metrics = metrics.of(CONF.snapshot.metrics_file)
         try:
             self._engine().heal(objects.ServiceUser())
         except exception.SnapshotError as error:
@@ -131,11 +137,13 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
 
         :raises QuiesceFailed: it freezes nothing, and that is required
         """
-        LOG.warning(
-            "Nova's own driver takes the snapshot: %s",
-            reason,
-            instance=instance,
+        events.tell(
+            LOG.warning,
+            Event.LEFT_TO_NOVA,
+            f"Nova's own driver takes the snapshot: {reason}",
+            instance.uuid,
         )
+        self._metrics.left_to_nova()
         upstream.require_no_freeze(
             self._engine().guest(instance.uuid), objects.instance_of(instance)
         )
@@ -156,8 +164,11 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         update_task_state: Callable[..., Any],
         block_devices: BlockDevices | None = None,
     ) -> None:
-        with self._snapshots.of(instance.uuid) as cancellation:
-            self._engine().snapshot(
+        with (
+            self._snapshots.of(instance.uuid) as cancellation,
+            self._metrics.counted() as tally,
+        ):
+            tally.snapshot = self._engine(tally).snapshot(
                 objects.Requester(context),
                 objects.instance_of(instance, block_devices),
                 image_id,
@@ -210,8 +221,10 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         except exception.SnapshotError as error:
             LOG.error('%s', error, instance=instance)
 
-    def _engine(self) -> SnapshotDriver:
+    def _engine(self, tally: Tally | None = None) -> SnapshotDriver:
         # libvirt may have been restarted since the last one.
         return SnapshotDriver(
-            CONF, Host(self._host.get_connection()), ComputeSurroundings()
+            CONF,
+            Host(self._host.get_connection()),
+            ComputeSurroundings(self._metrics, tally),
         )

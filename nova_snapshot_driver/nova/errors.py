@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.events import Event
 
 LOG = logging.getLogger(__name__)
 
@@ -50,8 +52,14 @@ def translated(instance: str, image: str) -> Iterator[None]:
     try:
         yield
     except exception.SnapshotError as error:
-        log = LOG.info if isinstance(error, _EXPECTED) else LOG.error
-        log('Snapshot failed: %s', error, instance_uuid=instance)
+        events.tell(
+            LOG.info if isinstance(error, _EXPECTED) else LOG.error,
+            Event.FAILED,
+            f'Snapshot failed: {error}',
+            instance,
+            code=error.code,
+            image=image,
+        )
         failure: BaseException = error
         while isinstance(failure, _LEFT_BEHIND) and failure.__cause__:
             # nova-compute deletes the image once more, and has to know why.

@@ -14,6 +14,8 @@ from nova.privsep import path as privileged
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.metrics import Metrics
+from nova_snapshot_driver.metrics import Tally
 from nova_snapshot_driver.surroundings import Surroundings
 
 CONF = nova.conf.CONF
@@ -23,7 +25,17 @@ POLL_INTERVAL = 0.5
 
 
 class ComputeSurroundings(Surroundings):
-    """Those of a driver in nova-compute."""
+    """Those of a driver in nova-compute.
+
+    :param metrics: of all its snapshots
+    :param tally: of the one that is being taken, if there is one
+    """
+
+    def __init__(
+        self, metrics: Metrics | None = None, tally: Tally | None = None
+    ) -> None:
+        self._metrics = metrics or Metrics()
+        self._tally = tally or Tally()
 
     @contextlib.contextmanager
     def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
@@ -58,3 +70,9 @@ class ComputeSurroundings(Surroundings):
     def claim(self, path: str) -> None:
         if os.stat(path).st_uid != os.geteuid():
             privileged.chown(path, uid=os.geteuid())
+
+    def planned(self, path: str) -> None:
+        self._tally.path = path
+
+    def healed(self) -> None:
+        self._metrics.healed()

@@ -12,8 +12,10 @@ from typing import Self
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import status
 from nova_snapshot_driver import watch
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
@@ -80,11 +82,14 @@ class Task:
             yield
 
     def announce(self, plan: AnyPlan) -> None:
-        LOG.info(
-            'Snapshot of domain %s: %s',
-            self.guest.name,
-            plan,
-            instance_uuid=self.guest.uuid,
+        self.surroundings.planned(plan.path.value)
+        events.tell(
+            LOG.info,
+            Event.PLANNED,
+            f'Snapshot of domain {self.guest.name}: {plan}',
+            self.guest.uuid,
+            path=plan.path.value,
+            quiesce=plan.freeze,
         )
 
 

@@ -13,7 +13,9 @@ import os
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.events import Event
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.plan import Obstacles
 from nova_snapshot_driver.plan import Path
@@ -64,7 +66,14 @@ class DiskWay:
             # One that was not tried would be refused for ever.
             if path is not self._tried or not self._has_another(path):
                 raise refusal
-            LOG.warning('%s', refusal, instance_uuid=self._task.guest.uuid)
+            events.tell(
+                LOG.warning,
+                Event.REFUSED,
+                refusal,
+                self._task.guest.uuid,
+                path=path.value,
+                code=refusal.code,
+            )
 
     def _try(self) -> Snapshot:
         watch = Stopwatch()

@@ -27,6 +27,10 @@ ENDPOINT = f'http://cinder.example.com:8776/v3/{PROJECT}'
 Trouble = Callable[[], tuple[int, Any]]
 
 
+#: Characters, of which its schemas bear no more.
+LONGEST_NAME = 255
+
+
 class FakeCinder:
     """
     :ivar volumes: those that there are, by their ids
@@ -158,6 +162,12 @@ class FakeCinder:
         volume = snapshot['volume_id']
         if volume not in self.volumes:
             return _error(404, f'Volume {volume} could not be found.')
+        if len(snapshot['name']) > LONGEST_NAME:
+            return _error(
+                400,
+                f'Invalid input for field/attribute name. Value: '
+                f"{snapshot['name']}. '...' is too long",
+            )
         if not snapshot['force']:
             return _error(400, 'Invalid volume: Volume is in-use')
         if 0 <= self.most <= len(self.snapshots):

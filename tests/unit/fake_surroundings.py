@@ -25,6 +25,8 @@ class FakeSurroundings(Surroundings):
     :ivar may_entrust: directories can be given to QEMU
     :ivar entrusted: those so far, each with the user that QEMU is
     :ivar cancellation: by which a wait for room is told to stop
+    :ivar paths: that were planned so far
+    :ivar heals: snapshots that died, of which nothing is left
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,8 @@ class FakeSurroundings(Surroundings):
         self.may_entrust = True
         self.entrusted: list[tuple[str, int]] = []
         self.cancellation: Cancellation | None = None
+        self.paths: list[str] = []
+        self.heals = 0
 
     @contextlib.contextmanager
     def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
@@ -62,3 +66,9 @@ class FakeSurroundings(Surroundings):
     def claim(self, path: str) -> None:
         self.at_claim(path)
         self.claimed.append(path)
+
+    def planned(self, path: str) -> None:
+        self.paths.append(path)
+
+    def healed(self) -> None:
+        self.heals += 1

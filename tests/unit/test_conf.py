@@ -76,6 +76,7 @@ class DefaultsTest(testtools.TestCase):
             'compression_level': (1,),
             'nice': (0,),
             'ionice': ('none',),
+            'metrics_file': (None,),
         }
     )
     def test_ours(self, default: object) -> None:
@@ -83,7 +84,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(19, len(conf.snapshot_opts))
+        self.assertEqual(20, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(

@@ -54,6 +54,45 @@ class DriverCase(testtools.TestCase):
         return Journal(self.host.directories.state)
 
 
+class HeardTest(DriverCase):
+    """What a service that counts its snapshots gets to hear."""
+
+    def test_path(self) -> None:
+        self.host.snapshot()
+        self.assertEqual(['backup'], self.host.surroundings.paths)
+        self.assertEqual(0, self.host.surroundings.heals)
+
+    def test_path_that_was_refused(self) -> None:
+        self.host.machine.refusals['backupBegin'] = 1
+        self.host.snapshot()
+        self.assertEqual(['backup', 'mirror'], self.host.surroundings.paths)
+
+    def test_snapshot_that_died(self) -> None:
+        self.journal.remember(Entry(self.host.guest().definition()))
+        self.host.driver().heal(self.host.context)
+        self.assertEqual(1, self.host.surroundings.heals)
+        self.host.driver().heal(self.host.context)
+        self.assertEqual(1, self.host.surroundings.heals)
+
+    def test_image_that_is_left(self) -> None:
+        """Not all is undone, and the next one tries it again."""
+        entry = Entry(self.host.guest().definition(), image=self.host.image)
+        self.journal.remember(entry)
+        self.host.context.troubles[1] = exception.KeystoneUnavailable(
+            reason='it is away'
+        )
+        self.host.driver().heal(self.host.context)
+        self.assertEqual(0, self.host.surroundings.heals)
+        self.host.driver().heal(self.host.context)
+        self.assertEqual(1, self.host.surroundings.heals)
+
+    def test_how_long_the_guest_stood_still(self) -> None:
+        self.assertGreater(self.host.snapshot().still_seconds, 0)
+        self.host.set('snapshot', 'quiesce', 'never')
+        self.host.image = self.host.glance.add(name='another')
+        self.assertEqual(0, self.host.snapshot().still_seconds)
+
+
 @ddt.ddt
 class SnapshotTest(DriverCase):
     def test_image_is_active_and_described(self) -> None:

@@ -211,10 +211,11 @@ class LogTest(ReportCase):
             report('upload', GIB, GIB)
         self.assertEqual(
             [
-                f'Snapshot of domain {documents.NAME}: {words}'
-                for words in (
-                    'upload, 0 % of 1024 MiB',
-                    'upload, 100 % of 1024 MiB, 32.0 MiB/s, 0 s left',
+                f'Snapshot of domain {documents.NAME}: {words} '
+                f'[event=snapshot.progress step=upload percent={percent}]'
+                for percent, words in (
+                    (0, 'upload, 0 % of 1024 MiB'),
+                    (100, 'upload, 100 % of 1024 MiB, 32.0 MiB/s, 0 s left'),
                 )
             ],
             self.logged(),
@@ -249,7 +250,7 @@ class LogTest(ReportCase):
         with self.reported() as report:
             report('upload', 0, GIB)
         self.assertEqual(
-            {'instance_uuid': documents.UUID}, logged.call_args.kwargs
+            documents.UUID, logged.call_args.kwargs['instance_uuid']
         )
 
 

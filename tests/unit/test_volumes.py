@@ -96,6 +96,14 @@ class SnapshotTest(VolumesCase):
             sorted(host.cinder.bodies, key=lambda body: body['volume_id']),
         )
 
+    def test_image_with_a_long_name(self) -> None:
+        """Upstream asks Cinder for a name that it refuses."""
+        host = self.on(1)
+        host.glance.images[host.image]['name'] = 'n' * 255
+        host.snapshot()
+        [made] = host.cinder.bodies
+        self.assertEqual(f'snapshot for {"n" * 242}', made['name'])
+
     def test_tokens(self) -> None:
         host = self.on(1)
         host.snapshot()

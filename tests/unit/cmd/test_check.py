@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import types
 import unittest
+import unittest.mock
 from collections.abc import Callable
 
 import fixtures
@@ -108,6 +110,25 @@ class HostTest(CheckCase):
         self.assertEqual(0, result.status)
         self.assertIn('Data plane', result.output)
         self.assertIn('9.0.0', result.output)
+
+    def test_metrics(self) -> None:
+        path = self.host.root / 'nova_snapshot.prom'
+        self.configure(f'[snapshot]\nmetrics_file = {path}\n')
+        _, findings = self.check()
+        self.assertEqual(['ok', str(path)], findings['Metrics'])
+
+    def test_metrics_without_a_directory(self) -> None:
+        path = self.host.root / 'missing' / 'nova_snapshot.prom'
+        self.configure(f'[snapshot]\nmetrics_file = {path}\n')
+        self.is_bad('Metrics', 'nova-compute does not make it')
+
+    def test_metrics_without_their_library(self) -> None:
+        path = self.host.root / 'nova_snapshot.prom'
+        self.configure(f'[snapshot]\nmetrics_file = {path}\n')
+        with unittest.mock.patch.dict(
+            sys.modules, {'prometheus_client': None}
+        ):
+            self.is_bad('Metrics', 'Install prometheus_client')
 
     def test_old_libvirt(self) -> None:
         self.host.connection.version = 7_010_000
