@@ -194,8 +194,14 @@ class SnapshotDriver:
 
     def _with_our_jobs(self) -> dict[str, str]:
         """The names of domains, by UUID, which the journal may not know."""
+        try:
+            guests = self._host.active_guests()
+        except exception.SnapshotError as error:
+            # Those that it knows are not to suffer from it.
+            LOG.error('%s', error)
+            return {}
         found = {}
-        for guest in self._host.active_guests():
+        for guest in guests:
             try:
                 if recovery.is_due(guest, self._conf):
                     found[guest.uuid] = guest.name

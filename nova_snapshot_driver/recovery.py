@@ -391,7 +391,11 @@ class _Recovery:
         ) and self._undo(
             'end the copy of its disk',
             end_copy,
-            lambda: _has_abandoned_copy(guest, directories),
+            # In a rehearsal that is not ended, and there is no other beside it.
+            lambda: (
+                guest.backup_socket() is None
+                and _has_abandoned_copy(guest, directories)
+            ),
         )
 
     # This host

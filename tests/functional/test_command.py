@@ -366,7 +366,7 @@ class InterruptedTest(CommandCase):
             (left,) = json.loads(output)['left']
             self.assertEqual(self.guest.name, left['domain'])
             status, output, errors = self.run_command('recover', '--dry-run')
-            self.assertEqual(0, status, errors)
+            self.assertEqual(0, status, output + errors)
             self.assertIn('to be done', output)
             status, output, errors = self.run_command('recover')
             self.assertEqual(0, status, output + errors)

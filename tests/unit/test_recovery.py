@@ -728,6 +728,23 @@ class UnknownJobTest(RecoveryCase):
         assert entry is not None
         return entry.definition
 
+    def test_libvirt_does_not_list_the_domains(self) -> None:
+        """What the journal knows is undone all the same."""
+        self.die()
+        refused = faults.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_FAILED, 'refused'
+        )
+        with fixtures.MockPatchObject(
+            type(self.host.connection), 'listAllDomains', side_effect=refused
+        ):
+            self.host.driver().heal(self.host.context)
+        self.is_healed()
+
+    def test_one_that_can_not_be_looked_at(self) -> None:
+        self.machine.refusals['backupGetXMLDesc'] = 1
+        self.assertEqual([], self.host.driver().heal(self.host.context))
+        self.is_healed()
+
     def test_of_somebody_else(self) -> None:
         FakeDomain(self.machine).begin_copy('vda', '/backup/vda')
         self.assertEqual([], self.host.driver().heal(self.host.context))
