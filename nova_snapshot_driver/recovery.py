@@ -391,7 +391,7 @@ class _Recovery:
         ) and self._undo(
             'end the copy of its disk',
             end_copy,
-            # In a rehearsal that is not ended, and there is no other beside it.
+            # A rehearsal does not end it, and there is no other beside it.
             lambda: (
                 guest.backup_socket() is None
                 and _has_abandoned_copy(guest, directories)
