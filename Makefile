@@ -42,9 +42,9 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 	@$(python) -m tests.bench.volumes $(BENCH)
 
-test: lab cloud-lab ## Run all tests but those with Ceph; as root, for a cloud
+test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-eventlet
+		openstack-threading openstack-ceph openstack-eventlet
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
