@@ -32,6 +32,7 @@ from tests.lab.cloud.content import RAW_IMAGE
 from tests.lab.cloud.content import volumes_to_boot_from
 from tests.lab.cloud.options import APP_FACTORY
 from tests.lab.cloud.options import Storage
+from tests.lab.cloud.storage import OTHER_ZONE
 from tests.openstack import base
 from tests.openstack.ceph.cinder_proxy import CinderProxy
 from tests.unit import tables
@@ -510,13 +511,16 @@ class BootTest(VolumesTest):
         self.assertEqual(26, len(self.mapping(self.snapshot(server))))
 
     def test_multiattach(self) -> None:
-        self._with_volume_of_type(MULTIATTACH)
+        self._with_volume(volume_type=MULTIATTACH)
 
     def test_encrypted(self) -> None:
-        self._with_volume_of_type(LUKS)
+        self._with_volume(volume_type=LUKS)
 
-    def _with_volume_of_type(self, kind: str) -> None:
-        volume = self.cinder.create_volume(size=1, volume_type=kind)
+    def test_another_zone(self) -> None:
+        self._with_volume(availability_zone=OTHER_ZONE)
+
+    def _with_volume(self, **attributes: str) -> None:
+        volume = self.cinder.create_volume(size=1, **attributes)
         self.addCleanup(self.cinder.delete_volume, volume.id)
         self.cinder.wait_for_status(
             volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
