@@ -20,7 +20,7 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench bench-volumes test unit functional
 .PHONY: nova openstack lint docs lab-down clean venv packages lab
-.PHONY: cloud-packages cloud-lab ceph ceph-lab
+.PHONY: cloud-packages cloud-lab ceph ceph-lab survive
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -44,7 +44,7 @@ bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-ceph openstack-eventlet
+		openstack-threading openstack-ceph openstack-waits
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
@@ -56,10 +56,13 @@ nova: cloud-lab ## Run the tests that need Nova, and Nova's own of snapshots
 	@tools/run-tests.sh nova
 
 openstack: cloud-lab ## Run the tests in a cloud, on native threads
-	@tools/run-tests.sh openstack-threading
+	@tools/run-tests.sh openstack-$(or $(CONCURRENCY),threading)
 
 ceph: ceph-lab ## Run the tests in a cloud with Ceph and Cinder
 	@tools/run-tests.sh openstack-ceph
+
+survive: ceph-lab ## Kill everybody at every step of every path, and soak
+	@tools/run-tests.sh survive
 
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig

@@ -5,8 +5,10 @@
 #   tools/run-tests.sh unit functional nova openstack-threading
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
-# a nova-compute on native threads, or on eventlet (openstack-eventlet), and
-# those in one with Ceph and Cinder on native threads (openstack-ceph).
+# a nova-compute on native threads, or on eventlet (openstack-eventlet; those of
+# them for which it matters: openstack-waits), and those in one with Ceph and
+# Cinder on native threads (openstack-ceph). survive are all cases of the
+# latter's tests of deaths, of which it has a few by lot.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,6 +18,8 @@ export OS_STDOUT_CAPTURE=1 OS_STDERR_CAPTURE=1 OS_LOG_CAPTURE=1
 export OS_TEST_TIMEOUT=600
 # The libvirt inside of a test says its errors to the test.
 export LIBVIRT_DEBUG=4
+# By which cases are drawn; the same ones again: NOVA_SNAPSHOT_SEED=N.
+export NOVA_SNAPSHOT_SEED=${NOVA_SNAPSHOT_SEED:-$RANDOM}
 results=.lab/results
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
@@ -35,12 +39,19 @@ run_suite() {
                 "$repository" "$(python -m tests.lab cloud install)/bin/stestr"
             ;;
         openstack-ceph)
-            run_stestr openstack/ceph "$repository" stestr --concurrency 1 ;;
+            surviving run_stestr openstack/ceph "$repository" stestr \
+                --concurrency 1 ;;
+        survive)
+            # A test has all cases of a path.
+            NOVA_SNAPSHOT_SURVIVAL=all OS_TEST_TIMEOUT=7200 \
+                surviving run_stestr openstack/ceph/survival "$repository" \
+                stestr --concurrency 1 ;;
+        openstack-waits)
+            # Whether others wait for a snapshot, and who ends one.
+            in_cloud eventlet "$repository" \
+                'test_(service|progress|meanwhile|states\.LiveTest)\b' ;;
         openstack-*)
-            # They share one cloud.
-            NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} run_stestr openstack \
-                "$repository" stestr --concurrency 1 \
-                --exclude-regex '^tests\.openstack\.ceph\.' ;;
+            in_cloud "${suite#openstack-}" "$repository" ;;
         unit)
             # Thousands of them sync a journal, and remove their directories:
             # in memory that takes no time.
@@ -53,6 +64,22 @@ run_suite() {
 # Prints where temporary files are in memory, or just are.
 memory() {
     if [ -w /dev/shm ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
+}
+
+# in_cloud CONCURRENCY REPOSITORY [REGEX]: its tests share one cloud.
+in_cloud() {
+    NOVA_SNAPSHOT_CONCURRENCY=$1 run_stestr openstack "$2" stestr \
+        --concurrency 1 --exclude-regex '^tests\.openstack\.ceph\.' "${@:3}"
+}
+
+# surviving COMMAND...: has the table of deaths after it.
+surviving() {
+    local status=0
+    python -m tests.openstack.ceph.survival.table --begin
+    "$@" || status=1
+    echo
+    python -m tests.openstack.ceph.survival.table
+    return "$status"
 }
 
 # run_stestr DIRECTORY REPOSITORY STESTR [OPTION...]

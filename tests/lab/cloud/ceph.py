@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Ceph of one node: a monitor, a manager and an OSD."""
 
+import contextlib
+import json
 import shutil
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.lab.bounded import run
+from tests.lab.bounded import wait_until
 from tests.lab.cloud.files import write_private
 from tests.lab.cloud.keyring import POOLS
 from tests.lab.cloud.keyring import keyring
@@ -24,6 +28,10 @@ from tests.lab.errors import LabError
 _MAKE_TIMEOUT = 120
 _COMMAND_TIMEOUT = 120
 _PROBE_TIMEOUT = 10
+_FULL_TIMEOUT = 60
+
+#: Ceph's default.
+_FULL_RATIO = '0.95'
 
 _CONFIGURATION = """\
 [global]
@@ -151,6 +159,29 @@ class Ceph:
         Some of its commands take ``--no-progress``.
         """
         return self._run('rbd', *arguments, user=user)
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Whatever it has is too much inside: all writes wait."""
+        self._limit('0.0001')
+        try:
+            wait_until(self._is_full, 'Ceph to be full', _FULL_TIMEOUT, 0.3)
+            yield
+        finally:
+            self._limit(_FULL_RATIO)
+            wait_until(
+                lambda: not self._is_full(),
+                'Ceph to have room again',
+                _FULL_TIMEOUT,
+                0.3,
+            )
+
+    def _limit(self, ratio: str) -> None:
+        self.ceph('osd', 'set-full-ratio', ratio)
+
+    def _is_full(self) -> bool:
+        pools = json.loads(self.ceph('osd', 'dump', '--format', 'json'))
+        return any('full' in pool['flags_names'] for pool in pools['pools'])
 
     def _run(
         self,

@@ -28,6 +28,7 @@ from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.content import ensure_content
 from tests.lab.cloud.content import ensure_content_of_ceph
 from tests.lab.cloud.databases import copy_databases
+from tests.lab.cloud.gate import Gate
 from tests.lab.cloud.identity import bootstrap
 from tests.lab.cloud.identity import ensure_cinder
 from tests.lab.cloud.identity import make_identities
@@ -150,7 +151,7 @@ class Cloud:
     @property
     def services(self) -> dict[str, Service]:
         """All services by their names, which are those of their logs."""
-        libvirtd = self._libvirtd
+        libvirtd = self.libvirtd
         broker = self._broker
         return {
             service.name: service
@@ -168,6 +169,16 @@ class Cloud:
     def compute(self) -> Service:
         """nova-compute."""
         return self.services['nova-compute']
+
+    @property
+    def gate(self) -> Gate:
+        """Where nova-compute can be held, if that is among the options."""
+        return Gate(self._configuration.gate)
+
+    @property
+    def libvirtd(self) -> Libvirtd:
+        """Its libvirt, and its guests."""
+        return Libvirtd(self.directory)
 
     @property
     def ceph(self) -> Ceph:
@@ -226,7 +237,7 @@ class Cloud:
 
     @property
     def libvirt_uri(self) -> str:
-        return self._libvirtd.uri
+        return self.libvirtd.uri
 
     @property
     def instances_path(self) -> Path:
@@ -265,18 +276,12 @@ class Cloud:
         return self.directory / 'state.json'
 
     @property
-    def _libvirtd(self) -> Libvirtd:
-        return Libvirtd(self.directory)
-
-    @property
     def _broker(self) -> Broker:
         return Broker(self.directory, self._settings)
 
     @property
     def _configuration(self) -> Configuration:
-        return Configuration(
-            self.directory, self._settings, self._libvirtd.uri
-        )
+        return Configuration(self.directory, self._settings, self.libvirtd.uri)
 
     @property
     def _services(self) -> Services:
@@ -378,7 +383,7 @@ class Cloud:
             beside = [
                 pool.submit(start)
                 for start in (
-                    self._libvirtd.start,
+                    self.libvirtd.start,
                     services.placement.start,
                     services.neutron.start,
                     services.nova_api.start,
@@ -441,7 +446,7 @@ class Cloud:
         """Give libvirt the keys with which guests reach their disks."""
         if options.has_ceph:
             for user, uuid in SECRETS.items():
-                self._libvirtd.keep_key(user, uuid, self.ceph.key(user))
+                self.libvirtd.keep_key(user, uuid, self.ceph.key(user))
 
     def _discover_host(self, install: CloudInstall) -> None:
         """Tell Nova's API in which cell nova-compute is."""
@@ -503,7 +508,7 @@ class Cloud:
             *services.cinder,
         )
         _stop_all(
-            services.nova_conductor, services.nova_scheduler, self._libvirtd
+            services.nova_conductor, services.nova_scheduler, self.libvirtd
         )
         # The guests are gone, who write to Ceph.
         _stop_all(self._broker, self.ceph)

@@ -235,6 +235,11 @@ class Configuration:
         return self.var / 'bindings'
 
     @property
+    def gate(self) -> Path:
+        """The directory by which a nova-compute is held."""
+        return self.var / 'gate'
+
+    @property
     def keystone(self) -> Path:
         return self.etc / 'keystone/keystone.conf'
 

@@ -4,6 +4,7 @@
 import base64
 import contextlib
 import os
+import shutil
 import signal
 import urllib.parse
 from pathlib import Path
@@ -117,6 +118,25 @@ class Libvirtd:
         self._kill_guests()
         self.virtlogd.stop()
 
+    def cut_off(self) -> None:
+        """Kill both and all guests, with what is not on a disk."""
+        self.libvirtd.kill()
+        self._kill_guests()
+        self.virtlogd.kill()
+        shutil.rmtree(self._root / 'state')
+
+    def kill_guest(self, domain: str) -> bool:
+        """Kill the process of a guest.
+
+        :param domain: its name
+        :returns: whether there was one
+        """
+        try:
+            pid = (self._root / f'state/qemu/{domain}.pid').read_text()
+            return _kill_guest(Path('/proc', pid.strip()))
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
     def _service(self, name: str, ready: Ready) -> Service:
         return Service(
             name,
@@ -161,12 +181,17 @@ class Libvirtd:
                 _kill_guest(Path('/proc', file.read_text().strip()))
 
 
-def _kill_guest(process: Path) -> None:
+def _kill_guest(process: Path) -> bool:
+    """
+    :returns: whether it was one
+    """
     # The process id may be another's by now.
-    if b'qemu-system' in (process / 'cmdline').read_bytes():
-        os.kill(int(process.name), signal.SIGKILL)
-        wait_until(
-            lambda: not process.exists(),
-            f'the end of the guest {process.name}',
-            _END_TIMEOUT,
-        )
+    if b'qemu-system' not in (process / 'cmdline').read_bytes():
+        return False
+    os.kill(int(process.name), signal.SIGKILL)
+    wait_until(
+        lambda: not process.exists(),
+        f'the end of the guest {process.name}',
+        _END_TIMEOUT,
+    )
+    return True

@@ -50,6 +50,8 @@ class CloudOptions:
     images_type: str = 'qcow2'
     #: the ``paste.app_factory`` of nova-api
     app_factory: str = APP_FACTORY
+    #: nova-compute stands still where a test wants it to
+    gated: bool = False
 
     def __post_init__(self) -> None:
         if self.images_type == 'rbd' and not self.has_ceph:

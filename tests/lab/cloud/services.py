@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How each service of OpenStack is started."""
 
+import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.lab.cloud import gate
 from tests.lab.cloud.configuration import Configuration
 from tests.lab.cloud.install import CloudInstall
 from tests.lab.cloud.options import CloudOptions
@@ -37,9 +39,7 @@ class Services:
         etc = configuration.etc
         url = configuration.settings.url
         bindings = (
-            {'PYTHONPATH': str(configuration.bindings)}
-            if options.has_ceph
-            else {}
+            _python_path(configuration.bindings) if options.has_ceph else {}
         )
         self.keystone = self._web_service(
             'keystone',
@@ -58,7 +58,7 @@ class Services:
         )
         self.neutron = self._web_service(
             'neutron',
-            {'PYTHONPATH': str(_ROOT)},
+            _python_path(_ROOT),
             answers(url('neutron')),
         )
         self.nova_api = self._web_service(
@@ -79,10 +79,23 @@ class Services:
             'scheduler', ['databases.conf']
         )
         has_joined = _has_joined('compute')
-        self.nova_compute = self._nova_service(
-            'compute',
-            ['nova-compute.conf', 'overrides.conf'],
-            {**options.environment, **bindings},
+        self.nova_compute = Service(
+            'nova-compute',
+            configuration.directory,
+            [
+                *self._compute_program(),
+                *configuration.arguments(
+                    'nova-compute.conf', 'overrides.conf'
+                ),
+            ],
+            {
+                **options.environment,
+                **_python_path(
+                    *([configuration.bindings] if options.has_ceph else ()),
+                    *([_ROOT] if options.gated else ()),
+                ),
+                gate.VARIABLE: str(configuration.gate),
+            },
             lambda log: has_joined(log) and compute_is_up(log),
         )
         self.cinder_api = self._web_service(
@@ -117,6 +130,12 @@ class Services:
         """Those of Cinder, which not every cloud has."""
         return [self.cinder_api, self.cinder_scheduler, self.cinder_volume]
 
+    def _compute_program(self) -> list[str | Path]:
+        programs = self._install.programs
+        if self._options.gated:
+            return [programs / 'python', '-m', gate.NOVA_COMPUTE]
+        return [programs / 'nova-compute']
+
     def _web_service(
         self, name: str, environment: Mapping[str, str], ready: Ready
     ) -> Service:
@@ -129,13 +148,7 @@ class Services:
             ready,
         )
 
-    def _nova_service(
-        self,
-        name: str,
-        more_files: Sequence[str],
-        environment: Mapping[str, str] | None = None,
-        ready: Ready | None = None,
-    ) -> Service:
+    def _nova_service(self, name: str, more_files: Sequence[str]) -> Service:
         return Service(
             f'nova-{name}',
             self._configuration.directory,
@@ -143,8 +156,8 @@ class Services:
                 self._install.programs / f'nova-{name}',
                 *self._configuration.arguments(*more_files),
             ],
-            environment or {},
-            ready or _has_joined(name),
+            {},
+            _has_joined(name),
         )
 
     def _cinder_service(
@@ -160,6 +173,10 @@ class Services:
             environment,
             ready,
         )
+
+
+def _python_path(*directories: Path) -> dict[str, str]:
+    return {'PYTHONPATH': os.pathsep.join(map(str, directories))}
 
 
 def _has_joined(name: str) -> Ready:

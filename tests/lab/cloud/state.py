@@ -50,8 +50,6 @@ class State:
         stale: set[str] = set()
         if self.options.storage != after.options.storage:
             stale |= _STORING
-        if self.options.images_type != after.options.images_type:
-            stale.add('nova-compute')
         if self.options.app_factory != after.options.app_factory:
             stale.add('nova-api')
         if self.options.token_lifetime != after.options.token_lifetime:
@@ -60,9 +58,16 @@ class State:
         if self.checkout != after.checkout:
             # The driver has a part in each.
             stale |= {'nova-api', 'nova-compute'}
-        if (self.options.driver, self.options.concurrency) != (
-            after.options.driver,
-            after.options.concurrency,
-        ):
+        if _compute(self.options) != _compute(after.options):
             stale.add('nova-compute')
         return stale
+
+
+def _compute(options: CloudOptions) -> tuple[object, ...]:
+    """What concerns nova-compute alone."""
+    return (
+        options.driver,
+        options.concurrency,
+        options.images_type,
+        options.gated,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 from typing import ClassVar
@@ -34,6 +35,9 @@ WRITES = 'profile rbd pool=vms, profile rbd pool=images'
 READS = 'profile rbd pool=vms, profile rbd-read-only pool=images'
 
 SETTLE_TIMEOUT = 60
+
+#: Seconds for which Ceph is full.
+FULL = 10
 
 
 class CephTest(base.CloudTest):
@@ -256,3 +260,17 @@ class FlattenTest(CephTest, MeanwhileTest):
         with self.held(Phase.EXTRACT, self.server) as image:
             self.demo.image.delete_image(image.id)
         self.assert_image_was_deleted(image, before)
+
+    def test_ceph_is_full(self) -> None:
+        """For a while: what is copied then waits, as the guest does."""
+        before = self.before(self.server)
+        with contextlib.ExitStack() as full:
+            with self.held(Phase.EXTRACT, self.server) as image:
+                full.enter_context(self.cloud.ceph.full())
+            time.sleep(FULL)
+        self.wait_for_no_task(self.server.id)
+        found: Any = self.admin.image.find_image(image.id)
+        if found is not None:
+            self.examine(self.wait_for_image(found), 1)
+        self.assert_as_before(before)
+        self.wait_for_records(self.server)

@@ -12,6 +12,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
@@ -46,7 +47,7 @@ VOLUME_TIMEOUT = 120
 CUTS = 20
 
 #: Among how many there is one that is impossible, where no guest is held.
-FEW_CUTS = 5
+FEW_CUTS = 10
 
 #: The seconds between two requests to Cinder that are to show what a guest
 #: that runs does in between.
@@ -54,6 +55,16 @@ SPACING = 0.5
 
 #: The volumes that the guest writes to, beside that of its root disk.
 DATA = ('vdb', 'vdc', 'vdd', 'vde')
+
+#: What the user of Cinder may do in Ceph, as a rule.
+WRITES = 'profile rbd pool=volumes, profile rbd-read-only pool=images'
+
+#: And where it may make nothing.
+READS = 'profile rbd-read-only pool=volumes'
+
+#: Seconds for which Ceph is full: longer than the guest may stand still, and
+#: shorter than anything of it is given up.
+FULL = 15
 
 #: The sector that is written: the first one of one of them is the witness's.
 SECTOR = 2048
@@ -101,17 +112,19 @@ class Writing:
     :ivar prepare: what is done to the volumes before
     :ivar place: where ``dd`` writes to ``$disk``
     :ivar read: what there is of it in a file with the content of a volume
+    :ivar disks: the volumes, in the order of the writes
     """
 
     prepare: str
     place: str
     read: Callable[[Path], int]
+    disks: tuple[str, ...] = DATA
 
     @property
     def write(self) -> str:
         return f"""\
 write() {{
-    for disk in {' '.join(DATA)}; do
+    for disk in {' '.join(self.disks)}; do
         printf '%-512s' $1 | dd {self.place} bs=512 conv=notrunc,fsync
     done 2>/dev/null
 }}
@@ -271,7 +284,7 @@ class VolumesTest(base.CloudTest):
         """The numbers that the data volumes have in an image."""
         devices = {each['device_name']: each for each in self.mapping(image)}
         numbers = []
-        for disk in DATA:
+        for disk in writing.disks:
             each = devices[f'/dev/{disk}']
             # Upstream waits for none.
             snapshot: Any = self.cinder.wait_for_status(
@@ -353,14 +366,14 @@ class CutsTest(VolumesTest):
         self.assertGreater(found[-1][0], found[0][0], 'nobody writes')
         return found
 
-    def find_impossible_cut(self) -> None:
+    def find_impossible_cut(self, writing: Writing = TO_DEVICES) -> None:
         """There is one among the first few."""
-        self.write(TO_DEVICES)
+        self.write(writing)
         found: list[list[int]] = []
         while not self.impossible(found):
             self.assertLess(len(found), FEW_CUTS, found)
             image = self.snapshot(self.server)
-            found.append(self.cut(image, TO_DEVICES))
+            found.append(self.cut(image, writing))
 
     def impossible(self, cuts: list[list[int]]) -> list[list[int]]:
         return [cut for cut in cuts if not is_possible(cut)]
@@ -413,9 +426,18 @@ class CutsTest(VolumesTest):
         self.find_impossible_cut()
 
     def test_upstream(self) -> None:
-        """Nova's own nova-api, to which the guest is lost in between."""
+        """Nova's own nova-api, to which the guest is lost in between.
+
+        It has the volumes cut in the order in which its database has them,
+        that of their ids. Where the guest writes in that order too, every cut
+        is later than a write that it should be before.
+        """
         self.by_upstream()
-        self.find_impossible_cut()
+        _root, *data = self.volumes_of(self.server)
+        disks = (disk for _id, disk in sorted(zip(data, DATA, strict=True)))
+        self.find_impossible_cut(
+            dataclasses.replace(TO_DEVICES, disks=tuple(disks))
+        )
 
 
 class UpstreamTest(VolumesTest):
@@ -496,6 +518,29 @@ class BootTest(VolumesTest):
             self.delete(other)
         for volume in volumes:
             self._wait_until_none(self.cinder.find_volume, volume)
+
+    def test_volumes_that_stay(self) -> None:
+        """A volume that is not to go with its server has a copy like that."""
+        image = self.demo.image.find_image(RAW_IMAGE, ignore_missing=False)
+        root, data = volumes_to_boot_from(image.id, 1)
+        server = self.boot(
+            RAW_IMAGE,
+            image_id='',
+            block_device_mapping=[
+                root,
+                {**data, 'delete_on_termination': False},
+            ],
+        )
+        _root, stays = self.volumes_of(server)
+        self.addCleanup(self.cinder.delete_volume, stays)
+        self.addCleanup(self.delete, server)
+        other = self.start(self.snapshot(server).id)
+        _root, copy = self.volumes_of(other)
+        self.addCleanup(self.cinder.delete_volume, copy)
+        self.delete(other)
+        self._wait_until_none(self.cinder.find_volume, _root)
+        volume: Any = self.cinder.get_volume(copy)
+        self.assertEqual('available', volume.status)
 
     def test_states(self) -> None:
         server = self.new_server_from_volume(1)
@@ -624,6 +669,60 @@ class FaultsTest(VolumesTest):
         self.proxy.lose_answer(3)
         before = self.before(self.server)
         self.assertIn('cinder-unavailable', self.fails(before, lambda: None))
+
+    def test_snapshot_ends_in_error(self) -> None:
+        """cinder-volume may not make it."""
+        before = self.before(self.server)
+        volumes = self.volumes_of(self.server)
+        admin: Any = self.admin.block_storage
+
+        def meanwhile() -> None:
+            with self.cinder_only_reads():
+                wait_until(
+                    lambda: any(
+                        snapshot.status == 'error'
+                        for snapshot in admin.snapshots(all_projects=True)
+                        if snapshot.volume_id in volumes
+                    ),
+                    'a snapshot to end in error',
+                    VOLUME_TIMEOUT,
+                    0.1,
+                )
+
+        self.proxy.space(0.5)
+        self.assertIn('volume-snapshot-failed', self.fails(before, meanwhile))
+
+    @contextlib.contextmanager
+    def cinder_only_reads(self) -> Iterator[None]:
+        """Ceph lets cinder-volume make nothing inside."""
+        self._allow(READS)
+        try:
+            yield
+        finally:
+            self._allow(WRITES)
+
+    def _allow(self, what: str) -> None:
+        self.cloud.ceph.ceph(
+            *('auth', 'caps', 'client.cinder', 'mon', 'profile rbd'),
+            *('mgr', 'profile rbd pool=volumes', 'osd', what),
+        )
+
+    def test_ceph_is_full(self) -> None:
+        """For a while, in which the guest's own writes wait too."""
+        before = self.before(self.server)
+        volumes = self.volumes_of(self.server)
+        with self.cloud.ceph.full():
+            image = self.ask_for_snapshot(self.server)
+            time.sleep(FULL)
+        self.wait_for_no_task(self.server.id)
+        self.assert_as_before(before)
+        self.wait_for_records(self.server)
+        found: Any = self.admin.image.find_image(image.id)
+        if found is None:
+            self.assertEqual([], self.snapshots_of(volumes))
+        else:
+            self.wait_for_image(found)
+        self.snapshot(self.server)
 
     def test_cinder_stops_answering(self) -> None:
         """The bound holds, and the guest goes on before all is undone."""

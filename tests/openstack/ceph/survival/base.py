@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to hold after a death, whoever has died."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+
+import libvirt
+from openstack.compute.v2.server import Server
+from openstack.image.v2.image import Image
+from testtools.content import text_content
+
+from tests import laws
+from tests.lab.bounded import wait_until
+from tests.lab.cloud.configuration import Overrides
+from tests.lab.cloud.options import Storage
+from tests.lab.errors import LabTimeout
+from tests.openstack import base
+from tests.openstack.ceph.survival import victims
+from tests.openstack.ceph.survival.cases import Case
+from tests.openstack.ceph.survival.cases import cases_of
+from tests.openstack.ceph.survival.cases import seed
+from tests.openstack.ceph.survival.results import GONE
+from tests.openstack.ceph.survival.results import PROVEN
+from tests.openstack.ceph.survival.results import Outcome
+from tests.openstack.ceph.survival.results import note
+from tests.openstack.ceph.test_volumes import OURS
+
+#: Seconds until a snapshot comes to a step.
+STEP_TIMEOUT = 60
+
+#: Seconds in which the guest is whole again, starts of services included.
+WHOLE_TIMEOUT = 60
+
+#: Seconds in which everything is gone that was to go.
+SETTLE_TIMEOUT = 60
+
+#: Nothing but a domain is looked at.
+NOWHERE = laws.Directories('', '')
+
+#: Whoever has a part in any path.
+ALL_VICTIMS = tuple(
+    victim for victim in victims.VICTIMS if victim != 'cinder-volume'
+)
+
+
+class SurvivalTest(base.CloudTest):
+    """The cases of one path or more, with one server.
+
+    :cvar takes_part: who has a part in them
+    """
+
+    cloud_options: ClassVar[dict[str, Any]] = {
+        'storage': Storage.CEPH,
+        'app_factory': OURS,
+        'gated': True,
+    }
+    nova_compute: ClassVar[Overrides] = {
+        ('DEFAULT', 'periodic_fuzzy_delay'): 0,
+        ('DEFAULT', 'sync_power_state_interval'): 5,
+    }
+    takes_part: ClassVar[Sequence[str]] = ALL_VICTIMS
+    server: ClassVar[Server]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.boot_server()
+        cls.addClassCleanup(cls.delete, cls.server)
+
+    @classmethod
+    def boot_server(cls) -> Server:
+        return cls.boot()
+
+    def survives(self, path: str, status: str = 'ACTIVE') -> None:
+        """Go through the cases of a path."""
+        self.addDetail('seed', text_content(seed()))
+        missed = []
+        for case in cases_of(path, self.steps(status), self.takes_part):
+            outcome = self._outcome(case, status)
+            if outcome is not None:
+                note(outcome)
+                if outcome.miss:
+                    missed.append(f'{case}: {outcome.miss}')
+        self.assertEqual([], missed)
+
+    def steps(self, status: str) -> list[str]:
+        """Those of a snapshot, from the first change of the journal on."""
+        with self.in_state(self.server, status), self.cloud.gate.watched():
+            self.discard(self.snapshot(self.server))
+        _nothing_is_done_yet, *steps = self.cloud.gate.steps
+        return steps
+
+    def _outcome(self, case: Case, status: str) -> Outcome | None:
+        try:
+            return self._survive(case, status)
+        except Exception as error:
+            self.addDetail(str(case), text_content(traceback.format_exc()))
+            self._begin_anew()
+            return Outcome(case, miss=str(error) or type(error).__name__)
+
+    def _survive(self, case: Case, status: str) -> Outcome | None:
+        """
+        :returns: None where there was nobody to be killed
+        """
+        earliest = self.records(self.server)
+        with self.in_state(self.server, status):
+            before = self.before(self.server)
+            image, began = self._kill(case, before.name)
+            if began is None:
+                self.discard(self.wait_for_image(image))
+                return None
+            if self.lost_guest:
+                before = dataclasses.replace(before, state='shut off')
+            seconds = self._wait_until_whole(before, began)
+            self.wait_for_no_task(self.server.id)
+            end = self._see_image(image, earliest)
+            self._wait_until_nothing_is_left(before)
+            if self.lost_guest:
+                self._begin_anew()
+            self.discard(self.snapshot(self.server))
+        return Outcome(case, seconds, end)
+
+    def _kill(self, case: Case, domain: str) -> tuple[Image, float | None]:
+        """
+        :returns: the image, and when it was
+        """
+        with self.cloud.gate.held_at(case.step):
+            image = self.ask_for_snapshot(self.server)
+            self.cloud.gate.wait_for(case.step, STEP_TIMEOUT)
+            began = time.monotonic()
+            had_victim = victims.VICTIMS[case.victim](self.cloud, domain)
+        self.lost_guest = had_victim and case.victim in (
+            victims.GUEST,
+            victims.POWER,
+        )
+        victims.revive(self.cloud)
+        if had_victim or case.victim == victims.POWER:
+            return image, began
+        return image, None
+
+    def _wait_until_whole(self, before: laws.Before, began: float) -> float:
+        found: list[str] = []
+
+        def is_whole() -> bool:
+            found[:] = self._differences(before, NOWHERE)
+            return not found
+
+        try:
+            wait_until(is_whole, 'the guest', WHOLE_TIMEOUT, 0.1)
+        except LabTimeout:
+            self.fail('; '.join(found))
+        return time.monotonic() - began
+
+    def _differences(
+        self, before: laws.Before, directories: laws.Directories
+    ) -> list[str]:
+        try:
+            with self.hypervisor() as connection:
+                return laws.differences(connection, before, directories)
+        except libvirt.libvirtError as error:
+            return [str(error)]
+
+    def _see_image(self, image: Image, earliest: int) -> str:
+        """
+        :returns: what came of it
+        """
+        # By its type it may be one of version 1.
+        found: Any = self.admin.image.find_image(image.id)
+        if found is not None and found.status == 'active':
+            self.prove(found, earliest)
+            self.discard(found)
+            return PROVEN
+        self.wait_until_gone(image)
+        return GONE
+
+    def prove(self, image: Image, earliest: int) -> None:
+        """See that an image is what it says."""
+        self.examine(image, earliest)
+
+    def discard(self, image: Image) -> None:
+        """Delete an image, and what it is made of."""
+        self.admin.image.delete_image(image.id)
+
+    def _wait_until_nothing_is_left(self, before: laws.Before) -> None:
+        left: list[str] = []
+
+        def is_clean() -> bool:
+            left[:] = [
+                *self._differences(before, self.directories),
+                *self.left_elsewhere(),
+                *(
+                    f'process {pid}'
+                    for pid in victims.processes(
+                        victims.DATA_PLANE, victims.WATCHDOG
+                    )
+                ),
+            ]
+            return not left
+
+        try:
+            wait_until(is_clean, 'the rest to go', SETTLE_TIMEOUT, 0.3)
+        except LabTimeout:
+            self.fail('; '.join(left))
+
+    def left_elsewhere(self) -> list[str]:
+        """What a snapshot has left, but for the host."""
+        return []
+
+    def _begin_anew(self) -> None:
+        """Have the server as the next case wants it."""
+        victims.revive(self.cloud)
+        self.wait_for_no_task(self.server.id)
+        self.admin.compute.reboot_server(self.server.id, 'HARD')
+        self.wait_for_status(self.server, 'ACTIVE')
+        self.wait_for_records(self.server)

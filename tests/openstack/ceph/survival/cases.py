@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which cases there are of a path."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from collections.abc import Sequence
+
+from tests.openstack.ceph.survival.victims import COMPUTE
+from tests.openstack.ceph.survival.victims import POWER
+
+#: What the variable ``NOVA_SNAPSHOT_SURVIVAL`` is for all cases.
+ALL = 'all'
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Somebody is killed at a step of a path."""
+
+    path: str
+    step: str
+    victim: str
+
+    def __str__(self) -> str:
+        return f'{self.path}, {self.step}, {self.victim}'
+
+
+def seed() -> str:
+    """By which a few cases are drawn."""
+    return os.environ.get('NOVA_SNAPSHOT_SEED', '0')
+
+
+def wants_all() -> bool:
+    return os.environ.get('NOVA_SNAPSHOT_SURVIVAL') == ALL
+
+
+def cases_of(
+    path: str, steps: Sequence[str], victims: Sequence[str]
+) -> list[Case]:
+    """The cases of a path that are wanted now.
+
+    :param steps: in order
+    :param victims: who takes part in it
+    """
+    lot = random.Random(f'{seed()} {path}')
+    # Once for each path.
+    cut = lot.choice(steps)
+    every = [
+        Case(path, step, victim)
+        for victim in victims
+        for step in steps
+        if victim != POWER or step == cut
+    ]
+    if wants_all():
+        return every
+    others = [case for case in every if case.victim != COMPUTE]
+    mine = [case for case in every if case.victim == COMPUTE]
+    return [lot.choice(mine), lot.choice(others)]

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many snapshots of several servers at once, of which some are disturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import resource
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+from openstack.compute.v2.server import Server
+from openstack.image.v2.image import Image
+from testtools.content import text_content
+
+from tests.lab.proxy import Cut
+from tests.lab.proxy import Flip
+from tests.openstack.ceph.survival import cases
+from tests.openstack.ceph.survival import results
+from tests.openstack.ceph.survival import victims
+from tests.openstack.ceph.survival.base import SurvivalTest
+from tests.openstack.ceph.survival.results import GONE
+from tests.openstack.ceph.survival.results import PROVEN
+from tests.openstack.held import HeldTest
+
+SERVERS = 4
+
+#: How many snapshots there are, and how many where cases are drawn.
+ALL_SNAPSHOTS = 100
+FEW_SNAPSHOTS = 12
+
+#: One of so many is disturbed.
+EVERY = 10
+
+#: Seconds from the request to the disturbance, at most.
+LATEST = 3.0
+
+#: What nova-compute may have more in the end: MiB, threads and files.
+GROWTH = {'MiB': 40, 'threads': 4, 'files': 8}
+
+MIB = 1 << 20
+
+#: Of an image; a fault beyond that meets nobody.
+LARGEST = 100 * MIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbance:
+    """Something that happens to a snapshot.
+
+    :ivar kind: one of ``SoakTest.kinds``
+    :ivar pause: seconds after the request
+    :ivar offset: the byte of the image which it happens to, if to any
+    """
+
+    kind: str
+    pause: float
+    offset: int
+
+
+class SoakTest(HeldTest):
+    cloud_options: ClassVar[dict[str, Any]] = SurvivalTest.cloud_options
+    servers: ClassVar[list[Server]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.servers = cls.boot_several(SERVERS)
+
+    def test_soak(self) -> None:
+        number = ALL_SNAPSHOTS if cases.wants_all() else FEW_SNAPSHOTS
+        self.addDetail('seed', text_content(cases.seed()))
+        lot = random.Random(f'{cases.seed()} soak')
+        disturbed = {
+            lot.randrange(first, first + EVERY): self.disturbance(lot)
+            for first in range(0, number, EVERY)
+        }
+        # Whatever is made once for all is there by then.
+        self.round({})
+        before = self.weight()
+        ends: list[str] = []
+        for first in range(0, number, SERVERS):
+            ends += self.round(
+                {
+                    each - first: disturbed[each]
+                    for each in range(first, first + SERVERS)
+                    if each in disturbed
+                }
+            )
+        after = self.weight()
+        kinds = ', '.join(each.kind for each in disturbed.values())
+        results.say(
+            f'soak: {len(ends)} snapshots of {SERVERS} servers, '
+            f'{len(disturbed)} disturbed ({kinds}): '
+            f'{ends.count(PROVEN)} proven, {ends.count(GONE)} failed, '
+            f'their images gone; nova-compute had {before}, has {after}'
+        )
+        for what, most in GROWTH.items():
+            self.assertLessEqual(after[what] - before[what], most, what)
+
+    def round(self, disturbed: Mapping[int, Disturbance]) -> list[str]:
+        """Snapshot all servers at once.
+
+        :param disturbed: what disturbs whom, by the numbers of the servers
+        :returns: what came of the images
+        """
+        earliest = [self.records(server) for server in self.servers]
+        before = [self.before(server) for server in self.servers]
+        images = [self.ask_for_snapshot(server) for server in self.servers]
+        for which, disturbance in disturbed.items():
+            self.disturb(disturbance, self.servers[which], images[which])
+        ends = [
+            self.end(server, image, record)
+            for server, image, record in zip(
+                self.servers, images, earliest, strict=True
+            )
+        ]
+        # A fault that has met nobody is not for the next round.
+        self.proxy.heal()
+        if not disturbed:
+            self.assertEqual([PROVEN] * SERVERS, ends)
+        for each in before:
+            self.assert_as_before(each)
+        return ends
+
+    def end(self, server: Server, image: Image, earliest: int) -> str:
+        """Wait for a snapshot, prove its image, and delete that.
+
+        :returns: what came of it
+        """
+        self.wait_for_no_task(server.id)
+        # By its type it may be one of version 1.
+        found: Any = self.admin.image.find_image(image.id)
+        if found is None or found.status != 'active':
+            self.wait_until_gone(image)
+            return GONE
+        self.examine(found, earliest)
+        self.admin.image.delete_image(image.id)
+        return PROVEN
+
+    # What disturbs
+
+    def disturbance(self, lot: random.Random) -> Disturbance:
+        return Disturbance(
+            lot.choice(sorted(self.kinds())),
+            lot.uniform(0, LATEST),
+            lot.randrange(LARGEST),
+        )
+
+    def kinds(self) -> dict[str, Callable[[Disturbance, Server, Image], None]]:
+        return {
+            'data plane': self.kill,
+            'libvirtd': self.kill,
+            'glance-api': self.kill,
+            'image deleted': self.delete_image,
+            'connection cut': lambda d, _s, _i: self.proxy.inject(
+                Cut(d.offset), 1
+            ),
+            'bit flipped': lambda d, _s, _i: self.proxy.inject(
+                Flip(d.offset), 1
+            ),
+        }
+
+    def disturb(
+        self, disturbance: Disturbance, server: Server, image: Image
+    ) -> None:
+        time.sleep(disturbance.pause)
+        self.kinds()[disturbance.kind](disturbance, server, image)
+
+    def kill(
+        self, disturbance: Disturbance, server: Server, _image: Image
+    ) -> None:
+        kill = victims.VICTIMS[disturbance.kind]
+        kill(self.cloud, self._domain_name(server))
+        victims.revive(self.cloud)
+
+    def delete_image(
+        self, _disturbance: Disturbance, _server: Server, image: Image
+    ) -> None:
+        self.demo.image.delete_image(image.id)
+
+    # What nova-compute takes
+
+    def weight(self) -> dict[str, int]:
+        process = Path('/proc', str(self.cloud.compute.pid))
+        pages = int((process / 'statm').read_text().split()[1])
+        return {
+            'MiB': pages * resource.getpagesize() // MIB,
+            'threads': len(list((process / 'task').iterdir())),
+            'files': len(list((process / 'fd').iterdir())),
+        }
