@@ -22,6 +22,14 @@ class RawWithoutAgentTest(matrix.WithoutAgent):
 class Qcow2Test(matrix.WithAgent):
     options = GuestOptions('qcow2', Shape.QCOW2)
 
+    def test_required_hanging_agent(self) -> None:
+        """Once: the shape of the disk has no part in it."""
+        for path in ('backup', 'mirror', 'cold'):
+            matrix.hang_agent(self)
+            driver = self.driver(path=path, quiesce='require')
+            self.snapshot_fails(exception.QuiesceFailed, driver)
+            matrix.wait_for_agent(self)
+
 
 class Qcow2WithoutAgentTest(matrix.WithoutAgent):
     options = GuestOptions('qcow2-no', Shape.QCOW2, agent=False)

@@ -347,6 +347,9 @@ class Cloud:
         configuration = self._configure(install, state.options)
         if configuration.write_overrides(overrides):
             stale.add('nova-compute')
+        if 'nova-compute' in stale:
+            # Its leave takes longer than its start.
+            services.nova_compute.kill()
         _stop_all(
             *(service for service in services.all if service.name in stale)
         )

@@ -107,7 +107,8 @@ class Service:
         self._daemon.stop(_STOP_TIMEOUT)
 
     def restart(self) -> None:
-        self.stop()
+        """Kill it, which takes no time, and start it."""
+        self.kill()
         self.start()
 
     def kill(self) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
@@ -282,27 +283,35 @@ class VolumesTest(base.CloudTest):
 
     def cut(self, image: Image, writing: Writing) -> list[int]:
         """The numbers that the data volumes have in an image."""
-        devices = {each['device_name']: each for each in self.mapping(image)}
-        numbers = []
-        for disk in writing.disks:
-            each = devices[f'/dev/{disk}']
-            # Upstream waits for none.
-            snapshot: Any = self.cinder.wait_for_status(
-                self.cinder.get_snapshot(each['snapshot_id']),
-                'available',
-                ['error'],
-                0.3,
-                VOLUME_TIMEOUT,
-            )
-            path = self.directory / snapshot.id
-            self.cloud.ceph.rbd(
-                'export',
-                f'volumes/volume-{snapshot.volume_id}@snapshot-{snapshot.id}',
-                path,
-            )
-            numbers.append(writing.read(path))
-            path.unlink()
-        return numbers
+        snapshots = {
+            each['device_name']: each['snapshot_id']
+            for each in self.mapping(image)
+        }
+
+        def number(disk: str) -> int:
+            return self._number(snapshots[f'/dev/{disk}'], writing)
+
+        with futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(number, writing.disks))
+
+    def _number(self, snapshot_id: str, writing: Writing) -> int:
+        # Upstream waits for none.
+        snapshot: Any = self.cinder.wait_for_status(
+            self.cinder.get_snapshot(snapshot_id),
+            'available',
+            ['error'],
+            0.3,
+            VOLUME_TIMEOUT,
+        )
+        path = self.directory / snapshot.id
+        self.cloud.ceph.rbd(
+            'export',
+            f'volumes/volume-{snapshot.volume_id}@snapshot-{snapshot.id}',
+            path,
+        )
+        number = writing.read(path)
+        path.unlink()
+        return number
 
     def by_upstream(self) -> None:
         """Have Nova's own nova-api until the end of the test."""
