@@ -20,6 +20,8 @@ export OS_TEST_TIMEOUT=600
 export LIBVIRT_DEBUG=4
 # By which cases are drawn; the same ones again: NOVA_SNAPSHOT_SEED=N.
 export NOVA_SNAPSHOT_SEED=${NOVA_SNAPSHOT_SEED:-$RANDOM}
+# Whether others wait for a snapshot, what they hear of it, and who ends one.
+waits='ServiceTest|ProgressTest|LiveTest|server_is_deleted|several_servers'
 results=.lab/results
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
@@ -47,9 +49,7 @@ run_suite() {
                 surviving run_stestr openstack/ceph/survival "$repository" \
                 stestr --concurrency 1 ;;
         openstack-waits)
-            # Whether others wait for a snapshot, and who ends one.
-            in_cloud eventlet "$repository" \
-                'test_(service|progress|meanwhile|states\.LiveTest)\b' ;;
+            in_cloud eventlet "$repository" "$waits" ;;
         openstack-*)
             in_cloud "${suite#openstack-}" "$repository" ;;
         unit)
