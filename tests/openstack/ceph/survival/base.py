@@ -78,52 +78,56 @@ class SurvivalTest(base.CloudTest):
         return cls.boot()
 
     def survives(self, path: str, status: str = 'ACTIVE') -> None:
-        """Go through the cases of a path."""
+        """Go through the cases of a path.
+
+        :param status: of the server
+        """
         self.addDetail('seed', text_content(seed()))
+        self.status = status
+        self.earliest = self.records(self.server)
         missed = []
-        for case in cases_of(path, self.steps(status), self.takes_part):
-            outcome = self._outcome(case, status)
-            if outcome is not None:
-                note(outcome)
-                if outcome.miss:
-                    missed.append(f'{case}: {outcome.miss}')
+        with self.in_state(self.server, status):
+            for case in cases_of(path, self.steps(), self.takes_part):
+                outcome = self._outcome(case)
+                if outcome is not None:
+                    note(outcome)
+                    if outcome.miss:
+                        missed.append(f'{case}: {outcome.miss}')
         self.assertEqual([], missed)
 
-    def steps(self, status: str) -> list[str]:
+    def steps(self) -> list[str]:
         """Those of a snapshot, from the first change of the journal on."""
-        with self.in_state(self.server, status), self.cloud.gate.watched():
+        with self.cloud.gate.watched():
             self.discard(self.snapshot(self.server))
         _nothing_is_done_yet, *steps = self.cloud.gate.steps
         return steps
 
-    def _outcome(self, case: Case, status: str) -> Outcome | None:
+    def _outcome(self, case: Case) -> Outcome | None:
+        """
+        :returns: None where there was nobody to be killed
+        """
         try:
-            return self._survive(case, status)
+            return self._survive(case)
         except Exception as error:
             self.addDetail(str(case), text_content(traceback.format_exc()))
             self._begin_anew()
             return Outcome(case, miss=str(error) or type(error).__name__)
 
-    def _survive(self, case: Case, status: str) -> Outcome | None:
-        """
-        :returns: None where there was nobody to be killed
-        """
-        earliest = self.records(self.server)
-        with self.in_state(self.server, status):
-            before = self.before(self.server)
-            image, began = self._kill(case, before.name)
-            if began is None:
-                self.discard(self.wait_for_image(image))
-                return None
-            if self.lost_guest:
-                before = dataclasses.replace(before, state='shut off')
-            seconds = self._wait_until_whole(before, began)
-            self.wait_for_no_task(self.server.id)
-            end = self._see_image(image, earliest)
-            self._wait_until_nothing_is_left(before)
-            if self.lost_guest:
-                self._begin_anew()
-            self.discard(self.snapshot(self.server))
+    def _survive(self, case: Case) -> Outcome | None:
+        before = self.before(self.server)
+        image, began = self._kill(case, before.name)
+        if began is None:
+            self.discard(self.wait_for_image(image))
+            return None
+        if self.lost_guest:
+            before = dataclasses.replace(before, state='shut off')
+        seconds = self._wait_until_whole(before, began)
+        self.wait_for_no_task(self.server.id)
+        end = self._see_image(image)
+        self._wait_until_nothing_is_left(before)
+        if self.lost_guest:
+            self._begin_anew()
+        self.discard(self.snapshot(self.server))
         return Outcome(case, seconds, end)
 
     def _kill(self, case: Case, domain: str) -> tuple[Image, float | None]:
@@ -166,22 +170,22 @@ class SurvivalTest(base.CloudTest):
         except libvirt.libvirtError as error:
             return [str(error)]
 
-    def _see_image(self, image: Image, earliest: int) -> str:
+    def _see_image(self, image: Image) -> str:
         """
         :returns: what came of it
         """
         # By its type it may be one of version 1.
         found: Any = self.admin.image.find_image(image.id)
         if found is not None and found.status == 'active':
-            self.prove(found, earliest)
+            self.prove(found)
             self.discard(found)
             return PROVEN
         self.wait_until_gone(image)
         return GONE
 
-    def prove(self, image: Image, earliest: int) -> None:
+    def prove(self, image: Image) -> None:
         """See that an image is what it says."""
-        self.examine(image, earliest)
+        self.examine(image, self.earliest)
 
     def discard(self, image: Image) -> None:
         """Delete an image, and what it is made of."""
@@ -219,3 +223,6 @@ class SurvivalTest(base.CloudTest):
         self.admin.compute.reboot_server(self.server.id, 'HARD')
         self.wait_for_status(self.server, 'ACTIVE')
         self.wait_for_records(self.server)
+        if self.status == 'SHUTOFF':
+            self.demo.compute.stop_server(self.server.id)
+            self.wait_for_status(self.server, self.status)

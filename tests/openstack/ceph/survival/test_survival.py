@@ -58,7 +58,7 @@ class RootVolumeTest(VolumesTest, SurvivalTest):
     def test_volumes(self) -> None:
         self.survives('volumes')
 
-    def prove(self, image: Image, earliest: int) -> None:
+    def prove(self, image: Image) -> None:
         """Its snapshots are in Cinder."""
         volumes = self.volumes_of(self.server)
         self.assertEqual(sorted(volumes), sorted(self.snapshots_of(volumes)))
