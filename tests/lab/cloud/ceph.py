@@ -30,8 +30,8 @@ _COMMAND_TIMEOUT = 120
 _PROBE_TIMEOUT = 10
 _FULL_TIMEOUT = 60
 
-#: Ceph's default.
-_FULL_RATIO = '0.95'
+#: Those that Ceph has by default.
+_RATIOS = ('0.85', '0.9', '0.95')
 
 _CONFIGURATION = """\
 [global]
@@ -163,12 +163,12 @@ class Ceph:
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """Whatever it has is too much inside: all writes wait."""
-        self._limit('0.0001')
+        self._limit(*['0.0001'] * 3)
         try:
             wait_until(self._is_full, 'Ceph to be full', _FULL_TIMEOUT, 0.3)
             yield
         finally:
-            self._limit(_FULL_RATIO)
+            self._limit(*_RATIOS)
             wait_until(
                 lambda: not self._is_full(),
                 'Ceph to have room again',
@@ -176,12 +176,17 @@ class Ceph:
                 0.3,
             )
 
-    def _limit(self, ratio: str) -> None:
-        self.ceph('osd', 'set-full-ratio', ratio)
+    def _limit(self, nearfull: str, backfillfull: str, full: str) -> None:
+        # Ceph takes none for less than those before it.
+        self.ceph('osd', 'set-nearfull-ratio', nearfull)
+        self.ceph('osd', 'set-backfillfull-ratio', backfillfull)
+        self.ceph('osd', 'set-full-ratio', full)
 
     def _is_full(self) -> bool:
-        pools = json.loads(self.ceph('osd', 'dump', '--format', 'json'))
-        return any('full' in pool['flags_names'] for pool in pools['pools'])
+        known = json.loads(self.ceph('osd', 'dump', '--format', 'json'))
+        return any(
+            'full' in pool['flags_names'].split(',') for pool in known['pools']
+        )
 
     def _run(
         self,

@@ -295,6 +295,11 @@ class Configuration:
             'cinder_privsep_helper': ' '.join(
                 [str(privsep_helper), *self.cinder_arguments]
             ),
+            'cinder_endpoint': (
+                f'endpoint_template = {options.cinder_endpoint}'
+                if options.cinder_endpoint
+                else ''
+            ),
             'concurrency': options.concurrency,
             'domain_type': domain_type(),
             'driver': options.driver,

@@ -50,7 +50,7 @@ class State:
         stale: set[str] = set()
         if self.options.storage != after.options.storage:
             stale |= _STORING
-        if self.options.app_factory != after.options.app_factory:
+        if _api(self.options) != _api(after.options):
             stale.add('nova-api')
         if self.options.token_lifetime != after.options.token_lifetime:
             # nova-compute has a token already, which lasts as it was made.
@@ -61,6 +61,11 @@ class State:
         if _compute(self.options) != _compute(after.options):
             stale.add('nova-compute')
         return stale
+
+
+def _api(options: CloudOptions) -> tuple[object, ...]:
+    """What concerns nova-api alone."""
+    return options.app_factory, options.cinder_endpoint
 
 
 def _compute(options: CloudOptions) -> tuple[object, ...]:

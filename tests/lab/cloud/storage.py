@@ -40,6 +40,7 @@ rados_connect_timeout = 30
 NOVA = """\
 [cinder]
 catalog_info = block-storage::publicURL
+{cinder_endpoint}
 os_region_name = {region}
 [key_manager]
 backend = nova.keymgr.conf_key_mgr.ConfKeyManager
