@@ -50,8 +50,8 @@ class CloudOptions:
     images_type: str = 'qcow2'
     #: the ``paste.app_factory`` of nova-api
     app_factory: str = APP_FACTORY
-    #: the ``endpoint_template`` by which nova-api reaches Cinder; empty: that of
-    #: the catalog
+    #: the ``endpoint_template`` by which nova-api reaches Cinder; empty: it
+    #: goes by the catalog
     cinder_endpoint: str = ''
     #: nova-compute stands still where a test wants it to
     gated: bool = False
