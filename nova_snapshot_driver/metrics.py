@@ -126,8 +126,13 @@ class TextFile(Metrics):
         )
         for each in Path:
             # What has not happened yet is 0, so that the first one is seen.
-            self._done.labels(each.value)
-            self._bytes.labels(each.value)
+            for metric in (
+                self._done,
+                self._bytes,
+                self._seconds,
+                self._still,
+            ):
+                metric.labels(each.value)
         self._is_broken = False
         self._is_due = threading.Event()
         threading.Thread(target=self._keep_written, daemon=True).start()

@@ -96,6 +96,10 @@ class CountTest(MetricsCase):
         for path in ('direct', 'backup', 'mirror', 'cold', 'volumes'):
             self.assertEqual(0, found[f'nova_snapshot_done_total {path}'])
             self.assertEqual(0, found[f'nova_snapshot_bytes_total {path}'])
+            for name in ('duration', 'still'):
+                self.assertEqual(
+                    0, found[f'nova_snapshot_{name}_seconds_count {path}']
+                )
         self.assertEqual(0, found['nova_snapshot_recovered_total'])
         self.assertEqual(0, found['nova_snapshot_left_to_nova_total'])
 
@@ -123,6 +127,14 @@ class CountTest(MetricsCase):
             1, found['nova_snapshot_failed_total none domain-busy']
         )
         self.assertEqual(0, found['nova_snapshot_done_total mirror'])
+
+    def test_first_failure_of_its_kind(self) -> None:
+        """It is seen by when its counter began, since it has no 0."""
+        before = time.time()
+        self.strike(exception.DomainBusy(domain='web-1'))
+        found = self.wait_for('nova_snapshot_failed_total none domain-busy', 1)
+        began = found['nova_snapshot_failed_created none domain-busy']
+        self.assertTrue(before <= began <= time.time(), began)
 
     def test_error_that_is_not_ours(self) -> None:
         self.strike(KeyError('x'), 'cold')

@@ -19,9 +19,17 @@ ROOT = pathlib.Path(__file__).parents[2]
 DASHBOARD = ROOT / 'etc/nova_snapshot_driver/grafana-dashboard.json'
 RULES = ROOT / 'etc/nova_snapshot_driver/prometheus-rules.yaml'
 PAGE = ROOT / 'doc/source/operating.rst'
+ALERTS = ROOT / 'tests/alerts.yaml'
 RUNBOOK = ROOT / 'doc/source/runbook.rst'
 
 NAME = re.compile(r'\bnova_snapshot_\w+')
+
+#: Of the series that a metric consists of, by its type.
+SUFFIXES = {
+    'gauge': ('',),
+    'counter': ('_total', '_created'),
+    'histogram': ('_bucket', '_sum', '_count'),
+}
 
 CODES = {error.code for error in test_exception.classes()} | {metrics.FOREIGN}
 
@@ -48,11 +56,9 @@ class MonitoringCase(MetricsCase):
     def series(self) -> set[str]:
         """The names by which they are asked for."""
         return {
-            f'{name}{suffix}'
+            f'{name.removesuffix("_total")}{suffix}'
             for name, kind in self.existing().items()
-            for suffix in (
-                ('_bucket', '_sum', '_count') if kind == 'histogram' else ('',)
-            )
+            for suffix in SUFFIXES[kind]
         }
 
     def assert_codes_exist(self, expressions: Iterator[str]) -> None:
@@ -134,6 +140,17 @@ class RulesTest(MonitoringCase):
     def test_names(self) -> None:
         names = [rule['alert'] for rule in self.rules]
         self.assertEqual(sorted(set(names)), sorted(names))
+
+    def test_every_alert_is_tested(self) -> None:
+        """By promtool: that it fires, and that it does not."""
+        tried = {
+            (each['alertname'], 'exp_alerts' in each)
+            for case in yaml.safe_load(ALERTS.read_text())['tests']
+            for each in case.get('alert_rule_test', ())
+        }
+        for rule in self.rules:
+            for fires in (True, False):
+                self.assertIn((rule['alert'], fires), tried)
 
     def test_runbook_has_a_section_for_each(self) -> None:
         titles = re.findall(r'^(.+)\n=+$', RUNBOOK.read_text(), re.MULTILINE)
