@@ -22,6 +22,7 @@ from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.recovery import cloud
 from tests import faults
 from tests.unit import documents
 from tests.unit import fake_cinder
@@ -465,7 +466,7 @@ class VolumesTest(testtools.TestCase):
         self.host.cinder.troubles = {
             f'list_{n}': fake_cinder.unavailable for n in range(100_000)
         }
-        with fixtures.MockPatchObject(recovery, 'RECOVERY_PATIENCE', 0.1):
+        with fixtures.MockPatchObject(cloud, 'RECOVERY_PATIENCE', 0.1):
             self.heal()
         self.assertEqual(self.before, self.host.before())
         self.assertFalse(self.host.machine.frozen)
