@@ -8,11 +8,13 @@ import os
 import random
 from collections.abc import Sequence
 
-from tests.openstack.ceph.survival.victims import COMPUTE
 from tests.openstack.ceph.survival.victims import POWER
 
 #: What the variable ``NOVA_SNAPSHOT_SURVIVAL`` is for all cases.
 ALL = 'all'
+
+#: How many cases there are of each path otherwise.
+FEW = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ def wants_all() -> bool:
 def cases_of(
     path: str, steps: Sequence[str], victims: Sequence[str]
 ) -> list[Case]:
-    """The cases of a path that are wanted now.
+    """The cases of a path, in the order in which they are tried.
 
     :param steps: in order
     :param victims: who takes part in it
@@ -47,14 +49,17 @@ def cases_of(
     lot = random.Random(f'{seed()} {path}')
     # Once for each path.
     cut = lot.choice(steps)
-    every = [
+    cases = [
         Case(path, step, victim)
         for victim in victims
         for step in steps
         if victim != POWER or step == cut
     ]
-    if wants_all():
-        return every
-    others = [case for case in every if case.victim != COMPUTE]
-    mine = [case for case in every if case.victim == COMPUTE]
-    return [lot.choice(mine), lot.choice(others)]
+    if not wants_all():
+        lot.shuffle(cases)
+    return cases
+
+
+def is_enough(number: int) -> bool:
+    """Whether so many cases of a path will do."""
+    return not wants_all() and number >= FEW

@@ -29,6 +29,9 @@ class Outcome:
     image: str = ''
     miss: str = ''
 
+    def __str__(self) -> str:
+        return f'{self.case}: {self.miss or self.image}'
+
 
 def note(outcome: Outcome) -> None:
     """Have it in the table."""

@@ -31,7 +31,7 @@ SERVERS = 4
 
 #: How many snapshots there are, and how many where cases are drawn.
 ALL_SNAPSHOTS = 100
-FEW_SNAPSHOTS = 12
+FEW_SNAPSHOTS = 8
 
 #: One of so many is disturbed.
 EVERY = 10
@@ -76,7 +76,9 @@ class SoakTest(HeldTest):
         self.addDetail('seed', text_content(cases.seed()))
         lot = random.Random(f'{cases.seed()} soak')
         disturbed = {
-            lot.randrange(first, first + EVERY): self.disturbance(lot)
+            lot.randrange(first, min(first + EVERY, number)): self.disturbance(
+                lot
+            )
             for first in range(0, number, EVERY)
         }
         # Whatever is made once for all is there by then.

@@ -67,12 +67,11 @@ def _kill_all(pids: list[int]) -> bool:
     return bool(pids)
 
 
-COMPUTE = 'nova-compute'
 GUEST = 'QEMU'
 POWER = 'all at once'
 
 VICTIMS: dict[str, Kill] = {
-    COMPUTE: _service('nova-compute'),
+    'nova-compute': _service('nova-compute'),
     'data plane': _kill_data_plane,
     'libvirtd': _service('libvirtd'),
     GUEST: _kill_guest,
