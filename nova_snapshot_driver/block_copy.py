@@ -48,11 +48,8 @@ class BlockCopy:
     one that failed for want of space is gone too.
     """
 
-    def __init__(
-        self, guest: Guest, handle: Any, disk: domain.Disk, timeout: int
-    ) -> None:
+    def __init__(self, guest: Guest, disk: domain.Disk, timeout: int) -> None:
         self._guest = guest
-        self._handle = handle
         self._disk = disk
         self._timeout = timeout
         self._status: int | None = None
@@ -63,7 +60,7 @@ class BlockCopy:
         cls, guest: Guest, handle: Any, disk: domain.Disk, timeout: int
     ) -> Iterator[BlockCopy]:
         """A job that is about to be started, with an ear on its events."""
-        copy = cls(guest, handle, disk, timeout)
+        copy = cls(guest, disk, timeout)
         connection = handle.connect()
         with translated(guest.name, 'listen to block jobs'):
             listener = connection.domainEventRegisterAny(
@@ -79,7 +76,11 @@ class BlockCopy:
                     connection.domainEventDeregisterAny(listener)
                 except libvirt.libvirtError as error:
                     # So says libvirt where it was heard the first time.
-                    if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                    is_gone = (
+                        error.get_error_code() == libvirt.VIR_ERR_INVALID_ARG
+                    )
+                    # It has gone with the connection.
+                    if not is_gone and connection.isAlive():
                         raise
 
         try:
@@ -116,8 +117,7 @@ class BlockCopy:
         :raises MirrorFailed: it has ended by itself
         """
         try:
-            with translated(self._guest.name, 'read the block job'):
-                job = self._handle.blockJobInfo(self._disk.target)
+            job = self._guest.block_job_info(self._disk)
             disk = self._guest.describe().disk(self._disk.target)
         except (exception.DomainNotFound, exception.HypervisorError):
             if self._has_stopped():
@@ -152,10 +152,7 @@ class BlockCopy:
             self._abort()
 
     def _abort(self) -> None:
-        with translated(self._guest.name, 'end the copy of the disk'):
-            self._handle.blockJobAbort(
-                self._disk.target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
-            )
+        self._guest.begin_to_abort_block_job(self._disk)
         deadline = time.monotonic() + self._timeout
         while not self._has_ended_within(POLL_INTERVAL):
             if self._is_gone():

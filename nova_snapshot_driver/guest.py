@@ -91,17 +91,31 @@ def define(connection: Any, definition: Definition) -> None:
 
 
 class Guest:
-    """A domain, as something that can be snapshotted."""
+    """A domain, as something that can be snapshotted.
 
-    def __init__(self, handle: Any) -> None:
+    :param handle: a ``virDomain``
+    :param renew: makes another one of it, where libvirtd was restarted
+    """
+
+    def __init__(
+        self,
+        handle: Any,
+        renew: Callable[[Any], Any] = lambda handle: handle,
+    ) -> None:
         self._handle = handle
+        self._renew = renew
         self.name: str = handle.name()
         self.uuid: str = handle.UUIDString()
 
-    def _calling(
-        self, operation: str
-    ) -> contextlib.AbstractContextManager[None]:
-        return translated(self.name, operation)
+    @contextlib.contextmanager
+    def _calling(self, operation: str) -> Iterator[None]:
+        try:
+            with translated(self.name, operation):
+                yield
+        except exception.HypervisorError:
+            # The next call may be the one that gives the guest back.
+            self._handle = self._renew(self._handle)
+            raise
 
     # What it is
 
@@ -194,18 +208,26 @@ class Guest:
 
     def block_job(self, disk: domain.Disk) -> str | None:
         """What kind of block job the disk has; None where it has none."""
-        with self._calling('read the block job'):
-            job = self._handle.blockJobInfo(disk.target)
+        job = self.block_job_info(disk)
         if not job:
             return None
         return _BLOCK_JOB_NAMES.get(job['type'], f'type {job["type"]}')
 
-    def abort_block_job(self, disk: domain.Disk, timeout: int) -> None:
-        """End a block job, whatever it is, and see that it is gone."""
+    def block_job_info(self, disk: domain.Disk) -> dict[str, int]:
+        """As ``virDomainGetBlockJobInfo``; empty where there is none."""
+        with self._calling('read the block job'):
+            return dict(self._handle.blockJobInfo(disk.target) or {})
+
+    def begin_to_abort_block_job(self, disk: domain.Disk) -> None:
+        """Have a block job end, whatever it is, some time."""
         with self._calling('abort the block job'):
             self._handle.blockJobAbort(
                 disk.target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
             )
+
+    def abort_block_job(self, disk: domain.Disk, timeout: int) -> None:
+        """The same, and see that it is gone."""
+        self.begin_to_abort_block_job(disk)
         self._wait_until(
             lambda: self.block_job(disk) is None,
             'aborting the block job',

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
 import libvirt
+import tenacity
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.guest import Definition
@@ -16,16 +18,26 @@ from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.guest import define
 from nova_snapshot_driver.libvirt_errors import translated
 
+#: How long libvirtd may take to be restarted, in seconds, and how often it is
+#: looked for.
+RESTART_TIMEOUT = 30
+RESTART_INTERVAL = 0.5
+
 
 class Host:
     """The hypervisor of this host.
 
     :param connection: a ``virConnect`` whose process runs libvirt's event
         loop, which the end of a block job is read from
+    :param reconnect: makes another one, where libvirtd has died, or raises
+        ``ConnectionFailed``; None: there is no other
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(
+        self, connection: Any, reconnect: Callable[[], Any] | None = None
+    ) -> None:
         self._connection = connection
+        self._reconnect = reconnect
 
     @classmethod
     @contextlib.contextmanager
@@ -37,16 +49,14 @@ class Host:
         """
         uri = uri or 'qemu:///system'
         _run_event_loop()
-        try:
-            connection = libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            raise exception.ConnectionFailed(
-                uri=uri, reason=error.get_error_message() or str(error)
-            ) from error
-        try:
-            yield cls(connection)
-        finally:
-            connection.close()
+        with contextlib.ExitStack() as connections:
+
+            def connect() -> Any:
+                connection = _open(uri)
+                connections.callback(_close, connection)
+                return connection
+
+            yield cls(connect(), connect)
 
     def libvirt_version(self) -> int:
         """As libvirt counts: 9.1.2 is 9001002."""
@@ -77,13 +87,13 @@ class Host:
                     if other.get_error_code() == libvirt.VIR_ERR_INVALID_ARG:
                         raise error from other
                     raise
-            return Guest(found)
+            return Guest(found, self._renewed)
 
     def active_guests(self) -> list[Guest]:
         """Those that run or are paused."""
         with translated('-', 'list the domains'):
             return [
-                Guest(domain)
+                Guest(domain, self._renewed)
                 for domain in self._connection.listAllDomains(
                     libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
                 )
@@ -92,6 +102,47 @@ class Host:
     def define(self, definition: Definition) -> None:
         """Make a domain persistent, or define it anew."""
         define(self._connection, definition)
+
+    def _renewed(self, handle: Any) -> Any:
+        """The handle of a domain, of a libvirtd that was restarted.
+
+        :returns: the same one where none was, or none is to be reached
+        :raises DomainNotFound: the domain has not outlived it
+        """
+        if self._reconnect is None or handle.connect().isAlive():
+            return handle
+        uuid = handle.UUIDString()
+        try:
+            self._connection = _patiently(self._reconnect)
+            with translated(uuid, 'look up'):
+                return self._connection.lookupByUUIDString(uuid)
+        except (exception.ConnectionFailed, exception.HypervisorError):
+            return handle
+
+
+def _open(uri: str) -> Any:
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise exception.ConnectionFailed(
+            uri=uri, reason=error.get_error_message() or str(error)
+        ) from error
+
+
+def _close(connection: Any) -> None:
+    # libvirtd may have gone before.
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.close()
+
+
+def _patiently(reconnect: Callable[[], Any]) -> Any:
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(exception.ConnectionFailed),
+        stop=tenacity.stop_after_delay(RESTART_TIMEOUT),
+        wait=tenacity.wait_fixed(RESTART_INTERVAL),
+        reraise=True,
+    )
+    return attempts(reconnect)
 
 
 _event_loop_lock = threading.Lock()

@@ -34,7 +34,7 @@ import libvirt
 
 #: These are answered from the memory of the object, without the hypervisor,
 #: and have no way to fail.
-LOCAL = frozenset({'ID', 'UUID', 'UUIDString', 'connect', 'name'})
+LOCAL = frozenset({'ID', 'UUID', 'UUIDString', 'connect', 'isAlive', 'name'})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -225,6 +225,14 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         # libvirt may have been restarted since the last one.
         return SnapshotDriver(
             CONF,
-            Host(self._host.get_connection()),
+            Host(self._host.get_connection(), self._reconnect),
             ComputeSurroundings(self._metrics, tally),
         )
+
+    def _reconnect(self) -> Any:
+        try:
+            return self._host.get_connection()
+        except nova_exception.HypervisorUnavailable as error:
+            raise exception.ConnectionFailed(
+                uri=self._uri(), reason=str(error)
+            ) from error

@@ -320,7 +320,10 @@ class FakeSecret:
 
 
 class FakeConnection:
-    """A ``virConnect``."""
+    """A ``virConnect``.
+
+    :ivar alive: libvirtd has not died since
+    """
 
     def __init__(self, version: int = 9_000_000) -> None:
         self.version = version
@@ -328,6 +331,7 @@ class FakeConnection:
         self.machines: dict[str, Machine] = {}
         self.listeners: dict[int, tuple[str, Callable[..., Any], Any]] = {}
         self.closed = False
+        self.alive = True
         self._next_listener = 0
 
     # For a test
@@ -351,7 +355,17 @@ class FakeConnection:
                     opaque,
                 )
 
+    def restart(self) -> FakeConnection:
+        """Have libvirtd die, and return a connection to the next one."""
+        self.alive = False
+        other = FakeConnection(self.version)
+        other.machines = self.machines
+        return other
+
     # As libvirt
+
+    def isAlive(self) -> int:
+        return int(self.alive)
 
     def close(self) -> int:
         self.closed = True
@@ -366,7 +380,7 @@ class FakeConnection:
     def lookupByName(self, name: str) -> FakeDomain:
         for machine in self.machines.values():
             if machine.name == name and not machine.gone:
-                return FakeDomain(machine)
+                return FakeDomain(machine, self)
         _no_domain(f"no domain with matching name '{name}'")
 
     def getURI(self) -> str:
@@ -376,7 +390,7 @@ class FakeConnection:
     def listAllDomains(self, flags: int) -> list[FakeDomain]:
         assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
         domains = [
-            FakeDomain(machine)
+            FakeDomain(machine, self)
             for machine in self.machines.values()
             if not machine.gone
         ]
@@ -388,7 +402,7 @@ class FakeConnection:
         machine = self.machines.get(uuid)
         if machine is None or machine.gone:
             _no_domain(f"no domain with matching uuid '{uuid}'")
-        return FakeDomain(machine)
+        return FakeDomain(machine, self)
 
     def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
         return FakeSecret()
@@ -407,7 +421,7 @@ class FakeConnection:
         if machine is None:
             machine = self.add(xml)
         machine.config = xml
-        return FakeDomain(machine)
+        return FakeDomain(machine, self)
 
     def domainEventRegisterAny(
         self,
@@ -437,8 +451,11 @@ class FakeConnection:
 class FakeDomain:
     """A ``virDomain``."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(
+        self, machine: Machine, connection: FakeConnection | None = None
+    ) -> None:
         self._machine = machine
+        self._connection = connection or machine.connection
 
     # What it is
 
@@ -449,7 +466,7 @@ class FakeDomain:
         return self._machine.uuid
 
     def connect(self) -> FakeConnection:
-        return self._machine.connection
+        return self._connection
 
     def state(self) -> list[int]:
         machine = self._known('state')
@@ -772,6 +789,11 @@ class FakeDomain:
 
     def _known(self, call: str) -> Machine:
         machine = self._machine
+        if not self._connection.alive:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: client socket is closed',
+            )
         if machine.gone:
             _no_domain(
                 f"no domain with matching uuid '{machine.uuid}' "

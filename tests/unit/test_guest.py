@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from unittest import mock
 
 import ddt
@@ -71,6 +72,53 @@ class HostTest(testtools.TestCase):
                 exception.DomainNotFound, self.host.guest, name
             )
             self.assertIn(name, str(error))
+
+    def test_libvirtd_is_restarted(self) -> None:
+        """What was on its way fails; what comes next reaches the next one."""
+        guest = self.guest_after(self.connection.restart)
+        self.assertFalse(guest.is_active())
+
+    def test_libvirtd_takes_its_time_to_be_restarted(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(host_module, 'RESTART_INTERVAL', 0)
+        )
+        absent = [exception.ConnectionFailed(uri='qemu:///system', reason='-')]
+
+        def reconnect() -> FakeConnection:
+            if absent:
+                raise absent.pop()
+            return self.connection.restart()
+
+        self.assertFalse(self.guest_after(reconnect).is_active())
+
+    def test_libvirtd_is_gone(self) -> None:
+        """The error is that of the call, not that of the search."""
+        self.useFixture(
+            fixtures.MockPatchObject(host_module, 'RESTART_TIMEOUT', 0)
+        )
+
+        def reconnect() -> FakeConnection:
+            raise exception.ConnectionFailed(uri='qemu:///system', reason='-')
+
+        guest = self.guest_after(reconnect)
+        self.assertRaises(exception.HypervisorError, guest.is_active)
+
+    def test_domain_has_not_outlived_libvirtd(self) -> None:
+        def reconnect() -> FakeConnection:
+            self.connection.machines.clear()
+            return self.connection.restart()
+
+        guest = Host(self.connection, reconnect).guest(documents.NAME)
+        self.connection.alive = False
+        self.assertRaises(exception.DomainNotFound, guest.is_active)
+
+    def guest_after(self, reconnect: Callable[[], FakeConnection]) -> Guest:
+        """One of whom the first question has met a libvirtd that has died."""
+        guest = Host(self.connection, reconnect).guest(documents.NAME)
+        self.connection.alive = False
+        error = self.assertRaises(exception.HypervisorError, guest.is_active)
+        self.assertIn('client socket is closed', str(error))
+        return guest
 
     def test_lookup_that_fails_is_no_missing_domain(self) -> None:
         def broken(_name: str) -> FakeDomain:
