@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
+import tenacity
 from oslo_config import cfg
 from oslo_log import log as logging
 
@@ -46,6 +47,11 @@ from nova_snapshot_driver.ways.disk import DiskWay
 from nova_snapshot_driver.ways.volumes import VolumesWay
 
 LOG = logging.getLogger(__name__)
+
+#: How long the watchdog of a snapshot that died may be at it, in seconds, and
+#: how often it is looked whether it has ended.
+RESCUE_TIMEOUT = 5
+RESCUE_INTERVAL = 0.2
 
 
 class SnapshotDriver:
@@ -274,8 +280,14 @@ class SnapshotDriver:
         """
         :returns: None for a domain whose snapshot is alive
         """
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(exception.DomainBusy),
+            stop=tenacity.stop_after_delay(RESCUE_TIMEOUT),
+            wait=tenacity.wait_fixed(RESCUE_INTERVAL),
+            reraise=True,
+        )
         try:
-            outcome = self.heal_domain(uuid, name, context)
+            outcome = attempts(self.heal_domain, uuid, name, context)
         except exception.DomainBusy:
             LOG.info('Domain %s is being snapshotted', name)
             return None

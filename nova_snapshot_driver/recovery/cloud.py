@@ -74,6 +74,7 @@ class UnfinishedImage:
                 self._undoing.name, clone, is_known, self._conf
             ),
             lambda: not self._is_complete,
+            needs_glance=True,
         )
 
     def _delete(self) -> bool:
@@ -90,7 +91,9 @@ class UnfinishedImage:
             )
 
         return self._undoing.undo(
-            f'delete image {image}, unless it is complete', delete
+            f'delete image {image}, unless it is complete',
+            delete,
+            needs_glance=True,
         )
 
 

@@ -24,10 +24,12 @@ class Step:
 
     :ivar what: in words, as one asks somebody to do it
     :ivar error: why it is not undone; None if it is, or is to be
+    :ivar needs_glance: nobody can do it who does not ask Glance
     """
 
     what: str
     error: exception.SnapshotError | None = None
+    needs_glance: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,15 @@ class Outcome:
     @property
     def errors(self) -> list[exception.SnapshotError]:
         return [step.error for step in self.steps if step.error is not None]
+
+    @property
+    def errors_without_glance(self) -> list[exception.SnapshotError]:
+        """Those of what could be done without asking Glance."""
+        return [
+            step.error
+            for step in self.steps
+            if step.error is not None and not step.needs_glance
+        ]
 
     def check(self) -> None:
         """See that nothing stays that is in the way of the next snapshot.
@@ -99,10 +110,12 @@ class Undoing:
         what: str,
         action: Callable[[], None],
         is_due: Callable[[], bool] = lambda: True,
+        needs_glance: bool = False,
         **undone: Any,
     ) -> bool:
         """Undo one thing, as far as it is not undone already.
 
+        :param needs_glance: nobody can do it who does not ask Glance
         :param undone: what the entry says from then on
         :returns: whether it is undone
         """
@@ -110,9 +123,9 @@ class Undoing:
             if is_due():
                 if not self.is_rehearsal:
                     action()
-                self._steps.append(Step(what))
+                self._steps.append(Step(what, None, needs_glance))
         except exception.SnapshotError as error:
-            self._steps.append(Step(what, error))
+            self._steps.append(Step(what, error, needs_glance))
             return False
         self.is_undone(**undone)
         return True

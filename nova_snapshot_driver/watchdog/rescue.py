@@ -7,6 +7,7 @@ import logging as standard_logging
 import sys
 import time
 
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snapshot_driver import conf
@@ -40,15 +41,23 @@ def run(
         'Domain %s: the process that took a snapshot of it has died', domain
     )
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with Host.open(uri) as host:
-                driver = SnapshotDriver(configuration, host)
-                driver.heal_domain(uuid, domain, None).check()
-        except exception.SnapshotError as error:
-            if time.monotonic() > deadline:
-                LOG.error('%s', error)
-                return
-        else:
+    while (error := _rescue(uri, domain, uuid, configuration)) is not None:
+        if time.monotonic() > deadline:
+            LOG.error('%s', error)
             return
         time.sleep(INTERVAL)
+
+
+def _rescue(
+    uri: str, domain: str, uuid: str, configuration: cfg.ConfigOpts
+) -> exception.SnapshotError | None:
+    """
+    :returns: why something is not given back that could be
+    """
+    try:
+        with Host.open(uri) as host:
+            driver = SnapshotDriver(configuration, host)
+            outcome = driver.heal_domain(uuid, domain, None)
+    except exception.SnapshotError as error:
+        return error
+    return next(iter(outcome.errors_without_glance), None)

@@ -92,6 +92,7 @@ class NoWaiting(fixtures.Fixture):
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}.time', clock)
             )
         for name in (
+            'driver.RESCUE_TIMEOUT',
             'guest.ABORT_INTERVAL',
             'rbd.LATE_SNAPSHOT',
             'rbd.POLL_INTERVAL',

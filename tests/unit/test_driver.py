@@ -8,6 +8,7 @@ import os
 import pathlib
 import types
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import ddt
@@ -15,6 +16,8 @@ import fixtures
 import libvirt
 import testtools
 
+from nova_snapshot_driver import background
+from nova_snapshot_driver import driver as driver_module
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import metadata
 from nova_snapshot_driver import qemu_img
@@ -677,6 +680,26 @@ class HealTest(DriverCase):
         )
         space.mkdir(parents=True)
         FakeDomain(machine).begin_copy('vda', str(space / 'delta'))
+
+    def test_watchdog_is_at_it(self) -> None:
+        """It is waited for: what it leaves is deleted in Glance."""
+        self.die(self.host.machine, self.host.image)
+        self.useFixture(
+            fixtures.MockPatchObject(driver_module, 'RESCUE_TIMEOUT', 30)
+        )
+        self.useFixture(
+            fixtures.MockPatchObject(driver_module, 'RESCUE_INTERVAL', 0.01)
+        )
+        watchdog = contextlib.ExitStack()
+        watchdog.enter_context(
+            self.journal.exclusive(documents.UUID, documents.NAME)
+        )
+        healing = background.call(self.heal)
+        self.assertRaises(futures.TimeoutError, healing.result, 0.1)
+        watchdog.close()
+        healing.result(TIMEOUT)
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertNotIn(self.host.image, self.host.glance.images)
 
     def die_on_both(self) -> None:
         self.die(self.host.machine, self.host.image)

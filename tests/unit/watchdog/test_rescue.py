@@ -13,15 +13,19 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import watch
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.domain import RbdImage
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.rbd import Clone
 from nova_snapshot_driver.watchdog import __main__ as watchdog
 from nova_snapshot_driver.watchdog import rescue
 from tests.unit import documents
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import TIMEOUT
 from tests.unit.host import FakeHost
+
+CLONE = Clone(RbdImage('vms', 'disk'), 's', RbdImage('images', 'i'), 'fsid')
 
 
 class RescueTest(testtools.TestCase):
@@ -134,6 +138,20 @@ class RescueTest(testtools.TestCase):
         self.watch()
         self.assertEqual(['qemu:///system'] * 4, self.at_connect)
         self.is_given_back()
+
+    def test_clone_that_may_be_an_image(self) -> None:
+        """Only Glance could tell, and there is no point in asking again."""
+        self.journal.remember(
+            Entry(
+                self.guest.definition(),
+                image=self.host.image,
+                clone=CLONE,
+            )
+        )
+        self.watch()
+        self.assertEqual(['qemu:///system'], self.at_connect)
+        entry = self.journal.recall(documents.UUID)
+        self.assertEqual(CLONE, entry and entry.clone)
 
     def test_libvirt_stays_away(self) -> None:
         self.troubles = 1_000_000
