@@ -11,6 +11,7 @@ from typing import Any
 from typing import ClassVar
 
 import libvirt
+from openstack import exceptions as sdk_exceptions
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 from testtools.content import text_content
@@ -230,10 +231,17 @@ class SurvivalTest(base.CloudTest):
     def _begin_anew(self) -> None:
         """Have the server as the next case wants it."""
         victims.revive(self.cloud)
-        self.wait_for_no_task(self.server.id)
-        self.admin.compute.reboot_server(self.server.id, 'HARD')
+        wait_until(self._reboots, 'Nova to agree', SETTLE_TIMEOUT, 0.5)
         self.wait_for_status(self.server, 'ACTIVE')
         self.wait_for_records(self.server)
         if self.status == 'SHUTOFF':
             self.demo.compute.stop_server(self.server.id)
             self.wait_for_status(self.server, self.status)
+
+    def _reboots(self) -> bool:
+        """Nova may have seen by itself that the guest is gone."""
+        try:
+            self.admin.compute.reboot_server(self.server.id, 'HARD')
+        except sdk_exceptions.ConflictException:
+            return False
+        return True
