@@ -64,6 +64,22 @@ class Image:
     properties: dict[str, Any]
 
 
+class _LastStatus:
+    """That of the last answer; the client's errors say that of a few alone.
+
+    It knows nothing of the client: with a circle its connections would stay
+    open until the garbage collector came by.
+    """
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+
+    def remember(
+        self, response: requests.Response, *_: Any, **__: Any
+    ) -> None:
+        self.status = response.status_code
+
+
 class Glance:
     """Glance's API, version 2.
 
@@ -86,14 +102,8 @@ class Glance:
         session = self._client.http_client.session
         if access.service_token:
             session.auth = _ServiceToken(access.service_token)
-        # The client's errors say the status of a few answers alone.
-        self._status: int | None = None
-        session.hooks['response'].append(self._remember_status)
-
-    def _remember_status(
-        self, response: requests.Response, *_: Any, **__: Any
-    ) -> None:
-        self._status = response.status_code
+        self._last = _LastStatus()
+        session.hooks['response'].append(self._last.remember)
 
     def create(self, **properties: Any) -> Image:
         with self._calling('create an image'):
@@ -222,11 +232,11 @@ class Glance:
     def _calling(
         self, operation: str, image: str | None = None
     ) -> Iterator[None]:
-        self._status = None
+        self._last.status = None
         try:
             yield
         except (exc.ClientException, exc.BaseException, OSError) as error:
-            raise _translation(self._status)(
+            raise _translation(self._last.status)(
                 endpoint=self.endpoint,
                 operation=operation,
                 image=image,

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import logging
+import weakref
 from collections.abc import Iterator
 
 import ddt
@@ -72,6 +74,18 @@ class AccessTest(testtools.TestCase):
             self.ACCESS,
             GlanceAccess(**json.loads(json.dumps(self.ACCESS.to_dict()))),
         )
+
+
+class ConnectionsTest(GlanceCase):
+    def test_they_end_with_it(self) -> None:
+        """Not when the garbage collector comes by."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        glance = Glance(GlanceAccess(ENDPOINT, token='token'))
+        session = weakref.ref(glance._client.http_client.session)
+        self.assertIsNotNone(session())
+        del glance
+        self.assertIsNone(session())
 
 
 class RequestsTest(GlanceCase):
