@@ -345,7 +345,7 @@ class Engine(fixtures.Fixture):
         self.useFixture(
             fixtures.MockPatch(
                 'nova_snapshot_driver.nova.compute.Host',
-                lambda _connection: Host(self._connection),
+                lambda _connection, _reconnect: Host(self._connection),
             )
         )
 
