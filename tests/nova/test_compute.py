@@ -320,6 +320,34 @@ class SnapshotTest(ComputeCase):
         self.assertEqual([], self.host.upstream_snapshot.calls)
         self.assert_given_back()
 
+    def test_libvirt_is_restarted(self) -> None:
+        """The guest is given back by the connection that Nova has then."""
+        host = self.host
+        first = host.connection
+        absences = [nova_exception.HypervisorUnavailable()]
+
+        def connection() -> Any:
+            if host.connection is not first and absences:
+                raise absences.pop()
+            return host.connection
+
+        def restart() -> None:
+            host.connection = first.restart()
+
+        self.useFixture(
+            fixtures.MockPatchObject(
+                host.compute._host, 'get_connection', connection
+            )
+        )
+        self.useFixture(
+            fixtures.MockPatch('nova_snapshot_driver.host.RESTART_INTERVAL', 0)
+        )
+        before = host.before()
+        host.data_plane.at_extract = restart
+        self.assertRaises(SnapshotFailed, host.take)
+        self.assertEqual([], absences)
+        self.assertEqual([], host.differences(before))
+
     def test_libvirt_is_away(self) -> None:
         """Nova says so in its own words."""
 
