@@ -37,7 +37,7 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
     with _delta(guest, plan.disk, means.workspace) as delta:
         means.quiesce.check()
         with (
-            _transient(guest, means),
+            _transient(guest, plan.disk, means),
             guest.copying(
                 plan.disk,
                 delta.path,
@@ -69,8 +69,11 @@ def _delta(
 
 
 @contextlib.contextmanager
-def _transient(guest: Guest, means: Means) -> Iterator[None]:
-    """The domain has no persistent definition inside, as the job wants it."""
+def _transient(guest: Guest, disk: Disk, means: Means) -> Iterator[None]:
+    """The domain has no persistent definition inside, as the job wants it.
+
+    :raises MirrorFailed: its guest has stopped, and it was gone with it
+    """
     if not guest.persistent():
         yield
         return
@@ -78,6 +81,14 @@ def _transient(guest: Guest, means: Means) -> Iterator[None]:
     try:
         guest.undefine()
         yield
+    except exception.DomainNotFound as error:
+        if means.disowned():
+            raise
+        raise exception.MirrorFailed(
+            domain=guest.name,
+            disk=disk.target,
+            reason='the guest has stopped',
+        ) from error
     finally:
         if not means.disowned():
             undo.surely(

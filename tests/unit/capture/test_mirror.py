@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Callable
 
+import fixtures
 import libvirt
 import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import Layer
+from nova_snapshot_driver.guest import Guest
 from tests.unit import documents
 from tests.unit.fake_libvirt import Agent
 from tests.unit.host import CHAIN
@@ -106,6 +109,22 @@ class ViewTest(MirrorCase):
         self.machine.config = None
         before = self.host.before()
         self.host.snapshot()
+        self.assertEqual([], self.host.differences(before))
+
+    def test_guest_has_stopped_when_it_is_undefined(self) -> None:
+        """It is gone for that reason alone, and is back by now."""
+        before = dataclasses.replace(self.host.before(), state='shut off')
+        undefine = Guest.undefine
+
+        def stop_and_undefine(guest: Guest) -> None:
+            self.machine.stop()
+            undefine(guest)
+
+        self.useFixture(
+            fixtures.MockPatchObject(Guest, 'undefine', stop_and_undefine)
+        )
+        error = self.assertRaises(exception.MirrorFailed, self.host.snapshot)
+        self.assertIn('the guest has stopped', str(error))
         self.assertEqual([], self.host.differences(before))
 
     def test_paused_guest(self) -> None:
