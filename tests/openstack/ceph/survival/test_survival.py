@@ -9,11 +9,13 @@ from typing import ClassVar
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 
+from tests.lab.bounded import wait_until
 from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.content import RAW_IMAGE
 from tests.openstack.ceph.survival import victims
 from tests.openstack.ceph.survival.base import SurvivalTest
 from tests.openstack.ceph.test_rbd import CephTest
+from tests.openstack.ceph.test_volumes import VOLUME_TIMEOUT
 from tests.openstack.ceph.test_volumes import VolumesTest
 
 
@@ -67,8 +69,15 @@ class RootVolumeTest(VolumesTest, SurvivalTest):
             self.assertEqual('available', snapshot.status)
 
     def discard(self, image: Image) -> None:
+        """And wait: a cinder-volume that dies deletes nothing any more."""
         super().discard(image)
         self.delete_snapshots(self.mapping(image))
+        wait_until(
+            lambda: not self.left_elsewhere(),
+            'Cinder to have deleted the snapshots',
+            VOLUME_TIMEOUT,
+            0.2,
+        )
 
     def left_elsewhere(self) -> list[str]:
         return [
