@@ -18,6 +18,7 @@ from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.libvirt_errors import translated
+from nova_snapshot_driver.libvirt_errors import with_free_names
 
 if TYPE_CHECKING:
     from nova_snapshot_driver.guest import Guest
@@ -95,8 +96,10 @@ class BackupJob:
     def _begin(self) -> None:
         try:
             with translated(self._guest.name, 'begin the backup job'):
-                self._handle.backupBegin(
-                    _xml(self._disk, self._place), None, self._flags()
+                with_free_names(
+                    lambda: self._handle.backupBegin(
+                        _xml(self._disk, self._place), None, self._flags()
+                    )
                 )
         except exception.HypervisorError as error:
             raise exception.BackupRefused(

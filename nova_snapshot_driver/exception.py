@@ -188,6 +188,16 @@ class ForeignJob(SnapshotError):
     )
 
 
+class JobLost(SnapshotError):
+    code = 'job-lost'
+    template = (
+        'Domain {domain}: libvirt was killed while it began a backup job, and '
+        'keeps the place of that job, beside which the guest can not be '
+        'suspended. Nothing was touched. The place is free again after '
+        '"openstack server reboot --hard".'
+    )
+
+
 class DeviceNotReleased(SnapshotError):
     code = 'device-not-released'
     template = (

@@ -31,6 +31,7 @@ from nova_snapshot_driver.block_copy import BlockCopy
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.domain import PowerState
 from nova_snapshot_driver.libvirt_errors import translated
+from nova_snapshot_driver.libvirt_errors import with_free_names
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ _STOPPED_BY_AN_ERROR = (
     libvirt.VIR_DOMAIN_PAUSED,
     libvirt.VIR_DOMAIN_PAUSED_IOERROR,
 )
+
+# The error has no code. Source: qemuBackupGetJobInfoStats in libvirt.
+_JOB_LOST = 'backup job data missing'
 
 _BLOCK_JOB_NAMES = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: 'pull',
@@ -256,8 +260,10 @@ class Guest:
         with BlockCopy.watched(self, self._handle, disk, timeout) as copy:
             try:
                 with self._calling('start the copy of the disk'):
-                    self._handle.blockRebase(
-                        disk.target, target, bandwidth, flags
+                    with_free_names(
+                        lambda: self._handle.blockRebase(
+                            disk.target, target, bandwidth, flags
+                        )
                     )
                 yield copy
             finally:
@@ -289,6 +295,20 @@ class Guest:
         with self._calling('read the job'):
             kind, *_figures = self._handle.jobInfo()
         return bool(kind != libvirt.VIR_DOMAIN_JOB_NONE)
+
+    def has_lost_job(self) -> bool:
+        """Whether libvirt was killed while it began a backup job.
+
+        It remembers that there is one, and no more: the job can't be ended,
+        and until the domain is gone there is no other one beside it.
+        """
+        try:
+            self.is_busy()
+        except exception.HypervisorError as error:
+            if _JOB_LOST in error.fields['reason']:
+                return True
+            raise
+        return False
 
     def backing_up(
         self, disk: domain.Disk, place: Place, timeout: int

@@ -139,10 +139,13 @@ def _make_encrypted(guest: Guest, disk: Disk, scratch: str) -> None:
 
 def _see_that_none_is_in_the_way(guest: Guest) -> None:
     """libvirt would wait for it, and the file systems stood still."""
-    if guest.is_busy():
-        raise exception.BackupRefused(
-            domain=guest.name, reason='it has a job of another kind'
-        )
+    reason = None
+    if guest.has_lost_job():
+        reason = 'libvirt has lost one, and keeps its place'
+    elif guest.is_busy():
+        reason = 'it has a job of another kind'
+    if reason is not None:
+        raise exception.BackupRefused(domain=guest.name, reason=reason)
 
 
 def _let_go_on(guest: Guest) -> None:

@@ -28,15 +28,23 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
     """The disk itself; an active guest is saved and stopped meanwhile.
 
     :raises DomainStarted: somebody started the guest meanwhile
+    :raises JobLost: libvirt can't suspend the guest
     :raises QuiesceFailed: quiescing is required and failed
     """
     with contextlib.ExitStack() as stack:
         if plan.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+            _see_that_it_can_be_suspended(guest)
             means.quiesce.check()
             stack.enter_context(_suspended(guest, plan, means))
         yield _readable(guest, plan)
         if guest.is_active():
             raise exception.DomainStarted(domain=guest.name)
+
+
+def _see_that_it_can_be_suspended(guest: Guest) -> None:
+    """libvirt would try for half a minute, without the guest's devices."""
+    if guest.has_lost_job():
+        raise exception.JobLost(domain=guest.name)
 
 
 def _readable(guest: Guest, plan: Plan) -> Layer:

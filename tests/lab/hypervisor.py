@@ -128,7 +128,7 @@ class Hypervisor:
         shutil.rmtree(self.guests, ignore_errors=True)
 
     def _open(self) -> libvirt.virConnect:
-        _run_event_loop()
+        run_event_loop()
         configuration = _CONFIGURATION
         if os.geteuid() == 0:
             configuration += _CONFIGURATION_OF_ROOT
@@ -173,7 +173,8 @@ def discard(domain: libvirt.virDomain) -> None:
 
 
 @functools.cache
-def _run_event_loop() -> None:
+def run_event_loop() -> None:
+    """Run that of libvirt in this process; before a connection is opened."""
     # By default every error is also printed, the expected ones too.
     libvirt.registerErrorHandler(lambda context, error: None, None)
     libvirt.virEventRegisterDefaultImpl()

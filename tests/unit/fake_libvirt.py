@@ -66,6 +66,8 @@ class Machine:
         event that never comes
     :ivar backup_result: what libvirt says of a backup job that is aborted
     :ivar is_migrating: a job runs that is no backup
+    :ivar has_lost_job: libvirtd was killed while it began a backup job
+    :ivar names_taken: how many nodes QEMU has of which libvirt knows nothing
     :ivar last_words: how often QEMU is still asked for its job after it has
         gone, before libvirt has noticed that it has
     :ivar save_is_held: a managed save waits for this, and is aborted if it
@@ -92,6 +94,8 @@ class Machine:
             'errmsg': 'Operation canceled',
         }
         self.is_migrating = False
+        self.has_lost_job = False
+        self.names_taken = 0
         self.last_words = 0
         self.save_is_held: threading.Event | None = None
         self.releases: int | None = 2
@@ -165,6 +169,16 @@ class Machine:
         """Its owner destroys and undefines it."""
         self.stop()
         self.config = None
+
+    def name_node(self) -> None:
+        """Add a node to QEMU, by the next name."""
+        if self.names_taken:
+            self.names_taken -= 1
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "internal error: unable to execute QEMU command 'blockdev-add'"
+                ": Duplicate nodes with node-name='libvirt-3-storage'",
+            )
 
     def begin_backup(self, job: ElementTree.Element) -> None:
         """Have a backup job that is under way."""
@@ -574,6 +588,7 @@ class FakeDomain:
                 f"block copy still active: disk '{target}' already in active "
                 'block job',
             )
+        machine.name_node()
         if flags & libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT:
             assert os.path.exists(path), f'{path} is to be there already'
         self.begin_copy(target, path).bandwidth = bandwidth
@@ -616,11 +631,13 @@ class FakeDomain:
                 'Operation not supported: cannot perform disk backup for '
                 'inactive domain',
             )
-        if machine.is_migrating or machine.backup is not None:
-            raise libvirt_error(
-                libvirt.VIR_ERR_OPERATION_TIMEOUT,
-                'Timed out during operation: cannot acquire state change lock',
-            )
+        if (
+            machine.is_migrating
+            or machine.backup is not None
+            or machine.has_lost_job
+        ):
+            _locked()
+        machine.name_node()
         job = ElementTree.fromstring(xml)
         disk = job.find('disks/disk')
         assert disk is not None
@@ -644,6 +661,11 @@ class FakeDomain:
 
     def jobInfo(self) -> list[int]:
         machine = self._monitored('jobInfo')
+        if machine.has_lost_job:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: backup job data missing',
+            )
         busy = machine.is_migrating or machine.backup is not None
         kind = (
             libvirt.VIR_DOMAIN_JOB_UNBOUNDED
@@ -699,6 +721,8 @@ class FakeDomain:
         machine = self._running('managedSave')
         if machine.config is None:
             _invalid('cannot do managed save for transient domain')
+        if machine.has_lost_job:
+            _locked()
         if any(d.get('type') != 'usb' for d in machine.host_devices()):
             _invalid('Domain has assigned non-USB host devices')
         held = machine.save_is_held
@@ -869,6 +893,13 @@ def _invalid(message: str) -> NoReturn:
     raise libvirt_error(
         libvirt.VIR_ERR_OPERATION_INVALID,
         f'Requested operation is not valid: {message}',
+    )
+
+
+def _locked() -> NoReturn:
+    raise libvirt_error(
+        libvirt.VIR_ERR_OPERATION_TIMEOUT,
+        'Timed out during operation: cannot acquire state change lock',
     )
 
 

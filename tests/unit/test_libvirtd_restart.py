@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirtd is restarted while a disk is read, and the guest runs on."""
+"""libvirtd is restarted, and the guest runs on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.host import Host
 from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.libvirt_errors import MOST_NAMES_TAKEN
 from tests.unit import documents
 from tests.unit import tables
+from tests.unit.host import FakeHost
 from tests.unit.ways import DIRECT
 from tests.unit.ways import WAYS
 from tests.unit.ways import Way
@@ -21,6 +23,8 @@ from tests.unit.ways import Way
 
 @ddt.ddt
 class RestartTest(testtools.TestCase):
+    """While a disk is read."""
+
     @tables.rows({name: (way,) for name, way in (WAYS | DIRECT).items()})
     def test_guest_is_given_back(self, way: Way) -> None:
         """By a connection to the new one, without another snapshot."""
@@ -46,3 +50,36 @@ class RestartTest(testtools.TestCase):
         self.assertEqual([], host.differences(before))
         image = host.glance.images.get(host.image)
         self.assertIn(image and image['status'], (None, 'active'))
+
+
+@ddt.ddt
+class NamesTest(testtools.TestCase):
+    """Before, in the midst of a call: QEMU has nodes that libvirt forgot."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = self.useFixture(FakeHost())
+        self.before = self.host.before()
+
+    @tables.rows({path: (path,) for path in ('backup', 'mirror')})
+    def test_next_names_are_free(self, path: str) -> None:
+        self.host.set('snapshot', 'path', path)
+        self.host.machine.names_taken = MOST_NAMES_TAKEN
+        snapshot = self.host.snapshot()
+        self.assertEqual(path, snapshot.method)
+        self.assertEqual([], self.host.differences(self.before))
+
+    @tables.rows(
+        {
+            'backup': ('backup', exception.BackupRefused),
+            'mirror': ('mirror', exception.HypervisorError),
+        }
+    )
+    def test_none_is_free(
+        self, path: str, error: type[exception.SnapshotError]
+    ) -> None:
+        self.host.set('snapshot', 'path', path)
+        self.host.machine.names_taken = MOST_NAMES_TAKEN + 1
+        raised = self.assertRaises(error, self.host.snapshot)
+        self.assertIn('Duplicate nodes', str(raised))
+        self.assertEqual([], self.host.differences(self.before))

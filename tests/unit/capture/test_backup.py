@@ -206,7 +206,10 @@ class RefusedTest(BackupCase):
         deep.mkdir()
         self.host.set('libvirt', 'snapshots_directory', str(deep))
 
-    WAYS = (refuse, migrate, deepen)
+    def lose_a_job(self) -> None:
+        self.machine.has_lost_job = True
+
+    WAYS = (refuse, migrate, deepen, lose_a_job)
 
     @tables.rows({way.__name__: (way,) for way in WAYS})
     def test_mirror_in_its_place(
@@ -227,9 +230,12 @@ class RefusedTest(BackupCase):
         way(self)
         self.fails(exception.BackupRefused)
 
-    def test_guest_stands_not_still_while_another_job_runs(self) -> None:
+    @tables.rows({way.__name__: (way,) for way in (migrate, lose_a_job)})
+    def test_guest_stands_not_still_while_another_job_runs(
+        self, way: Callable[[RefusedTest], None]
+    ) -> None:
         """libvirt would wait for it for half a minute."""
-        self.machine.is_migrating = True
+        way(self)
         self.host.set('snapshot', 'path', 'backup')
         with faults.Interposer(self.host.connection) as interposer:
             self.assertRaises(

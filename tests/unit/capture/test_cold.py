@@ -48,6 +48,20 @@ class ViewTest(ColdCase):
         self.assertEqual([], self.host.surroundings.claimed)
         self.is_given_back()
 
+    def test_guest_that_libvirt_can_not_suspend(self) -> None:
+        """It keeps its devices, and its file systems are not frozen."""
+        self.machine.has_lost_job = True
+        with Interposer(self.host.connection) as interposer:
+            error = self.assertRaises(
+                exception.JobLost, self.host.snapshot, interposer.connection
+            )
+        self.assertIn('reboot --hard', str(error))
+        calls = {step.call for step in interposer.steps}
+        self.assertTrue(
+            calls.isdisjoint({'detachDeviceAlias', 'fsFreeze', 'managedSave'})
+        )
+        self.is_given_back()
+
     def test_memory_is_saved_with_the_file_systems_frozen(self) -> None:
         seen = []
         self.host.data_plane.at_extract = lambda: seen.append(
