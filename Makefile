@@ -2,6 +2,8 @@
 
 python := .venv/bin/python
 tox := .venv/bin/tox
+# A second lab beside the one of everything else, for a suite of the tests.
+aside := $(or $(NOVA_SNAPSHOT_LAB),$(CURDIR)/.lab)/aside
 
 # make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
 # make cloud STORAGE=ceph
@@ -44,7 +46,7 @@ bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit functional nova \
-		openstack-threading openstack-ceph openstack-waits
+		openstack-threading+openstack-eventlet openstack-ceph
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
@@ -72,6 +74,7 @@ docs: venv ## Build the documentation and the release notes
 
 lab-down: ## Stop all that was started by any of the above
 	@[ ! -x $(python) ] || $(python) -m tests.lab down
+	@[ ! -d $(aside) ] || NOVA_SNAPSHOT_LAB=$(aside) $(python) -m tests.lab down
 
 clean: lab-down ## Remove all that was built and installed in this directory
 	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv

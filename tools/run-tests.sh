@@ -2,13 +2,16 @@
 # Runs suites of tests, all of them whatever becomes of the first, and ends
 # with one line of totals:
 #
-#   tools/run-tests.sh unit functional nova openstack-threading
+#   tools/run-tests.sh unit functional nova \
+#       openstack-threading+openstack-eventlet
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
-# a nova-compute on native threads, or on eventlet (openstack-eventlet; those of
-# them for which it matters: openstack-waits), and those in one with Ceph and
-# Cinder on native threads (openstack-ceph). survive are all cases of the
-# latter's tests of deaths, of which it has a few by lot.
+# a nova-compute on native threads, or on eventlet (openstack-eventlet), and
+# those in one with Ceph and Cinder on native threads (openstack-ceph). survive
+# are all cases of the latter's tests of deaths, of which it has a few by lot.
+#
+# Two suites in a cloud with a + between them run at the same time, the second
+# in a lab of its own: half of the time they wait.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,9 +23,9 @@ export OS_TEST_TIMEOUT=600
 export LIBVIRT_DEBUG=4
 # By which cases are drawn; others: NOVA_SNAPSHOT_SEED=$RANDOM.
 export NOVA_SNAPSHOT_SEED=${NOVA_SNAPSHOT_SEED:-7}
-# Whether others wait for a snapshot, what they hear of it, and who ends one.
-waits='ServiceTest|ProgressTest|LiveTest|server_is_deleted|several_servers'
 results=.lab/results
+# The lab of the second of two suites.
+aside=${NOVA_SNAPSHOT_LAB:-$PWD/.lab}/aside
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
 
@@ -48,10 +51,11 @@ run_suite() {
             NOVA_SNAPSHOT_SURVIVAL=all OS_TEST_TIMEOUT=7200 \
                 surviving run_stestr openstack/ceph/survival "$repository" \
                 stestr --concurrency 1 ;;
-        openstack-waits)
-            in_cloud eventlet "$repository" "$waits" ;;
         openstack-*)
-            in_cloud "${suite#openstack-}" "$repository" ;;
+            # Its tests share one cloud.
+            NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} \
+                run_stestr openstack "$repository" stestr \
+                --concurrency 1 --exclude-regex '^tests\.openstack\.ceph\.' ;;
         unit)
             # Thousands of them sync a journal, and remove their directories:
             # in memory that takes no time.
@@ -64,12 +68,6 @@ run_suite() {
 # Prints where temporary files are in memory, or just are.
 memory() {
     if [ -w /dev/shm ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
-}
-
-# in_cloud CONCURRENCY REPOSITORY [REGEX]: its tests share one cloud.
-in_cloud() {
-    NOVA_SNAPSHOT_CONCURRENCY=$1 run_stestr openstack "$2" stestr \
-        --concurrency 1 --exclude-regex '^tests\.openstack\.ceph\.' "${@:3}"
 }
 
 # surviving COMMAND...: has the table of deaths after it.
@@ -87,18 +85,47 @@ run_stestr() {
     "$3" --test-path "./tests/$1" --repo-url "$2" run "${@:4}"
 }
 
-status=0
-streams=()
-for suite in "$@"; do
-    repository=$results/$suite
+# run SUITE: leaves its results.
+run() {
+    local repository=$results/$1 status=0
     mkdir -p "$repository"
-    printf '\n== %s tests\n' "$suite"
-    run_suite "$suite" "$repository" || status=1
+    printf '\n== %s tests\n' "$1"
+    run_suite "$1" "$repository" || status=1
     stestr --repo-url "$repository" last --subunit \
         >"$repository.subunit" || status=1
-    streams+=("$repository.subunit")
+    return "$status"
+}
+
+# run_both SUITE SUITE: what the second prints comes after the first's end.
+run_both() {
+    local status=0 second
+    mkdir -p "$aside" "$results"
+    [ -e "$aside/cache" ] || ln -s ../cache "$aside/cache"
+    # Two clouds that chose their ports at the same moment might choose alike.
+    NOVA_SNAPSHOT_LAB=$aside python -m tests.lab cloud up || status=1
+    NOVA_SNAPSHOT_LAB=$aside run "$2" >"$results/$2.log" 2>&1 &
+    second=$!
+    # What runs in the background takes no notice of Ctrl-C.
+    trap 'trap - INT TERM; kill 0' INT TERM
+    run "$1" || status=1
+    wait "$second" || status=1
+    trap - INT TERM
+    cat "$results/$2.log"
+    NOVA_SNAPSHOT_LAB=$aside python -m tests.lab down || status=1
+    return "$status"
+}
+
+status=0
+streams=()
+for group in "$@"; do
+    IFS=+ read -ra suites <<<"$group"
+    case ${#suites[@]} in
+        1) run "${suites[@]}" || status=1 ;;
+        *) run_both "${suites[@]}" || status=1 ;;
+    esac
+    streams+=("${suites[@]/#/$results/}")
 done
 
 echo
-python tools/test_totals.py "${streams[@]}" || status=1
+python tools/test_totals.py "${streams[@]/%/.subunit}" || status=1
 exit "$status"
