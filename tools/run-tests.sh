@@ -100,7 +100,7 @@ run() {
 run_both() {
     local status=0 second
     mkdir -p "$aside" "$results"
-    [ -e "$aside/cache" ] || ln -s ../cache "$aside/cache"
+    [ -L "$aside/cache" ] || ln -s ../cache "$aside/cache"
     # Two clouds that chose their ports at the same moment might choose alike.
     NOVA_SNAPSHOT_LAB=$aside python -m tests.lab cloud up || status=1
     NOVA_SNAPSHOT_LAB=$aside run "$2" >"$results/$2.log" 2>&1 &
