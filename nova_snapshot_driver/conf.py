@@ -198,10 +198,14 @@ snapshot_opts = [
     ),
     cfg.IntOpt(
         'nice',
-        default=0,
+        default=10,
         min=0,
         max=19,
-        help='How much the data plane yields to others on the processor.',
+        help=(
+            'How much the data plane yields to others on the processor: to '
+            'guests, first of all. It does not while its own guest is '
+            'suspended.'
+        ),
     ),
     cfg.StrOpt(
         'ionice',
@@ -211,7 +215,10 @@ snapshot_opts = [
             ('best-effort', 'the lowest priority of the usual class'),
             ('idle', 'only when nobody else wants the disk'),
         ],
-        help='How much the data plane yields to others on the disk.',
+        help=(
+            'How much the data plane yields to others on the disk. It does '
+            'not while its own guest is suspended.'
+        ),
     ),
     cfg.StrOpt(
         'metrics_file',

@@ -156,10 +156,14 @@ class Conversion:
             self._image,
             self._plan.encoding,
             self._conf.snapshot.extract_timeout,
-            Limits.of(self._conf),
+            self._limits_of_reading(),
             self._request.progress,
             self._request.cancellation,
         )
+
+    def _limits_of_reading(self) -> Limits:
+        limits = Limits.of(self._conf)
+        return limits.without_yielding() if self._plan.suspends else limits
 
     def complete(self) -> Proof:
         self._request.states.uploading()

@@ -93,6 +93,11 @@ class Plan:
     quiesce_reason: str
     quiesce_required: bool
 
+    @property
+    def suspends(self) -> bool:
+        """The guest is stopped while its disk is read."""
+        return self.path is Path.COLD and self.power_state not in AT_REST
+
     def __str__(self) -> str:
         freeze = 'quiesced' if self.freeze else 'not quiesced'
         transfer = 'streamed' if self.stream else 'converted'

@@ -32,7 +32,7 @@ def view(guest: Guest, plan: Plan, means: Means) -> Iterator[Layer]:
     :raises QuiesceFailed: quiescing is required and failed
     """
     with contextlib.ExitStack() as stack:
-        if plan.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+        if plan.suspends:
             _see_that_it_can_be_suspended(guest)
             means.quiesce.check()
             stack.enter_context(_suspended(guest, plan, means))

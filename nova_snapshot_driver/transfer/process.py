@@ -62,6 +62,10 @@ class Limits:
         group = conf.snapshot
         return cls(group.bandwidth << 20, group.nice, group.ionice)
 
+    def without_yielding(self) -> Limits:
+        """For what a guest is waiting for."""
+        return Limits(self.bandwidth)
+
     def command(self) -> list[str]:
         """What a command is started by."""
         nice = ['nice', '-n', str(self.nice)] if self.nice else []

@@ -74,7 +74,7 @@ class DefaultsTest(testtools.TestCase):
             'bandwidth': (0,),
             'compression_type': ('zstd',),
             'compression_level': (1,),
-            'nice': (0,),
+            'nice': (10,),
             'ionice': ('none',),
             'metrics_file': (None,),
         }

@@ -189,6 +189,17 @@ class SnapshotTest(DriverCase):
                 Limits(3 << 20, 5, 'idle'), host.data_plane.limits
             )
 
+    def test_no_guest_waits_for_who_yields(self) -> None:
+        self.host.set('snapshot', 'path', 'cold')
+        self.host.set('snapshot', 'bandwidth', 3)
+        self.host.set('snapshot', 'ionice', 'idle')
+        seen = []
+        self.host.data_plane.at_extract = lambda: seen.append(
+            self.host.data_plane.limits
+        )
+        self.host.snapshot()
+        self.assertEqual([Limits(3 << 20)], seen)
+
     @tables.rows(
         {
             'stream': ('backup', ['stream']),
