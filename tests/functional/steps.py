@@ -10,6 +10,10 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.instance import Instance
 from tests import faults
 from tests.functional import base
+from tests.lab.bounded import wait_until
+
+#: Seconds
+TIMEOUT = 30
 
 #: A listener whose registration is lost can't be taken back, and is in the
 #: way of the next. In life the connection is lost with it, and the listener.
@@ -50,6 +54,8 @@ class EveryStep(base.SnapshotTest):
         failed = 0
         for fault in table:
             with self.subTest(str(fault)):
+                # That of a guest that was suspended takes its time.
+                wait_until(self.guest.agent_answers, 'the agent', TIMEOUT)
                 failed += self._fails(fault)
         # A table in which little fails would prove little.
         self.assertGreater(failed, len(table) // 3)
