@@ -66,6 +66,9 @@ enabled_backends = ceph, elsewhere
 default_volume_type = ceph
 glance_api_servers = {glance_url}
 report_interval = 10
+# The scheduler learns soon of what has become full, and of what has not.
+periodic_interval = 5
+backend_stats_polling_interval = 5
 graceful_shutdown_timeout = 2
 [backend_defaults]
 volume_driver = cinder.volume.drivers.rbd.RBDDriver

@@ -64,7 +64,8 @@ WRITES = 'profile rbd pool=volumes, profile rbd-read-only pool=images'
 READS = 'profile rbd-read-only pool=volumes'
 
 #: Seconds for which Ceph is full: longer than the guest may stand still, and
-#: shorter than anything of it is given up.
+#: than Cinder's scheduler takes to be told; shorter than anything of it is
+#: given up.
 FULL = 15
 
 #: The sector that is written: the first one of one of them is the witness's.
@@ -722,11 +723,32 @@ class FaultsTest(VolumesTest):
             *('mgr', 'profile rbd pool=volumes', 'osd', what),
         )
 
+    @contextlib.contextmanager
+    def ceph_is_full(self) -> Iterator[None]:
+        """Inside, long enough for Cinder's scheduler to be told."""
+        try:
+            with self.cloud.ceph.full():
+                yield
+        finally:
+            wait_until(
+                self._is_room_in_cinder,
+                "Cinder's scheduler to be told of the room",
+                VOLUME_TIMEOUT,
+                0.3,
+            )
+
+    def _is_room_in_cinder(self) -> bool:
+        admin: Any = self.admin.block_storage
+        return all(
+            pool.capabilities['free_capacity_gb'] > 0
+            for pool in admin.backend_pools()
+        )
+
     def test_ceph_is_full(self) -> None:
         """For a while, in which the guest's own writes wait too."""
         before = self.before(self.server)
         volumes = self.volumes_of(self.server)
-        with self.cloud.ceph.full():
+        with self.ceph_is_full():
             image = self.ask_for_snapshot(self.server)
             time.sleep(FULL)
         self.wait_for_no_task(self.server.id)
