@@ -22,6 +22,11 @@ DEFAULT_TIMEOUT = 600
 #: How long an image is tried to be deleted, in seconds.
 DELETE_TIMEOUT = 30
 
+#: The bytes of an upload that are a chunk of the transfer encoding, as many as
+#: Glance reads at a time. gunicorn reads ahead to the end of a chunk, and to a
+#: MiB where there is none, and copies all that it has ahead each time.
+CHUNK = 1 << 16
+
 
 @dataclasses.dataclass(frozen=True)
 class GlanceAccess:
@@ -171,7 +176,7 @@ class Glance:
         """
         http = self._client.http_client
         with self._calling('upload', image):
-            # The client's own method would send pieces of no known total.
+            # The client's own method sends larger chunks.
             http.put(
                 f'/v2/images/{image}/file',
                 headers={
@@ -179,7 +184,7 @@ class Glance:
                     'x-openstack-image-size': str(size),
                 },
                 auth=_Body(
-                    self._counted(image, blocks, size), size, http.session.auth
+                    self._counted(image, blocks, size), http.session.auth
                 ),
             )
 
@@ -291,24 +296,24 @@ class _Body(requests.auth.AuthBase):
     def __init__(
         self,
         blocks: Iterator[bytes | memoryview],
-        size: int,
         auth: requests.auth.AuthBase | None,
     ) -> None:
         self._blocks = blocks
-        self._size = size
         self._auth = auth
 
     def __call__(
         self, request: requests.PreparedRequest
     ) -> requests.PreparedRequest:
         request.body = self  # type: ignore[assignment]
+        # Where there was no body, there was a length.
+        del request.headers['Content-Length']
+        request.headers['Transfer-Encoding'] = 'chunked'
         return self._auth(request) if self._auth else request
 
-    def __len__(self) -> int:
-        return self._size
-
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        return self._blocks
+        for block in self._blocks:
+            for start in range(0, len(block), CHUNK):
+                yield block[start : start + CHUNK]
 
 
 def _translation(status: int | None) -> type[exception.GlanceError]:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 
 import fixtures
 
@@ -14,14 +16,11 @@ from tests.unit.fake_glance import Broken
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
-#: What is received at once of an upload, in bytes.
-PIECE = 1 << 16
-
 
 class GlanceServer(fixtures.Fixture):
     """Serves a :class:`FakeGlance`.
 
-    :ivar at_upload: called with the number of bytes so far, for each piece
+    :ivar at_upload: called with the number of bytes so far, for each chunk
         of an upload; breaks the connection if it raises ``Broken``
     """
 
@@ -75,13 +74,25 @@ class GlanceServer(fixtures.Fixture):
         handler.wfile.write(body)
 
     def _body(self, handler: http.server.BaseHTTPRequestHandler) -> bytes:
-        length = int(handler.headers.get('Content-Length', 0))
+        if 'Transfer-Encoding' not in handler.headers:
+            return handler.rfile.read(
+                int(handler.headers.get('Content-Length', 0))
+            )
         body = bytearray()
-        while len(body) < length:
-            piece = handler.rfile.read(min(PIECE, length - len(body)))
-            if not piece:
-                raise Broken
-            body += piece
-            if handler.command == 'PUT':
-                self.at_upload(len(body))
+        for chunk in _chunks(handler.rfile):
+            body += chunk
+            self.at_upload(len(body))
         return bytes(body)
+
+
+def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
+    """Those of a body without trailers; RFC 9112, section 7.1."""
+    while line := file.readline():
+        size = int(line, 16)
+        chunk = file.read(size + len('\r\n'))
+        if len(chunk) < size + len('\r\n'):
+            break
+        if not size:
+            return
+        yield chunk[:size]
+    raise Broken

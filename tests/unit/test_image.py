@@ -120,15 +120,15 @@ class RequestsTest(GlanceCase):
         self.assertEqual(b'image', self.fake.content[name])
         sent = self.fake.requests[-1]
         self.assertEqual('5', sent.headers['x-openstack-image-size'])
-        self.assertEqual('5', sent.headers['Content-Length'])
-        self.assertNotIn('Transfer-Encoding', sent.headers)
+        self.assertEqual('chunked', sent.headers['Transfer-Encoding'])
+        self.assertNotIn('Content-Length', sent.headers)
 
     def test_upload_of_nothing(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')
         self.glance.upload(name, [], 0)
         self.assertEqual(b'', self.fake.content[name])
         sent = self.fake.requests[-1]
-        self.assertEqual('0', sent.headers['Content-Length'])
+        self.assertEqual('0', sent.headers['x-openstack-image-size'])
 
     def test_content_of_another_size(self) -> None:
         name = self.fake.add(disk_format='raw', container_format='bare')

@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pathlib
+from itertools import pairwise
 from typing import Any
 
 import ddt
@@ -72,6 +73,13 @@ class UploadTest(UploadCase):
         self.assertEqual(
             str(len(CONTENT)), sent.headers['x-openstack-image-size']
         )
+
+    def test_chunks_are_as_glance_reads(self) -> None:
+        received = [0]
+        self.server.at_upload = received.append
+        self.upload()
+        sizes = {after - before for before, after in pairwise(received)}
+        self.assertEqual({1 << 16}, sizes)
 
     def test_progress(self) -> None:
         self.upload()
