@@ -37,7 +37,7 @@ run_suite() {
         functional)
             # A guest without KVM keeps a core busy, but half of the time is
             # waiting: for agents that hang, for what times out.
-            run_stestr functional "$repository" stestr --concurrency 3 ;;
+            run_stestr functional "$repository" stestr --concurrency 4 ;;
         nova)
             # Where Nova is, and its own tests.
             OS_NOVA_DISABLE_EVENTLET_PATCHING=True run_stestr nova \
