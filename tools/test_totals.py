@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds up suites of tests and ends with the line ``N passed, ...``.
 
-Before it, it names what has failed: the tails of logs that a test shows may
-be all that is left of what was printed. The arguments are files of subunit,
-one for each suite. Whatever is not known
-to have gone well counts as failed: an unexpected success, a test that never
-ended, and a suite without any test, as it is when it can't be imported.
+Before it, it names what has failed, and the error: the tails of logs that a
+test shows may be all that is left of what was printed. The arguments are files
+of subunit, one for each suite. Whatever is not known to have gone well counts
+as failed: an unexpected success, a test that never ended, and a suite without
+any test, as it is when it can't be imported.
 """
 
 import collections
 import pathlib
+import re
 import sys
+import textwrap
 
 import subunit
 import testtools
@@ -22,6 +24,14 @@ _MEANINGS = {
     'skip': 'skipped',
 }
 
+#: What is shown of an error, in characters.
+LONGEST = 600
+
+_TRACEBACK = 'Traceback (most recent call last):\n'
+
+# What is not indented any more, to the end.
+_ERROR = re.compile(r'^\S.*', re.MULTILINE | re.DOTALL)
+
 
 def count(stream: pathlib.Path) -> collections.Counter[str]:
     """The outcomes of one suite; those of them that failed are printed."""
@@ -32,6 +42,8 @@ def count(stream: pathlib.Path) -> collections.Counter[str]:
         outcomes[outcome] += 1
         if outcome == 'failed':
             print(f'{stream.stem}: {test["id"]}: {test["status"]}')
+            for error in errors(test):
+                print(textwrap.indent(error, '    '))
 
     result = testtools.StreamToDict(on_test)
     with stream.open('rb') as source:
@@ -45,6 +57,17 @@ def count(stream: pathlib.Path) -> collections.Counter[str]:
         print(f'{stream.stem}: no test was run, which counts as a failure')
         outcomes['failed'] = 1
     return outcomes
+
+
+def errors(test: TestDict) -> list[str]:
+    """What a test has raised, without the way there."""
+    found = []
+    for name, detail in test['details'].items():
+        if name.startswith('traceback'):
+            _, _, last = detail.as_text().rpartition(_TRACEBACK)
+            if match := _ERROR.search(last):
+                found.append(match[0].strip()[:LONGEST])
+    return found
 
 
 def main() -> int:

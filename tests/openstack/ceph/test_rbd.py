@@ -19,6 +19,7 @@ from tests.lab.cloud.options import Storage
 from tests.lab.disks import Layer
 from tests.lab.witness import WitnessImage
 from tests.openstack import base
+from tests.openstack.ceph.strays import strays
 from tests.openstack.held import Phase
 from tests.openstack.meanwhile import MeanwhileTest
 from tests.openstack.test_states import AT_REST
@@ -58,24 +59,18 @@ class CephTest(base.CloudTest):
     def make_image(cls) -> str | Image:
         return RAW_IMAGE
 
+    def setUp(self) -> None:
+        super().setUp()
+        self._strays = strays(self.cloud.ceph, self.admin.image)
+
     def assert_as_before(self, before: Any) -> None:
         """Nor has any left anything in Ceph."""
         super().assert_as_before(before)
-        self.assertEqual([], self.left_in_ceph())
+        self.assertEqual(set(), self.left_in_ceph())
 
-    def left_in_ceph(self) -> list[str]:
-        """Snapshots of disks, and clones that are no images."""
-        rbd = self.cloud.ceph.rbd
-        found = [
-            f'vms/{disk}@{snapshot["name"]}'
-            for disk in rbd('ls', 'vms').split()
-            for snapshot in json.loads(
-                rbd('snap', 'ls', f'vms/{disk}', '--format', 'json')
-            )
-        ]
-        known = {image.id for image in self.admin.image.images()}
-        clones = set(rbd('ls', 'images').split()) - known
-        return found + [f'images/{name}' for name in sorted(clones)]
+    def left_in_ceph(self) -> set[str]:
+        """What this test has left there."""
+        return strays(self.cloud.ceph, self.admin.image) - self._strays
 
     @contextlib.contextmanager
     def without_the_right_to_clone(self) -> Iterator[None]:
@@ -252,7 +247,7 @@ class FlattenTest(CephTest, MeanwhileTest):
         )
         self.delete(server)
         self.wait_until_gone(image)
-        self.assertEqual([], self.left_in_ceph())
+        self.assertEqual(set(), self.left_in_ceph())
         self.assertNotIn(server.id, self.cloud.ceph.rbd('ls', 'vms'))
 
     def test_image_is_deleted(self) -> None:

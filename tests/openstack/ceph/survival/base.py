@@ -22,6 +22,7 @@ from tests.lab.cloud.configuration import Overrides
 from tests.lab.cloud.options import Storage
 from tests.lab.errors import LabTimeout
 from tests.openstack import base
+from tests.openstack.ceph.strays import strays
 from tests.openstack.ceph.survival import victims
 from tests.openstack.ceph.survival.cases import Case
 from tests.openstack.ceph.survival.cases import cases_of
@@ -89,6 +90,7 @@ class SurvivalTest(base.CloudTest):
         :param status: of the server
         """
         self.addDetail('seed', text_content(seed()))
+        self._strays = strays(self.cloud.ceph, self.admin.image)
         self.status = status
         self.earliest = self.records(self.server)
         with self.in_state(self.server, status):
@@ -209,6 +211,7 @@ class SurvivalTest(base.CloudTest):
         def is_clean() -> bool:
             left[:] = [
                 *self._differences(before, self.directories),
+                *(strays(self.cloud.ceph, self.admin.image) - self._strays),
                 *self.left_elsewhere(),
                 *(
                     f'process {pid}'
@@ -225,7 +228,7 @@ class SurvivalTest(base.CloudTest):
             self.fail('; '.join(left))
 
     def left_elsewhere(self) -> list[str]:
-        """What a snapshot has left, but for the host."""
+        """What a snapshot has left, but for the host and Ceph."""
         return []
 
     def _begin_anew(self) -> None:

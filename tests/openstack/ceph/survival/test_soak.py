@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import resource
@@ -17,11 +18,15 @@ from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 from testtools.content import text_content
 
+from tests.lab.bounded import wait_until
+from tests.lab.errors import LabTimeout
 from tests.lab.proxy import Cut
 from tests.lab.proxy import Flip
+from tests.openstack.ceph.strays import strays
 from tests.openstack.ceph.survival import cases
 from tests.openstack.ceph.survival import results
 from tests.openstack.ceph.survival import victims
+from tests.openstack.ceph.survival.base import SETTLE_TIMEOUT
 from tests.openstack.ceph.survival.base import SurvivalTest
 from tests.openstack.ceph.survival.results import GONE
 from tests.openstack.ceph.survival.results import PROVEN
@@ -75,6 +80,7 @@ class SoakTest(HeldTest):
     def test_soak(self) -> None:
         number = ALL_SNAPSHOTS if cases.wants_all() else FEW_SNAPSHOTS
         self.addDetail('seed', text_content(cases.seed()))
+        self._strays = strays(self.cloud.ceph, self.admin.image)
         lot = random.Random(f'{cases.seed()} soak')
         disturbed = {
             lot.randrange(first, min(first + EVERY, number)): self.disturbance(
@@ -128,7 +134,21 @@ class SoakTest(HeldTest):
             self.assertEqual([PROVEN] * SERVERS, ends)
         for each in before:
             self.assert_as_before(each)
+        self.assert_glance_is_clean()
         return ends
+
+    def assert_glance_is_clean(self) -> None:
+        """What has not become an image goes, if not at once."""
+        left: set[str] = set()
+
+        def is_clean() -> bool:
+            left.clear()
+            left.update(strays(self.cloud.ceph, self.admin.image))
+            return left <= self._strays
+
+        with contextlib.suppress(LabTimeout):
+            wait_until(is_clean, 'Glance to be clean', SETTLE_TIMEOUT, 0.5)
+        self.assertEqual(set(), left - self._strays)
 
     def end(self, server: Server, image: Image, earliest: int) -> str:
         """Wait for a snapshot, prove its image, and delete that.

@@ -98,6 +98,3 @@ class DirectTest(CephTest, SurvivalTest):
 
     def test_direct(self) -> None:
         self.survives('direct')
-
-    def left_elsewhere(self) -> list[str]:
-        return self.left_in_ceph()
