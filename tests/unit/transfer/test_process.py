@@ -120,11 +120,24 @@ def children(parent: int | str = 'self') -> list[int]:
     """The data planes of a process."""
     pids = []
     for file in pathlib.Path(f'/proc/{parent}/task').glob('*/children'):
-        for pid in file.read_text().split():
-            command = pathlib.Path('/proc', pid, 'cmdline').read_bytes()
-            if b'nova_snapshot_driver.transfer' in command:
-                pids.append(int(pid))
+        for pid in map(int, file.read_text().split()):
+            if b'nova_snapshot_driver.transfer' in command_of(pid):
+                pids.append(pid)
     return pids
+
+
+def command_of(pid: int) -> bytes:
+    """The command line of a child; empty if it has ended.
+
+    One that has just been started has none for a moment.
+    """
+    file = pathlib.Path(f'/proc/{pid}/cmdline')
+    deadline = time.monotonic() + PATIENCE
+    while not (command := file.read_bytes()) and is_running(pid):
+        if time.monotonic() > deadline:
+            raise AssertionError(f'{pid} never became a command')
+        time.sleep(0.001)
+    return command
 
 
 def is_running(pid: int) -> bool:
