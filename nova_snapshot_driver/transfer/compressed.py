@@ -16,6 +16,7 @@ import math
 import statistics
 import struct
 import tempfile
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import IO
 
@@ -95,7 +96,7 @@ class CompressedQcow2:
     def _measure(self) -> int:
         """What the data take, in clusters."""
         position = 0
-        with self._compressed() as stored_clusters:
+        with self._compressed(self._runs) as stored_clusters:
             for stored in stored_clusters:
                 _, position = _place(position, len(stored))
         return -(-position // CLUSTER)
@@ -105,14 +106,8 @@ class CompressedQcow2:
         count = self._runs.count
         if count <= 2 * PAIRS:
             return self._measure()
-        with self._source.read(
-            clusters.ranges(_pairs(self._runs), self._source.size)
-        ) as blocks:
-            sizes = [
-                len(stored)
-                for block in self._compressor.compress_all(blocks)
-                for stored in block
-            ]
+        with self._compressed(_pairs(self._runs)) as stored_clusters:
+            sizes = [len(stored) for stored in stored_clusters]
         costs = [
             _cost(first, second)
             for first, second in zip(sizes[::2], sizes[1::2], strict=True)
@@ -123,20 +118,21 @@ class CompressedQcow2:
     @contextlib.contextmanager
     def pieces(self) -> Iterator[Iterator[Piece]]:
         with (
-            self._compressed() as stored_clusters,
+            self._compressed(self._runs) as stored_clusters,
             tempfile.SpooledTemporaryFile(SIZES_IN_MEMORY) as sizes,
         ):
             yield self._in_order(stored_clusters, sizes)
 
     @contextlib.contextmanager
-    def _compressed(self) -> Iterator[Iterator[Stored]]:
-        ranges = clusters.ranges(self._runs, self._source.size)
-        with self._source.read(ranges) as blocks:
-            yield (
-                stored
-                for block in self._compressor.compress_all(blocks)
-                for stored in block
-            )
+    def _compressed(
+        self, spans: Iterable[tuple[int, int]]
+    ) -> Iterator[Iterator[Stored]]:
+        ranges = clusters.ranges(spans, self._source.size)
+        with (
+            self._source.read(ranges) as blocks,
+            self._compressor.compressed(blocks) as compressed,
+        ):
+            yield itertools.chain.from_iterable(compressed)
 
     def _in_order(
         self, stored_clusters: Iterator[Stored], sizes: IO[bytes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 import threading
 import zlib
@@ -60,24 +61,37 @@ class Compressor:
         # One byte less than a cluster would be no gain.
         return compressed if len(compressed) < CLUSTER - 1 else cluster
 
-    def compress_all(
+    @contextlib.contextmanager
+    def compressed(
         self, blocks: Iterable[memoryview]
-    ) -> Iterator[list[Stored]]:
+    ) -> Iterator[Iterator[list[Stored]]]:
         """What becomes of the clusters of each block, in their order.
+
+        Its threads end with the context. With a generator that is left half
+        way they would when the garbage collector comes by, in any thread; and
+        a thread that is just being started can't wait for another.
 
         :param blocks: each valid until the next one is taken
         """
         threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            yield self._in_order(pool, 2 * threads, blocks)
+
+    def _in_order(
+        self,
+        pool: concurrent.futures.Executor,
+        ahead: int,
+        blocks: Iterable[memoryview],
+    ) -> Iterator[list[Stored]]:
         tasks: collections.deque[concurrent.futures.Future[list[Stored]]] = (
             collections.deque()
         )
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            for block in blocks:
-                tasks.append(pool.submit(self._compress_block, bytes(block)))
-                if len(tasks) > 2 * threads:
-                    yield tasks.popleft().result()
-            while tasks:
+        for block in blocks:
+            tasks.append(pool.submit(self._compress_block, bytes(block)))
+            if len(tasks) > ahead:
                 yield tasks.popleft().result()
+        while tasks:
+            yield tasks.popleft().result()
 
     def _compress_block(self, block: bytes) -> list[Stored]:
         view = memoryview(block)
