@@ -24,9 +24,9 @@ from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.capture import backup
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.events import Event
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.journal import Journal

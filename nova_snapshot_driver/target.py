@@ -20,7 +20,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.progress import Progress
 from nova_snapshot_driver.transfer import process

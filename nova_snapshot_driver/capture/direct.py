@@ -15,8 +15,8 @@ from nova_snapshot_driver import rbd
 from nova_snapshot_driver import undo
 from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.domain import RbdImage
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.plan import Plan
 from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.rbd import Clone

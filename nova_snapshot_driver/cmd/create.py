@@ -20,9 +20,9 @@ from nova_snapshot_driver.cmd import volume_backed
 from nova_snapshot_driver.context import Context
 from nova_snapshot_driver.domain import Domain
 from nova_snapshot_driver.driver import SnapshotDriver
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.guest import Guest
 from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.plan import IMAGE_FORMATS

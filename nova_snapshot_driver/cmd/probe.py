@@ -19,7 +19,7 @@ from nova_snapshot_driver.cmd.finding import look
 from nova_snapshot_driver.cmd.service_user import ServiceUser
 from nova_snapshot_driver.domain import Layer
 from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.progress import silent
 from nova_snapshot_driver.transfer import libnbd

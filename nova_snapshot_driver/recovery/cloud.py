@@ -13,9 +13,9 @@ from nova_snapshot_driver import volumes
 from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.cinder import Cinder
 from nova_snapshot_driver.context import Context
-from nova_snapshot_driver.image import Glance
-from nova_snapshot_driver.image import discard_unfinished
-from nova_snapshot_driver.image import is_complete
+from nova_snapshot_driver.glance import Glance
+from nova_snapshot_driver.glance import discard_unfinished
+from nova_snapshot_driver.glance import is_complete
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.rbd import Clone

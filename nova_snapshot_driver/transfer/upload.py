@@ -11,12 +11,12 @@ from typing import Any
 import tenacity
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.transfer.content import Content
 from nova_snapshot_driver.transfer.content import File
 from nova_snapshot_driver.transfer.content import Hashed
 from nova_snapshot_driver.transfer.content import digest
+from nova_snapshot_driver.transfer.image_data import ImageData
 from nova_snapshot_driver.transfer.job import Parent
 from nova_snapshot_driver.transfer.throttle import Throttle
 
@@ -70,7 +70,7 @@ def send(content: Content, job: dict[str, Any], parent: Parent) -> str:
     throttle = Throttle(job['bandwidth'])
     try:
         sent = attempts(_attempt, parent, image, content, throttle)
-        attempts(lambda: prove(_glance(parent), image, content, sent))
+        attempts(lambda: prove(_image_data(parent, image), content, sent))
     except PASSING as error:
         raise exception.UploadFailed(
             image=image, attempts=job['retries'] + 1, reason=str(error)
@@ -80,7 +80,7 @@ def send(content: Content, job: dict[str, Any], parent: Parent) -> str:
 
 def settle(job: dict[str, Any], parent: Parent) -> None:
     """Wait until an image takes data again whose upload we have broken off."""
-    glance = _glance(parent)
+    data = _image_data(parent, job['image'])
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda status: status == 'saving')
         | tenacity.retry_if_exception_type(PASSING),
@@ -89,22 +89,22 @@ def settle(job: dict[str, Any], parent: Parent) -> None:
         # The next attempt says what is the matter.
         retry_error_callback=lambda _: None,
     )
-    attempts(lambda: glance.get(job['image']).status)
+    attempts(lambda: data.image().status)
 
 
-def _glance(parent: Parent) -> Glance:
-    return Glance(GlanceAccess(**parent.glance_access()))
+def _image_data(parent: Parent, image: str) -> ImageData:
+    return ImageData(GlanceAccess(**parent.glance_access()), image)
 
 
 def _attempt(
     parent: Parent, image: str, content: Content, throttle: Throttle
 ) -> str:
     """Send all of it, from byte 0; returns the hash of what was sent."""
-    access = GlanceAccess(**parent.glance_access())
+    data = _image_data(parent, image)
     hashed = Hashed(content, ALGORITHM)
     try:
         with (
-            _watched(Glance(access), image) as watch,
+            _watched(data) as watch,
             hashed.blocks() as blocks,
         ):
 
@@ -117,22 +117,22 @@ def _attempt(
                     done += len(block)
                     parent.progress(done, content.size)
 
-            Glance(access).upload(image, body(), content.size)
+            data.send(body(), content.size)
     except exception.GlanceUnavailable:
         # It may be the answer alone that was lost.
-        if _glance(parent).get(image).status != 'active':
+        if _image_data(parent, image).image().status != 'active':
             raise
         return digest(content, ALGORITHM)
     return hashed.hexdigest()
 
 
-def prove(glance: Glance, image: str, content: Content, sent: str) -> None:
+def prove(data: ImageData, content: Content, sent: str) -> None:
     """Compare what Glance says of an image with what was sent to it.
 
     :param sent: the SHA-512 of that
     :raises ImageUnproven: it differs
     """
-    stored = glance.get(image)
+    stored = data.image()
     algorithm = stored.os_hash_algo or ALGORITHM
     if algorithm != ALGORITHM:
         sent = digest(content, algorithm)
@@ -144,7 +144,7 @@ def prove(glance: Glance, image: str, content: Content, sent: str) -> None:
     for field, value in expected.items():
         if getattr(stored, field) != value:
             raise exception.ImageUnproven(
-                image=image,
+                image=stored.id,
                 field=field,
                 stored=getattr(stored, field),
                 sent=value,
@@ -154,16 +154,15 @@ def prove(glance: Glance, image: str, content: Content, sent: str) -> None:
 class _Watch:
     """Looks whether an image is still there while its data are sent."""
 
-    def __init__(self, glance: Glance, image: str) -> None:
-        self._glance = glance
-        self._image = image
+    def __init__(self, data: ImageData) -> None:
+        self._data = data
         self._ended = threading.Event()
         self._not_found: exception.ImageNotFound | None = None
 
     def run(self) -> None:
         while not self._ended.wait(WATCH_INTERVAL):
             try:
-                self._glance.get(self._image)
+                self._data.image()
             except exception.ImageNotFound as error:
                 self._not_found = error
                 return
@@ -183,8 +182,8 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def _watched(glance: Glance, image: str) -> Iterator[_Watch]:
-    watch = _Watch(glance, image)
+def _watched(data: ImageData) -> Iterator[_Watch]:
+    watch = _Watch(data)
     threading.Thread(target=watch.run, daemon=True).start()
     try:
         yield watch

@@ -10,7 +10,7 @@ from nova_snapshot_driver.capture import Means
 from nova_snapshot_driver.capture import direct
 from nova_snapshot_driver.delivery import Adoption
 from nova_snapshot_driver.delivery import Delivery
-from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.journal import Entry
 from nova_snapshot_driver.rbd import Ceph
 from nova_snapshot_driver.rbd import Clone

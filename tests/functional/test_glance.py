@@ -14,11 +14,12 @@ from typing import TypeVar
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cinder import CinderAccess
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.image import Glance
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.image import GlanceAccess
 from nova_snapshot_driver.image import Image
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.transfer.image_data import ImageData
 from tests import laws
 from tests.functional import base
 from tests.lab import glance
@@ -186,13 +187,10 @@ class GlanceTest(GlanceCase):
             name='short', disk_format='raw', container_format='bare'
         )
         self.addCleanup(self.images.delete, image.id)
+        data = ImageData(GlanceAccess(self.server.url), image.id)
         for size in (4, 6):
             self.assertRaises(
-                exception.GlanceError,
-                self.images.upload,
-                image.id,
-                [b'short'],
-                size,
+                exception.GlanceError, data.send, [b'short'], size
             )
         self.assertNotEqual('active', self.images.get(image.id).status)
 

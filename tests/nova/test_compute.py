@@ -746,7 +746,7 @@ class TaskStateErrorTest(ComputeCase):
         know, also that of an instance that is being deleted.
         """
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.image.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
         )
         # The first two ask for the image.
         for number in range(3, 100):
@@ -972,7 +972,7 @@ class InitHostTest(ComputeCase):
         self.keystone = self.useFixture(FakeKeystone())
         self.keystone.configure()
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.image.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
         )
 
     def start(self) -> None:

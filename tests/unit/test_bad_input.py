@@ -23,8 +23,8 @@ from nova_snapshot_driver import metadata
 from nova_snapshot_driver import status
 from nova_snapshot_driver.cmd import status as status_command
 from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.glance import Glance
 from nova_snapshot_driver.guest import Definition
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.instance import Instance
 from nova_snapshot_driver.instance import QuiescePolicy
 from nova_snapshot_driver.journal import Entry

@@ -539,7 +539,7 @@ class GlanceTest(DirectCase):
         until somebody does.
         """
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.image.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
         )
         answer = self.host.glance._answer
 

@@ -592,7 +592,7 @@ class GlanceTest(Case):
         host = self.on(Way())
         before = host.before()
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.image.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
         )
 
         def lose_glance() -> None:

@@ -21,7 +21,11 @@ from nova_snapshot_driver.transfer import source
 from nova_snapshot_driver.transfer import stream
 from nova_snapshot_driver.transfer import upload
 from nova_snapshot_driver.transfer.clusters import CLUSTER
+from nova_snapshot_driver.transfer.clusters import Runs
+from nova_snapshot_driver.transfer.compressed import CompressedQcow2
+from nova_snapshot_driver.transfer.compression import Compressor
 from nova_snapshot_driver.transfer.job import view_to_dict
+from nova_snapshot_driver.transfer.throttle import Throttle
 from nova_snapshot_driver.view import Export
 from nova_snapshot_driver.view import View
 from tests.unit import tables
@@ -167,8 +171,7 @@ class OverflowTest(StreamCase):
             return Answer(200, {**record, 'status': 'saving'})
 
         # The first upload is broken off before it counts as a request.
-        # Between its two answers it is asked for its schema.
-        self.glance.troubles = {1: saving, 3: unavailable}
+        self.glance.troubles = {1: saving, 2: unavailable}
         self.assert_sent(self.stream(Encoding('qcow2', 'zstd'), retries=0))
         self.assertEqual(
             ['GET', 'GET', 'GET', 'PUT', 'GET'],
@@ -178,6 +181,32 @@ class OverflowTest(StreamCase):
                 if self.image in request.path
             ],
         )
+
+
+class ThreadsTest(StreamCase):
+    def test_they_end_with_an_attempt(self) -> None:
+        """Though somebody still has what it was to send."""
+        disk = self.disks.raw(64 << 20, [(0, disks.noise(64 << 20))])
+        with source.opened(disk, Throttle(0)) as opened:
+            content = CompressedQcow2(
+                opened,
+                Runs.of_bytes(opened.data()),
+                Compressor('zstd', 1),
+                budget=2048,
+            )
+            with content.pieces() as pieces:
+                while not compressing_threads():
+                    next(pieces)
+            self.assertEqual([], compressing_threads())
+            del pieces
+
+
+def compressing_threads() -> list[threading.Thread]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith('ThreadPoolExecutor')
+    ]
 
 
 class DeletedTest(StreamCase):

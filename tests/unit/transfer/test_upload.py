@@ -12,8 +12,8 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.image import Glance
 from nova_snapshot_driver.transfer import upload
+from nova_snapshot_driver.transfer.image_data import ImageData
 from tests.unit import tables
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import Broken
@@ -109,7 +109,7 @@ class UploadTest(UploadCase):
         )
 
     def test_glance_is_away_for_a_moment(self) -> None:
-        self.glance.troubles = {1: unavailable, 4: unavailable}
+        self.glance.troubles = {1: unavailable, 3: unavailable}
         self.upload(retries=2)
         self.assertEqual(3, self.uploads())
 
@@ -139,15 +139,15 @@ class UploadTest(UploadCase):
 
     def test_no_token_is_in_the_log(self) -> None:
         log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
-        self.glance.troubles = {1: broken, 4: unavailable}
+        self.glance.troubles = {1: broken, 3: unavailable}
         self.upload()
-        self.assertIn('curl -g -i -X PUT', log.output)
+        self.assertIn('PUT', log.output)
         for token in ('t0ken', 's3rvice'):
             self.assertNotIn(token, log.output)
 
     def test_answer_is_lost(self) -> None:
         """The image is complete, and only nobody has said so."""
-        real = Glance.upload
+        real = ImageData.send
 
         def lose_answer(*arguments: Any) -> None:
             real(*arguments)
@@ -156,7 +156,7 @@ class UploadTest(UploadCase):
             )
 
         self.useFixture(
-            fixtures.MockPatchObject(Glance, 'upload', lose_answer)
+            fixtures.MockPatchObject(ImageData, 'send', lose_answer)
         )
         self.upload()
         self.assertEqual(1, self.uploads())
