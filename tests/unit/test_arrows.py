@@ -4,6 +4,8 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import testtools
 
@@ -55,3 +57,19 @@ class ArrowsTest(testtools.TestCase):
             if known[room] < known[room_of(path)]
         ]
         self.assertEqual([], wrong)
+
+    def test_data_plane_loads_no_client(self) -> None:
+        """It is started for every snapshot, and they take their time."""
+        program = (
+            'import importlib, sys\n'
+            'from nova_snapshot_driver.transfer.__main__ import JOBS\n'
+            'for module in JOBS.values(): importlib.import_module(module)\n'
+            'print(*sys.modules)\n'
+        )
+        loaded = subprocess.check_output(
+            [sys.executable, '-c', program], text=True, timeout=60
+        ).split()
+        self.assertIn('nova_snapshot_driver.transfer.stream', loaded)
+        self.assertEqual(
+            set(), {'glanceclient', 'cinderclient', 'libvirt'} & set(loaded)
+        )
