@@ -86,7 +86,11 @@ class ImageData:
     def _counted(
         self, blocks: Iterable[bytes | memoryview], size: int
     ) -> Iterator[bytes | memoryview]:
-        """As many bytes as were announced."""
+        """As many bytes as were announced.
+
+        The upload is broken off otherwise: an end that comes in order could
+        be taken for that of a complete image.
+        """
         sent = 0
         for block in blocks:
             sent += len(block)
@@ -119,7 +123,7 @@ class ImageData:
             verify=False if access.insecure else access.cacert or None,
             cert=self._certificate(),
         )
-        # Nor is what is elsewhere an answer, if nobody can go there.
+        # A redirection that was not followed has not taken the data.
         if response.status_code >= http.HTTPStatus.MULTIPLE_CHOICES:
             raise _Refused(response)
         return response
