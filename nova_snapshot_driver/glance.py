@@ -21,6 +21,13 @@ from nova_snapshot_driver.image import refusal
 #: How long an image is tried to be deleted, in seconds.
 DELETE_TIMEOUT = 30
 
+#: How long Glance may take to see the end of an upload, in seconds: that it
+#: was broken off, or that all has arrived.
+UPLOAD_END_TIMEOUT = 10
+
+#: How often it is looked for that, in seconds.
+POLL_INTERVAL = 0.5
+
 
 class _LastStatus:
     """That of the last answer; the client's errors say that of a few alone.
@@ -124,7 +131,13 @@ class Glance:
             self._client.images.upload(image, '')
 
     def delete(self, image: str) -> None:
-        """See that an image does not exist, for a while if need be."""
+        """See that an image does not exist, for a while if need be.
+
+        Of one that becomes active while it is being deleted, the data would
+        stay in Glance's store, and be nobody's: ``ImagesController.delete``
+        has looked for a location before there was one. So the end of its
+        upload is waited for.
+        """
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(
                 exception.GlanceUnavailable
@@ -134,7 +147,21 @@ class Glance:
             reraise=True,
         )
         with contextlib.suppress(exception.ImageNotFound):
+            self._wait_for_end_of_upload(image)
             attempts(self._delete, image)
+
+    def _wait_for_end_of_upload(self, image: str) -> None:
+        looks = tenacity.Retrying(
+            retry=tenacity.retry_if_result(
+                lambda found: found.status == 'saving'
+            )
+            | tenacity.retry_if_exception_type(exception.GlanceUnavailable),
+            stop=tenacity.stop_after_delay(UPLOAD_END_TIMEOUT),
+            wait=tenacity.wait_fixed(POLL_INTERVAL),
+            # That of a Glance that died in it never ends.
+            retry_error_callback=lambda _: None,
+        )
+        looks(self.get, image)
 
     def _delete(self, image: str) -> None:
         with self._calling('delete the image', image):
@@ -148,7 +175,9 @@ class Glance:
         try:
             yield
         except (exc.ClientException, exc.BaseException, OSError) as error:
-            raise refusal(self._last.status)(
+            # The last one that was answered may be another request.
+            is_answer = isinstance(error, exc.ClientException)
+            raise refusal(self._last.status if is_answer else None)(
                 endpoint=self.endpoint,
                 operation=operation,
                 image=image,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
@@ -193,6 +195,36 @@ class GlanceTest(GlanceCase):
                 exception.GlanceError, data.send, [b'short'], size
             )
         self.assertNotEqual('active', self.images.get(image.id).status)
+
+    def test_deleted_while_its_upload_ends(self) -> None:
+        """Glance has nothing of it in its store."""
+        image = self.images.create(
+            name='late', disk_format='raw', container_format='bare'
+        )
+        data = ImageData(GlanceAccess(self.server.url), image.id)
+        last = threading.Event()
+
+        def blocks() -> Iterator[bytes]:
+            yield b'be'
+            last.wait(SILENCE)
+            yield b'fore'
+
+        with futures.ThreadPoolExecutor() as pool:
+            sent = pool.submit(data.send, blocks(), len(b'before'))
+            wait_until(
+                lambda: data.image().status == 'saving', 'the upload', SILENCE
+            )
+            deleted = pool.submit(self.images.delete, image.id)
+            not_yet = futures.wait([deleted], SILENCE / 3).not_done
+            last.set()
+            # It would not have been found.
+            sent.result()
+            deleted.result()
+        self.assertEqual({deleted}, not_yet)
+        self.assertRaises(exception.ImageNotFound, self.images.get, image.id)
+        self.assertNotIn(
+            image.id, [file.name for file in self.server.store_files()]
+        )
 
 
 class TroubleTest(GlanceCase):

@@ -93,6 +93,7 @@ class NoWaiting(fixtures.Fixture):
             )
         for name in (
             'driver.RESCUE_TIMEOUT',
+            'glance.UPLOAD_END_TIMEOUT',
             'guest.ABORT_INTERVAL',
             'rbd.LATE_SNAPSHOT',
             'rbd.POLL_INTERVAL',

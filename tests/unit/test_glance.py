@@ -4,6 +4,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
+from typing import Any
 
 import ddt
 import fixtures
@@ -20,6 +21,7 @@ from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
+from tests.unit.host import TIMEOUT
 from tests.unit.host import NoWaiting
 
 
@@ -213,10 +215,65 @@ class DeleteTest(GlanceCase):
             fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
         )
         name = self.fake.add()
-        self.fake.troubles = {1: unavailable}
+        self.fake.troubles = {1: unavailable, 2: unavailable}
         self.assertRaises(
             exception.GlanceUnavailable, self.glance.delete, name
         )
+
+
+@ddt.ddt
+class DeleteInAnUploadTest(GlanceCase):
+    """Glance has all of the data, or has lost its client, but not said so."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.glance.UPLOAD_END_TIMEOUT', TIMEOUT
+            )
+        )
+        self.name = self.fake.add(status='saving')
+        # The client knows the fields of an image by then.
+        self.glance.get(self.name)
+
+    def answer(self, **fields: Any) -> Answer:
+        self.fake.images[self.name].update(fields)
+        return Answer(200, dict(self.fake.images[self.name]))
+
+    def deleted_in(self) -> int:
+        """How many requests it takes."""
+        before = len(self.fake.requests)
+        self.glance.delete(self.name)
+        self.assertEqual({}, self.fake.images)
+        return len(self.fake.requests) - before
+
+    @tables.rows({status: (status,) for status in ('queued', 'active')})
+    def test_its_end_is_waited_for(self, status: str) -> None:
+        looks = len(self.fake.requests)
+        self.fake.troubles = {
+            looks + 3: unavailable,
+            looks + 4: broken,
+            looks + 5: lambda: self.answer(status=status),
+        }
+        self.assertEqual(6, self.deleted_in())
+
+    def test_somebody_else_deletes_it(self) -> None:
+        self.fake.troubles = {
+            len(self.fake.requests) + 2: lambda: self.answer(status='saving'),
+            len(self.fake.requests) + 3: lambda: Answer(404),
+        }
+        self.glance.delete(self.name)
+        self.assertNotIn(
+            'DELETE', [each.method for each in self.fake.requests]
+        )
+
+    def test_it_never_ends(self) -> None:
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.glance.UPLOAD_END_TIMEOUT', 0
+            )
+        )
+        self.assertEqual(2, self.deleted_in())
 
 
 @ddt.ddt
@@ -268,6 +325,14 @@ class ErrorsTest(GlanceCase):
             exception.GlanceUnavailable, self.glance.get, 'the-image'
         )
         self.assertIn('read the image', str(error))
+
+    def test_connection_breaks_after_an_answer(self) -> None:
+        """What was answered is not what failed."""
+        image = self.fake.add()
+        # The client asks for the fields of an image too.
+        self.fake.late_troubles[2] = broken
+        self.assertRaises(exception.GlanceUnavailable, self.glance.get, image)
+        self.assertEqual(2, len(self.fake.requests))
 
     def test_reason_is_never_empty(self) -> None:
         self.fake.troubles[1] = lambda: Answer(503)

@@ -41,6 +41,11 @@ FEW_SNAPSHOTS = 8
 #: One of so many is disturbed.
 EVERY = 10
 
+#: Those after which Glance may leave data in its store: what it had received
+#: when it died, and all of an image that somebody has deleted as its upload
+#: ended.
+OF_GLANCE = ('glance-api', 'image deleted')
+
 #: Seconds from the request to the disturbance, at most.
 LATEST = 3.0
 
@@ -134,8 +139,8 @@ class SoakTest(HeldTest):
             self.assertEqual([PROVEN] * SERVERS, ends)
         for each in before:
             self.assert_as_before(each)
-        if any(each.kind == 'glance-api' for each in disturbed.values()):
-            # What it had received when it died is its own.
+        if any(each.kind in OF_GLANCE for each in disturbed.values()):
+            # What it has not removed is its own.
             self._strays |= {f'images/{image.id}' for image in images}
         self.assert_glance_is_clean()
         return ends
