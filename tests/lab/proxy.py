@@ -2,23 +2,18 @@
 """A proxy in front of Glance that breaks uploads."""
 
 import dataclasses
-import http.client
 import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler
-from http.server import ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 
-_BLOCK = 64 * 1024
-_UPSTREAM_TIMEOUT = 120.0
+from tests.lab.forwarding import Broken
+from tests.lab.forwarding import ForwardingHandler
+from tests.lab.forwarding import ForwardingServer
+from tests.lab.forwarding import Proxy
+
 _UPLOAD = re.compile(r'/v2/images/[^/]+/file$')
-
-# They belong to one connection, not to the message.
-_HOP_BY_HOP = frozenset(('connection', 'keep-alive', 'transfer-encoding'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,73 +77,9 @@ class Upload:
     status: int | None = None
 
 
-class FaultyProxy:
-    """Listens on loopback as long as the ``with`` lasts.
-
-    Only uploads of image data are broken and counted, all other requests
-    pass.
-
-    :param upstream: the URL of Glance
-    """
-
+class _Server(ForwardingServer):
     def __init__(self, upstream: str) -> None:
-        self._server = _Server(upstream)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={'poll_interval': 0.05},
-            name='proxy',
-            daemon=True,
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.heal()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f'http://{host!s}:{port}'
-
-    @property
-    def uploads(self) -> list[Upload]:
-        """All attempts so far, the oldest first."""
-        return self._server.uploads
-
-    def inject(self, fault: Fault, times: int | None = None) -> None:
-        """Break the next uploads.
-
-        :param times: how many of them; None: all
-        """
-        self._server.plan(fault, times)
-
-    def heal(self) -> None:
-        """Let uploads pass again, break those that stall.
-
-        One that is slow goes on at full speed.
-        """
-        self._server.plan(None, None)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # A client that stalls must not hold up the end of the test.
-    block_on_close = False
-
-    def __init__(self, upstream: str) -> None:
-        super().__init__(('127.0.0.1', 0), _Handler)
-        parts = urllib.parse.urlsplit(upstream)
-        self.upstream = (parts.hostname or '', parts.port)
+        super().__init__(upstream, _Handler)
         self.healed = threading.Event()
         self.uploads: list[Upload] = []
         self._lock = threading.Lock()
@@ -177,126 +108,31 @@ class _Server(ThreadingHTTPServer):
             return upload
 
 
-class _Cut(Exception):
-    """The body of the request ends before its end."""
-
-
-# The client is gone, or Glance is: then the other side has to see it too.
-_BROKEN = (_Cut, OSError, http.client.HTTPException)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
+class _Handler(ForwardingHandler):
     server: _Server
 
-    def do_GET(self) -> None:
-        try:
-            self._pass(self._body())
-        except _BROKEN:
-            self.close_connection = True
-
-    do_DELETE = do_GET
-    do_HEAD = do_GET
-    do_PATCH = do_GET
-    do_POST = do_GET
-
-    def do_PUT(self) -> None:
+    def serve(self) -> None:
         path = urllib.parse.urlsplit(self.path).path
-        if _UPLOAD.search(path):
+        if self.command == 'PUT' and _UPLOAD.search(path):
             self._upload(self.server.begin_upload(dict(self.headers)))
         else:
-            self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """The test looks at the uploads instead."""
+            super().serve()
 
     def _upload(self, upload: Upload) -> None:
         body = self._faulty(upload)
-        try:
-            if isinstance(upload.fault, Answer):
-                # To the end: a client that still sends when the connection
-                # closes sees a broken pipe instead of the answer.
-                for _ in body:
-                    pass
-                upload.status = upload.fault.status
-                self.send_response(upload.status)
-                self.send_header('Content-Length', '0')
-                self.end_headers()
-            else:
-                upload.status = self._pass(body)
-        except _BROKEN:
-            self.close_connection = True
-
-    def _pass(self, body: Iterator[bytes]) -> int:
-        """Hand the request to Glance and the answer back."""
-        upstream = http.client.HTTPConnection(
-            *self.server.upstream, timeout=_UPSTREAM_TIMEOUT
-        )
-        try:
-            upstream.putrequest(
-                self.command,
-                self.path,
-                skip_host=True,
-                skip_accept_encoding=True,
-            )
-            for name, value in self.headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    upstream.putheader(name, value)
-            chunked = self._chunked
-            if chunked:
-                upstream.putheader('Transfer-Encoding', 'chunked')
-            upstream.endheaders(body, encode_chunked=chunked)
-            return self._answer(upstream.getresponse())
-        finally:
-            upstream.close()
-
-    def _answer(self, response: http.client.HTTPResponse) -> int:
-        self.send_response_only(response.status, response.reason)
-        for name, value in response.getheaders():
-            if name.lower() not in _HOP_BY_HOP:
-                self.send_header(name, value)
-        length = response.length
-        if length is None:
-            # Then the end of the connection is the end of the body.
-            self.send_header('Connection', 'close')
-            self.close_connection = True
-        self.end_headers()
-        while block := response.read(_BLOCK):
-            self.wfile.write(block)
-        return response.status
-
-    @property
-    def _chunked(self) -> bool:
-        return 'chunked' in self.headers.get('Transfer-Encoding', '')
-
-    def _body(self) -> Iterator[bytes]:
-        """The blocks of the request's body."""
-        if not self._chunked:
-            yield from self._read(int(self.headers.get('Content-Length', 0)))
-            return
-        while size := self._chunk_size():
-            yield from self._read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-
-    def _chunk_size(self) -> int:
-        line = self.rfile.readline()
-        if not line:
-            raise _Cut
-        return int(line.split(b';')[0], 16)
-
-    def _read(self, size: int) -> Iterator[bytes]:
-        while size > 0:
-            block = self.rfile.read(min(size, _BLOCK))
-            if not block:
-                raise _Cut
-            size -= len(block)
-            yield block
+        if isinstance(upload.fault, Answer):
+            # To the end: a client that still sends when the connection
+            # closes sees a broken pipe instead of the answer.
+            for _ in body:
+                pass
+            upload.status = upload.fault.status
+            self.refuse(upload.status)
+        else:
+            upload.status = self.forward(body)
 
     def _faulty(self, upload: Upload) -> Iterator[bytes]:
         """The body of an upload, with its fault."""
-        for block in self._body():
+        for block in self.body():
             start = upload.size
             upload.size += len(block)
             match upload.fault:
@@ -304,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
                     yield block[: after - start]
                     if isinstance(upload.fault, Stall):
                         self.server.healed.wait()
-                    raise _Cut
+                    raise Broken
                 case Slow(rate):
                     yield block
                     self.server.healed.wait(len(block) / rate)
@@ -314,3 +150,32 @@ class _Handler(BaseHTTPRequestHandler):
                     yield bytes(flipped)
                 case _:
                     yield block
+
+
+class FaultyProxy(Proxy[_Server]):
+    """Breaks uploads of image data, and counts them; all else passes.
+
+    :param upstream: the URL of Glance
+    """
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(_Server(upstream))
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """All attempts so far, the oldest first."""
+        return self._server.uploads
+
+    def inject(self, fault: Fault, times: int | None = None) -> None:
+        """Break the next uploads.
+
+        :param times: how many of them; None: all
+        """
+        self._server.plan(fault, times)
+
+    def heal(self) -> None:
+        """Let uploads pass again, break those that stall.
+
+        One that is slow goes on at full speed.
+        """
+        self._server.plan(None, None)

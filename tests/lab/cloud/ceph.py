@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -159,6 +160,26 @@ class Ceph:
         Some of its commands take ``--no-progress``.
         """
         return self._run('rbd', *arguments, user=user)
+
+    @contextlib.contextmanager
+    def restricted(self, user: str, osd: str) -> Iterator[None]:
+        """A user may do less with data inside.
+
+        :param osd: what it may, in the words of ``ceph auth caps``
+        """
+        client = f'client.{user}'
+        [known] = json.loads(
+            self.ceph('auth', 'get', client, '--format', 'json')
+        )
+        self._allow(client, {**known['caps'], 'osd': osd})
+        try:
+            yield
+        finally:
+            self._allow(client, known['caps'])
+
+    def _allow(self, client: str, capabilities: Mapping[str, str]) -> None:
+        pairs = [word for pair in capabilities.items() for word in pair]
+        self.ceph('auth', 'caps', client, *pairs)
 
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:

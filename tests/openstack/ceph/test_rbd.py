@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 from typing import ClassVar
 
@@ -29,10 +28,7 @@ from tests.openstack.test_states import SUSPENDED
 from tests.openstack.test_states import StatesTest
 from tests.openstack.test_states import property_of
 
-#: What the user of Nova may do in Ceph, as a rule.
-WRITES = 'profile rbd pool=vms, profile rbd pool=images'
-
-#: And where it may make no images for Glance.
+#: What the user of Nova may do in Ceph where it may make no images for Glance.
 READS = 'profile rbd pool=vms, profile rbd-read-only pool=images'
 
 SETTLE_TIMEOUT = 60
@@ -71,21 +67,6 @@ class CephTest(base.CloudTest):
     def left_in_ceph(self) -> set[str]:
         """What this test has left there."""
         return strays(self.cloud.ceph, self.admin.image) - self._strays
-
-    @contextlib.contextmanager
-    def without_the_right_to_clone(self) -> Iterator[None]:
-        """Nova's user may read the pool of Glance, and no more."""
-        self._allow(READS)
-        try:
-            yield
-        finally:
-            self._allow(WRITES)
-
-    def _allow(self, what: str) -> None:
-        self.cloud.ceph.ceph(
-            *('auth', 'caps', 'client.nova', 'mon', 'profile rbd'),
-            *('mgr', 'profile rbd pool=vms', 'osd', what),
-        )
 
 
 class DirectTest(CephTest, StatesTest):
@@ -183,7 +164,7 @@ class StreamTest(CephTest, StatesTest):
     """
 
     def stream(self, status: str, method: str) -> None:
-        with self.without_the_right_to_clone():
+        with self.cloud.ceph.restricted('nova', READS):
             log = self.cloud.log('nova-compute')
             image, _evidence = self.prove(
                 status, disk_format='raw', snapshot_method=method

@@ -57,10 +57,7 @@ SPACING = 0.5
 #: The volumes that the guest writes to, beside that of its root disk.
 DATA = ('vdb', 'vdc', 'vdd', 'vde')
 
-#: What the user of Cinder may do in Ceph, as a rule.
-WRITES = 'profile rbd pool=volumes, profile rbd-read-only pool=images'
-
-#: And where it may make nothing.
+#: What the user of Cinder may do in Ceph where it may make nothing.
 READS = 'profile rbd-read-only pool=volumes'
 
 #: Seconds for which Ceph is full: longer than the guest may stand still, and
@@ -693,7 +690,7 @@ class FaultsTest(VolumesTest):
         admin: Any = self.admin.block_storage
 
         def meanwhile() -> None:
-            with self.cinder_only_reads():
+            with self.cloud.ceph.restricted('cinder', READS):
                 wait_until(
                     lambda: any(
                         snapshot.status == 'error'
@@ -707,21 +704,6 @@ class FaultsTest(VolumesTest):
 
         self.proxy.space(0.5)
         self.assertIn('volume-snapshot-failed', self.fails(before, meanwhile))
-
-    @contextlib.contextmanager
-    def cinder_only_reads(self) -> Iterator[None]:
-        """Ceph lets cinder-volume make nothing inside."""
-        self._allow(READS)
-        try:
-            yield
-        finally:
-            self._allow(WRITES)
-
-    def _allow(self, what: str) -> None:
-        self.cloud.ceph.ceph(
-            *('auth', 'caps', 'client.cinder', 'mon', 'profile rbd'),
-            *('mgr', 'profile rbd pool=volumes', 'osd', what),
-        )
 
     @contextlib.contextmanager
     def ceph_is_full(self) -> Iterator[None]:
