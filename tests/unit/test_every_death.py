@@ -1,32 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot dies before every step, and the host is healed after it.
 
-The dead do nothing: what would be undone is not, as after ``kill -9``. What
-they held in the kernel they have let go of: their lock, and their connection
-to libvirt. The steps are those of a run that is recorded when this module is
-imported: calls to libvirt, requests to Glance, changes to files.
+The steps are those of a run that is recorded when this module is imported.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
-import os
-import threading
 from collections.abc import Callable
 from collections.abc import Mapping
-from typing import Any
 
 import ddt
-import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import workspace
-from nova_snapshot_driver.journal import Journal
-from tests import faults
 from tests import laws
+from tests.unit import mortal
 from tests.unit import tables
 from tests.unit.host import FakeHost
 from tests.unit.ways import DIRECT
@@ -34,19 +23,10 @@ from tests.unit.ways import WAYS
 from tests.unit.ways import Way
 
 
-class Killed(BaseException):
-    """The process is gone, and no line of it is run any more."""
+class Process(mortal.Process):
+    """One that snapshots a root disk.
 
-
-class Process(fixtures.Fixture):
-    """A process that uses the driver, and dies if it is to.
-
-    :param step: before which something happens; None for nothing
-    :param then: what happens; None for its death
     :param fails: an extraction fails
-    :ivar connection: its connection to libvirt
-    :ivar steps: all of them so far
-    :ivar knew_image: the image was in the journal, now or before
     """
 
     def __init__(
@@ -56,47 +36,15 @@ class Process(fixtures.Fixture):
         then: Callable[[], object] | None = None,
         fails: bool = False,
     ) -> None:
-        super().__init__()
-        self._host = host
-        self._step = step
-        self._then = then or self._die
+        super().__init__(host, step, then)
         self._fails = fails
-        self._calls: collections.Counter[str] = collections.Counter()
-        self._is_dead = False
-        self.connection = _Connection(host.connection, self.begin).connection
-        self.steps: list[str] = []
-        self.knew_image = False
 
     def _setUp(self) -> None:
-        for where, name in (
-            (Journal, 'remember'),
-            (Journal, 'forget'),
-            (workspace, '_remove'),
-            (os, 'unlink'),
-            (self._host.glance, 'answer'),
-            (self._host, 'update_task_state'),
-        ):
-            self.useFixture(
-                fixtures.MockPatchObject(
-                    where, name, self._seen(getattr(where, name), name)
-                )
-            )
-        self._host.data_plane.at_extract = self._extract
-        self._host.ceph.at_command = lambda name: self.begin(
+        super()._setUp()
+        self.host.data_plane.at_extract = self._extract
+        self.host.ceph.at_command = lambda name: self.begin(
             name.replace(' ', '_')
         )
-        # Its threads die too, and nobody is to hear of it.
-        self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
-        self.addCleanup(self._host.connection.listeners.clear)
-
-    def _seen(self, do: Callable[..., Any], name: str) -> Any:
-        def step(*args: Any, **kwargs: Any) -> Any:
-            self.begin(name)
-            result = do(*args, **kwargs)
-            self.knew_image |= name == 'remember'
-            return result
-
-        return step
 
     def _extract(self) -> None:
         self.begin('extract')
@@ -104,42 +52,6 @@ class Process(fixtures.Fixture):
             raise exception.CommandFailed(
                 command='qemu-img convert', status=1, reason='broken'
             )
-
-    def _die(self) -> None:
-        self._is_dead = True
-        raise Killed
-
-    def begin(self, name: str) -> None:
-        """A step is about to be done."""
-        if self._is_dead:
-            raise Killed
-        self._calls[name] += 1
-        step = f'{name}_{self._calls[name]}'
-        self.steps.append(step)
-        if step == self._step:
-            self._then()
-
-    def snapshot(self) -> None:
-        """Take a snapshot of the guest, and die if it is to be."""
-        with contextlib.suppress(Killed, exception.CommandFailed):
-            self._host.snapshot(self.connection)
-
-    def heal(self) -> None:
-        """Heal the host, and die if it is to be."""
-        with contextlib.suppress(Killed):
-            self._host.driver(self.connection).heal(self._host.context)
-
-
-class _Connection(faults.Interposer):
-    def __init__(
-        self, connection: Any, begin: Callable[[str], object]
-    ) -> None:
-        super().__init__(connection)
-        self._begin = begin
-
-    def call(self, method: Callable[..., Any], name: str, *args: Any) -> Any:
-        self._begin(name)
-        return super().call(method, name, *args)
 
 
 #: Ways, and a step before which much is to be given back.

@@ -17,7 +17,6 @@ from typing import Any
 import ddt
 import fixtures
 import libvirt
-import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
@@ -31,6 +30,8 @@ from tests.unit import tables
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
 from tests.unit.host import FakeHost
+from tests.unit.judged import JudgedCase
+from tests.unit.judged import every_fault
 from tests.unit.ways import COLD
 from tests.unit.ways import CONVERTED
 from tests.unit.ways import LIVE
@@ -44,55 +45,7 @@ class Failure(Exception):
     """Something that nobody has foreseen."""
 
 
-def _steps(way: Way) -> list[faults.Step]:
-    with way.host() as host:
-        way.prepare(host)
-        return faults.record(host.connection, host.snapshot)
-
-
-def _every_fault(
-    ways: dict[str, Way], kinds: tuple[Kind, ...]
-) -> dict[str, tuple[Way, faults.Fault]]:
-    return {
-        f'{name}_{fault}': (way, fault)
-        for name, way in ways.items()
-        for fault in faults.every_fault(_steps(way), kinds)
-    }
-
-
-class Case(testtools.TestCase):
-    def on(self, way: Way) -> FakeHost:
-        host: FakeHost = self.useFixture(way.host())
-        way.prepare(host)
-        return host
-
-    def judge(
-        self,
-        host: FakeHost,
-        before: laws.Before,
-        run: Callable[[], object],
-    ) -> exception.SnapshotError | None:
-        """Run a snapshot, see that the laws hold; returns what it raised."""
-        error = None
-        try:
-            run()
-        except exception.SnapshotError as raised:
-            error = raised
-        self.assertEqual([], host.differences(before), str(error))
-        if error is None:
-            self.assertEqual(
-                'active', host.glance.images[host.image]['status']
-            )
-        elif isinstance(error, exception.NotSupported):
-            # Another driver may take it.
-            self.assertEqual(
-                'queued', host.glance.images[host.image]['status']
-            )
-        else:
-            self.assertNotIn(host.image, host.glance.images)
-            self.assertNotIsInstance(error, exception.NotGivenBack)
-        return error
-
+class Case(JudgedCase):
     def is_deleted_later(self, host: FakeHost, before: laws.Before) -> None:
         """The journal knows of it until it is gone."""
         self.assertEqual(
@@ -120,28 +73,28 @@ class FaultCase(Case):
 
 @ddt.ddt
 class LiveTest(FaultCase):
-    @tables.rows(_every_fault(LIVE, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(every_fault(LIVE, (Kind.REFUSED, Kind.LOST)))
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class ColdTest(FaultCase):
-    @tables.rows(_every_fault(COLD, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(every_fault(COLD, (Kind.REFUSED, Kind.LOST)))
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class MoreWaysTest(FaultCase):
-    @tables.rows(_every_fault(MORE_WAYS, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(every_fault(MORE_WAYS, (Kind.REFUSED, Kind.LOST)))
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class CancelledTest(Case):
-    @tables.rows(_every_fault(WAYS, (Kind.MEANWHILE,)))
+    @tables.rows(every_fault(WAYS, (Kind.MEANWHILE,)))
     def test_cancelled(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = host.before()
@@ -162,7 +115,7 @@ class CancelledTest(Case):
 class GuestDiesTest(Case):
     """A domain that is transient is gone with its guest."""
 
-    @tables.rows(_every_fault(LIVE, (Kind.MEANWHILE,)))
+    @tables.rows(every_fault(LIVE, (Kind.MEANWHILE,)))
     def test_guest_dies(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = dataclasses.replace(host.before(), state='shut off')

@@ -8,28 +8,24 @@ in Cinder of all volumes or of none.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import ddt
-import fixtures
 import libvirt
-import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.journal import Journal
 from tests import faults
-from tests import laws
 from tests.faults import Kind
 from tests.unit import fake_cinder
 from tests.unit import fake_glance
+from tests.unit import mortal
 from tests.unit import tables
 from tests.unit.fake_libvirt import Agent
+from tests.unit.host import FakeHost
+from tests.unit.judged import JudgedCase
+from tests.unit.judged import every_fault
 from tests.unit.volumes_host import VolumesHost
 
 
@@ -45,7 +41,7 @@ class Way:
     def host(self) -> VolumesHost:
         return VolumesHost(2, self.agent, self.state)
 
-    def prepare(self, host: VolumesHost) -> None:
+    def prepare(self, host: FakeHost) -> None:
         host.set('snapshot', 'pause', self.pause)
         host.set('snapshot', 'quiesce', self.quiesce)
         host.set('snapshot', 'guest_timeout', 1)
@@ -70,60 +66,11 @@ MORE_WAYS = {
 REQUESTS = ('volume_1', 'volume_2', 'limits_1', 'create_1', 'create_2')
 
 
-def _steps(way: Way) -> list[faults.Step]:
-    with way.host() as host:
-        way.prepare(host)
-        return faults.record(host.connection, host.snapshot)
-
-
-def _every_fault(
-    ways: dict[str, Way], kinds: tuple[Kind, ...]
-) -> dict[str, tuple[Way, faults.Fault]]:
-    return {
-        f'{name}_{fault}': (way, fault)
-        for name, way in ways.items()
-        for fault in faults.every_fault(_steps(way), kinds)
-    }
-
-
-class Case(testtools.TestCase):
-    def on(self, way: Way) -> VolumesHost:
-        host: VolumesHost = self.useFixture(way.host())
-        way.prepare(host)
-        return host
-
-    def judge(
-        self,
-        host: VolumesHost,
-        before: laws.Before,
-        run: Callable[[], object],
-    ) -> exception.SnapshotError | None:
-        """Run a snapshot, see that the laws hold; returns what it raised."""
-        error = None
-        try:
-            run()
-        except exception.SnapshotError as raised:
-            error = raised
-        self.assertEqual([], host.differences(before), str(error))
-        if error is None:
-            self.assertEqual(
-                'active', host.glance.images[host.image]['status']
-            )
-        elif isinstance(error, exception.NotSupported):
-            self.assertEqual(
-                'queued', host.glance.images[host.image]['status']
-            )
-        else:
-            self.assertNotIn(host.image, host.glance.images)
-            self.assertNotIsInstance(error, exception.NotGivenBack)
-        return error
-
-
 @ddt.ddt
-class LibvirtTest(Case):
+class LibvirtTest(JudgedCase):
     @tables.rows(
-        _every_fault(WAYS | MORE_WAYS, (Kind.LOST,))
-        | _every_fault(WAYS, (Kind.REFUSED,))
+        every_fault(WAYS | MORE_WAYS, (Kind.LOST,))
+        | every_fault(WAYS, (Kind.REFUSED,))
     )
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
@@ -133,7 +80,7 @@ class LibvirtTest(Case):
                 host, before, lambda: host.snapshot(interposer.connection)
             )
 
-    @tables.rows(_every_fault(BOTH, (Kind.MEANWHILE,)))
+    @tables.rows(every_fault(BOTH, (Kind.MEANWHILE,)))
     def test_guest_dies(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = dataclasses.replace(host.before(), state='shut off')
@@ -144,7 +91,7 @@ class LibvirtTest(Case):
                 host, before, lambda: host.snapshot(interposer.connection)
             )
 
-    @tables.rows(_every_fault(BOTH, (Kind.MEANWHILE,)))
+    @tables.rows(every_fault(BOTH, (Kind.MEANWHILE,)))
     def test_cancelled(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = host.before()
@@ -161,7 +108,7 @@ class LibvirtTest(Case):
 
 
 @ddt.ddt
-class CinderTest(Case):
+class CinderTest(JudgedCase):
     @tables.rows(
         {
             f'{request}_{name}_{when}': (request, trouble, when)
@@ -211,7 +158,7 @@ def _every_request() -> dict[str, tuple[int]]:
 
 
 @ddt.ddt
-class GlanceTest(Case):
+class GlanceTest(JudgedCase):
     @tables.rows(_every_request())
     def test_unavailable(self, number: int) -> None:
         host = self.on(Way())
@@ -232,7 +179,7 @@ class Refused(Exception):
 
 
 @ddt.ddt
-class TaskStateTest(Case):
+class TaskStateTest(JudgedCase):
     @tables.rows({'pending': (1,), 'uploading': (2,)})
     def test_refused(self, call: int) -> None:
         host = self.on(Way())
@@ -250,83 +197,20 @@ class TaskStateTest(Case):
         self.assertNotIn(host.image, host.glance.images)
 
 
-class Killed(BaseException):
-    """The process is gone, and no line of it is run any more."""
-
-
-class Process(fixtures.Fixture):
-    """A process that takes a snapshot, and dies before a step.
-
-    :ivar steps: all of them so far
-    """
-
-    def __init__(self, host: VolumesHost, step: str | None = None) -> None:
-        super().__init__()
-        self._host = host
-        self._step = step
-        self._is_dead = False
-        self._calls: dict[str, int] = {}
-        self.steps: list[str] = []
-        self.knew_image = False
+class Process(mortal.Process):
+    """One that takes a snapshot of volumes."""
 
     def _setUp(self) -> None:
-        for where, name in (
-            (Journal, 'remember'),
-            (Journal, 'forget'),
-            (os, 'unlink'),
-            (self._host.glance, 'answer'),
-            (self._host, 'update_task_state'),
-        ):
-            self.useFixture(
-                fixtures.MockPatchObject(
-                    where, name, self._seen(getattr(where, name), name)
-                )
-            )
-        self._host.cinder.before = self._ask
-        self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
-
-    def _seen(self, do: Callable[..., Any], name: str) -> Any:
-        def step(*args: Any, **kwargs: Any) -> Any:
-            self.begin(name)
-            result = do(*args, **kwargs)
-            self.knew_image |= name == 'remember'
-            return result
-
-        return step
+        super()._setUp()
+        self.host.cinder.before = self._ask
 
     def _ask(self, request: str) -> None:
         # How often it is polled is a matter of luck.
-        if self._is_dead or request in REQUESTS:
+        if self.is_dead or request in REQUESTS:
             self.begin(request.replace('_', ''))
 
-    def begin(self, name: str) -> None:
-        if self._is_dead:
-            raise Killed
-        self._calls[name] = self._calls.get(name, 0) + 1
-        step = f'{name}_{self._calls[name]}'
-        self.steps.append(step)
-        if step == self._step:
-            self._is_dead = True
-            raise Killed
-
-    def snapshot(self) -> None:
-        with contextlib.suppress(Killed):
-            self._host.snapshot(_Connection(self._host, self.begin).connection)
-
     def is_over(self) -> None:
-        self._host.cinder.before = lambda _request: None
-
-
-class _Connection(faults.Interposer):
-    def __init__(
-        self, host: VolumesHost, begin: Callable[[str], object]
-    ) -> None:
-        super().__init__(host.connection)
-        self._begin = begin
-
-    def call(self, method: Callable[..., Any], name: str, *args: Any) -> Any:
-        self._begin(name)
-        return super().call(method, name, *args)
+        self.host.cinder.before = lambda _request: None
 
 
 def _every_death() -> dict[str, tuple[Way, str]]:
@@ -342,7 +226,7 @@ def _every_death() -> dict[str, tuple[Way, str]]:
 
 
 @ddt.ddt
-class DeathTest(Case):
+class DeathTest(JudgedCase):
     @tables.rows(_every_death())
     def test_healed(self, way: Way, step: str) -> None:
         host = self.on(way)
