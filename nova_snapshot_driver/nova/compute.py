@@ -43,6 +43,7 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
+        upstream.outlive_libvirtd(self._host)
         self._snapshots = RunningSnapshots()
         self._metrics = metrics.Metrics()
 

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's own snapshot, and what it is not left to do."""
+"""Nova's own driver, and what it is not left to do."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import nova.conf
+from nova import utils
 from nova.compute import task_states
+from nova.virt.libvirt.host import Host
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.domain import PowerState
@@ -19,6 +22,19 @@ CONF = nova.conf.CONF
 
 #: The values of ``[libvirt] virt_type`` that stand for QEMU.
 QEMU = ('kvm', 'qemu')
+
+
+def outlive_libvirtd(host: Host) -> None:
+    """See that nova-compute goes on where libvirtd dies while it is asked.
+
+    ``Host._get_connection`` holds a lock while it asks whether a connection is
+    alive. Where libvirtd dies then, libvirt says so on the thread that asks,
+    and ``Host._connection_closed`` takes that lock. On eventlet another thread
+    does that, later; on a native one, all that needs libvirt would wait for
+    ever.
+    """
+    if utils.concurrency_mode_threading():
+        host._wrapped_conn_lock = threading.RLock()
 
 
 def require_no_freeze(guest: Guest, instance: Instance) -> None:

@@ -10,12 +10,16 @@ that stands still for privsep).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
+import libvirt
 from nova import exception as nova_exception
+from nova.tests.fixtures import libvirt as fakelibvirt
 
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from tests.nova.base import NovaCase
+from tests.nova.host import PATIENCE
 from tests.nova.host import REQUIRES_QUIESCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import ComputeHost
@@ -75,6 +79,36 @@ class CopyTest(ComputeCase):
         self.host.machine.job_dies_at = 3
         for error in chain(self.fails('mirror-failed')):
             self.assertNotIsInstance(error, NotImplementedError)
+
+
+class ConnectionTest(ComputeCase):
+    def test_libvirtd_that_dies_while_it_is_asked(self) -> None:
+        """Upstream waits for a lock that it holds itself, for ever."""
+        host = self.host.compute._host
+        lost = host._get_connection()
+
+        def die() -> None:
+            """As libvirt has it: on the thread that asks."""
+            host._close_callback(
+                lost, libvirt.VIR_CONNECT_CLOSE_REASON_EOF, None
+            )
+            raise fakelibvirt.make_libvirtError(
+                fakelibvirt.libvirtError,
+                'End of file while reading data',
+                error_code=fakelibvirt.VIR_ERR_INTERNAL_ERROR,
+                error_domain=fakelibvirt.VIR_FROM_RPC,
+            )
+
+        lost.getLibVersion = die
+        found: list[object] = []
+        # Whoever waits for ever is not waited for.
+        thread = threading.Thread(
+            target=lambda: found.append(host._get_connection()), daemon=True
+        )
+        thread.start()
+        thread.join(PATIENCE)
+        self.assertEqual(1, len(found))
+        self.assertIsNot(lost, found[0])
 
 
 class QuiesceTest(NovaCase):

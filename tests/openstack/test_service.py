@@ -32,6 +32,9 @@ HEARTBEAT_TIMEOUT = 45
 
 COMMAND_TIMEOUT = 120
 
+#: Seconds in which nova-compute comes from a line of its log to libvirt.
+LIBVIRT_PAUSE = 2
+
 #: Seconds for which nova-compute goes on when it is stopped.
 STOP_TIMEOUT = 90
 
@@ -127,6 +130,23 @@ class ServiceTest(HeldTest):
         compute.kill()
         compute.start()
         self.examine(self.wait_for_image(image), earliest)
+        self.assert_as_before(before)
+
+    def test_libvirtd_dies_while_it_is_asked(self) -> None:
+        """A nova-compute with Nova's own driver would never ask it again."""
+        before = self.before(self.server)
+        libvirtd = self.cloud.services['libvirtd']
+        self.addCleanup(libvirtd.start)
+        os.kill(libvirtd.pid, signal.SIGSTOP)
+        log = self.cloud.log('nova-compute')
+        image = self.ask_for_snapshot(self.server)
+        log.wait('Checking state', PHASE_TIMEOUT)
+        time.sleep(LIBVIRT_PAUSE)
+        libvirtd.kill()
+        libvirtd.start()
+        self.wait_for_no_task(self.server.id)
+        self.wait_until_gone(image)
+        self.snapshot(self.server)
         self.assert_as_before(before)
 
     def test_concurrency_is_the_one_asked_for(self) -> None:
