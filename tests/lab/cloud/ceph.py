@@ -168,14 +168,13 @@ class Ceph:
         :param osd: what it may, in the words of ``ceph auth caps``
         """
         client = f'client.{user}'
-        [known] = json.loads(
-            self.ceph('auth', 'get', client, '--format', 'json')
-        )
-        self._allow(client, {**known['caps'], 'osd': osd})
+        users = json.loads(self.ceph('auth', 'ls', '--format', 'json'))
+        known = {each['entity']: each['caps'] for each in users['auth_dump']}
+        self._allow(client, {**known[client], 'osd': osd})
         try:
             yield
         finally:
-            self._allow(client, known['caps'])
+            self._allow(client, known[client])
 
     def _allow(self, client: str, capabilities: Mapping[str, str]) -> None:
         pairs = [word for pair in capabilities.items() for word in pair]
