@@ -1,4 +1,4 @@
-# What a person types. Everything else is in tools/ and tox.ini.
+# The commands that a person types. Everything else is in tools/ and tox.ini.
 
 python := .venv/bin/python
 tox := .venv/bin/tox
@@ -7,11 +7,13 @@ aside := $(or $(NOVA_SNAPSHOT_LAB),$(CURDIR)/.lab)/aside
 
 # make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
 # make cloud STORAGE=ceph
+# make cloud STORAGE=ceph API=stock
 cloud_options := $(if $(DRIVER),--driver $(DRIVER)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
 	$(if $(NOVA),--nova $(NOVA)) \
-	$(if $(STORAGE),--storage $(STORAGE))
-# What that needs of the distribution: Ceph's packages are not for everyone.
+	$(if $(STORAGE),--storage $(STORAGE)) \
+	$(if $(filter stock,$(API)),--stock-api)
+# The packages that a cloud needs: those of Ceph only where it is asked for.
 cloud_profiles := cloud $(filter ceph,$(STORAGE))
 
 # make bench BENCH='--rounds 1 --sizes 1 --quick'
@@ -20,33 +22,37 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo cloud cloud-down bench bench-volumes test unit functional
-.PHONY: nova openstack lint docs lab-down clean venv packages lab
-.PHONY: cloud-packages cloud-lab ceph ceph-lab survive
+.PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
+.PHONY: functional nova openstack lint docs lab-down clean venv packages lab
+.PHONY: cloud-packages cloud-lab ceph ceph-lab survive exhaustive
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: packages ## Snapshot a running guest, and see the proof
-	@$(python) -m tests.lab.demo
+	@$(python) -m lab.demo
 
 cloud: ## Start an OpenStack around the driver, and leave it running
 	@tools/setup.sh lab $(cloud_profiles)
-	@$(python) -m tests.lab cloud up $(cloud_options)
+	@$(python) -m lab cloud up $(cloud_options)
 
 cloud-down: ## Stop the OpenStack; what is stored in it stays
-	@[ ! -x $(python) ] || $(python) -m tests.lab cloud down
+	@[ ! -x $(python) ] || $(python) -m lab cloud down
 
 bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 	@tools/setup.sh lab cloud bench
-	@$(python) -m tests.bench $(BENCH)
+	@$(python) -m bench $(BENCH)
 
 bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
-	@$(python) -m tests.bench.volumes $(BENCH)
+	@$(python) -m bench.volumes $(BENCH)
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
-	@tools/run-tests.sh unit functional nova \
-		openstack-threading+openstack-eventlet openstack-ceph
+	@tools/run-tests.sh unit \
+		openstack-threading,functional+openstack-ceph,eventlet,nova
+
+quick: venv ## Lint the change; unit tests but faults, fuzzing, processes
+	@tools/lint-change.sh
+	@tools/run-tests.sh quick
 
 unit: venv ## Run the unit tests
 	@tools/run-tests.sh unit
@@ -66,6 +72,9 @@ ceph: ceph-lab ## Run the tests in a cloud with Ceph and Cinder
 survive: ceph-lab ## Kill everybody at every step of every path, and soak
 	@tools/run-tests.sh survive
 
+exhaustive: venv ## Run the unit tests that fuzz, or draw rows, to the full
+	@tools/run-tests.sh exhaustive
+
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig
 
@@ -73,8 +82,8 @@ docs: venv ## Build the documentation and the release notes
 	@$(tox) -q run -e docs,releasenotes
 
 lab-down: ## Stop all that was started by any of the above
-	@[ ! -x $(python) ] || $(python) -m tests.lab down
-	@[ ! -d $(aside) ] || NOVA_SNAPSHOT_LAB=$(aside) $(python) -m tests.lab down
+	@[ ! -x $(python) ] || $(python) -m lab down
+	@[ ! -d $(aside) ] || NOVA_SNAPSHOT_LAB=$(aside) $(python) -m lab down
 
 clean: lab-down ## Remove all that was built and installed in this directory
 	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv
@@ -92,13 +101,13 @@ cloud-packages:
 	@tools/setup.sh lab cloud
 
 cloud-lab: cloud-packages
-	@$(python) -m tests.lab guest build
-	@$(python) -m tests.lab cloud install
+	@$(python) -m lab guest build
+	@$(python) -m lab cloud install
 
 ceph-lab: cloud-lab
 	@tools/setup.sh lab cloud ceph
-	@$(python) -m tests.lab cloud install --storage ceph
+	@$(python) -m lab cloud install --storage ceph
 
 lab: packages
-	@$(python) -m tests.lab glance install
-	@$(python) -m tests.lab guest build
+	@$(python) -m lab glance install
+	@$(python) -m lab guest build

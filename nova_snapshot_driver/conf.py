@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of the driver.
+"""All options of the driver.
 
-Those of Nova that steer a snapshot are read under Nova's own names, and are
+Nova's options that affect a snapshot are read under Nova's own names, and are
 registered here only where Nova itself is not at hand.
 """
 
@@ -13,60 +13,75 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
+from nova_snapshot_driver.clients.rbd import CephSettings
+from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
+from nova_snapshot_driver.snapshot.destination.settings import (
+    DestinationSettings,
+)
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
+from nova_snapshot_driver.snapshot.plan.model import Method
+from nova_snapshot_driver.snapshot.plan.settings import PlanSettings
+from nova_snapshot_driver.snapshot.settings import Settings
+from nova_snapshot_driver.takings.tools import UndoSettings
+from nova_snapshot_driver.transfer.settings import TransferSettings
+
 snapshot_opts = [
     cfg.StrOpt(
-        'path',
+        'method',
         default='auto',
+        deprecated_name='path',
         choices=[
             (
                 'auto',
-                'inside Ceph where the root disk is there; live where the '
-                'guest is active, cold where it is not',
+                'inside Ceph if the root disk is there; otherwise live if the '
+                'guest is active, else cold',
             ),
-            ('backup', 'live: a backup job shows the root disk as it was'),
+            ('backup', 'live: a backup job presents the disk at its start'),
             ('mirror', 'live: a block job copies the root disk'),
             ('cold', 'the guest is suspended while its disk is read'),
         ],
-        help='The way to the content of the root disk at one instant.',
+        help='How the root disk is captured at one instant.',
     ),
     cfg.StrOpt(
         'quiesce',
         default='auto',
         choices=[
-            ('auto', 'freeze where it is possible, record where it is not'),
-            ('require', 'fail the snapshot where it is not possible'),
+            ('auto', 'freeze if possible, else go on and record why not'),
+            ('require', 'fail the snapshot if freezing is not possible'),
             ('never', 'leave the guest alone'),
         ],
         help=(
             'Whether the file systems of a running guest are frozen, by '
-            'the QEMU guest agent, for the instant of the snapshot. What '
-            'an image or a command asks for goes before this option.'
+            'the QEMU guest agent, for the instant of the snapshot. The '
+            'properties of an image and the arguments of a command take '
+            'precedence over this option.'
         ),
     ),
     cfg.StrOpt(
         'pause',
         default='auto',
         choices=[
-            ('auto', 'pause where it is not quiesced and has several volumes'),
-            ('always', 'pause it, quiesced or not'),
-            ('never', 'let it run on'),
+            ('auto', 'pause a guest with several volumes unless quiesced'),
+            ('always', 'pause the guest, quiesced or not'),
+            ('never', 'let the guest run on'),
         ],
         help=(
             'Whether a running guest whose root disk is a Cinder volume is '
-            'paused while Cinder cuts the snapshots of its volumes. A freeze '
-            'holds what is written through file systems alone: where a '
-            'program writes to a volume itself, only a pause makes the '
-            'snapshots one instant.'
+            'paused while Cinder creates the snapshots of its volumes. A '
+            'freeze holds back writes through file systems alone: where a '
+            'program writes to a volume directly, only a pause makes all '
+            'snapshots show the same instant.'
         ),
     ),
     cfg.StrOpt(
         'state_directory',
         default='$state_path/snapshot-driver',
         help=(
-            'Where the driver keeps what it must not forget while it '
-            'changes a domain: the definition of a domain that is '
-            'transient during a live snapshot, with its secrets, and the '
-            'locks. It must outlive a restart of the host.'
+            'The directory for the journal and the locks. The journal holds '
+            'what a crash must not lose, such as the definition, with its '
+            'secrets, of a domain that is transient during a live snapshot. '
+            'The directory must survive a restart of the host, and nobody '
+            'but its owner and root may write to it.'
         ),
     ),
     cfg.IntOpt(
@@ -75,7 +90,7 @@ snapshot_opts = [
         min=1,
         help=(
             'The longest time, in seconds, that the guest agent may take '
-            'for one answer: to say that it is there, to freeze and to '
+            'for one answer: to a ping, to freeze and to '
             'thaw. Windows guests thaw by themselves after 10 seconds.'
         ),
     ),
@@ -88,18 +103,33 @@ snapshot_opts = [
             'suspended, to release a device of the host, to end a block '
             'job, or to be thawed by an agent that does not answer at '
             'once. A snapshot whose guest is not known to be thawed by '
-            'then has failed.'
+            'then has failed. QEMU may take as long to answer a call of '
+            'libvirt. A QEMU that is silent for longer is not waited for; '
+            'the snapshot is undone when it answers.'
+        ),
+    ),
+    cfg.BoolOpt(
+        'reattach_agent',
+        default=True,
+        help=(
+            'Detach the channel of the guest agent and attach it again where '
+            'libvirt has lost the agent while a backup job ran. The guest '
+            'sees the port of the agent vanish and return: an agent that '
+            'systemd restarts, or that runs with --retry-path, comes back; '
+            'another agent has to be started by hand. If false, the agent '
+            'is out of reach until it or libvirtd is restarted.'
         ),
     ),
     cfg.IntOpt(
-        'stillness_timeout',
+        'stall_timeout',
+        deprecated_name='stillness_timeout',
         default=30,
         min=1,
         help=(
             'The longest time, in seconds, that a guest may stand still, '
-            'frozen or paused, while Cinder cuts the snapshots of its '
-            'volumes. A snapshot whose volumes are not cut by then has '
-            'failed. Windows guests thaw by themselves after 10 seconds.'
+            'frozen or paused, while Cinder creates the snapshots of its '
+            'volumes. A snapshot fails if Cinder has not created them by '
+            'then. Windows guests thaw by themselves after 10 seconds.'
         ),
     ),
     cfg.IntOpt(
@@ -108,7 +138,7 @@ snapshot_opts = [
         min=1,
         help=(
             'The longest time, in seconds, that Cinder may take to have the '
-            'snapshots of all volumes available once they are cut, or to '
+            'snapshots of all volumes available once they are created, or to '
             'delete those of a snapshot that has failed.'
         ),
     ),
@@ -147,15 +177,16 @@ snapshot_opts = [
         min=0,
         help=(
             'The longest time, in seconds, that a snapshot may take from its '
-            'begin to the proven image; 0 leaves it to the bounds of its '
+            'start to the proven image; 0 is no limit beyond those of its '
             'steps.'
         ),
     ),
     cfg.StrOpt(
         'scratch_directory',
         help=(
-            'Where QEMU keeps, while a backup job runs, what the guest '
-            'overwrites. By default [libvirt] snapshots_directory.'
+            'The directory for the scratch file of a backup job, in which '
+            'QEMU keeps the data that the guest overwrites meanwhile. By '
+            'default [libvirt] snapshots_directory.'
         ),
     ),
     cfg.IntOpt(
@@ -163,9 +194,10 @@ snapshot_opts = [
         default=1024,
         min=1,
         help=(
-            'The MiB that a backup job must leave free where its scratch file '
-            'lies. A job that comes nearer is ended, and the snapshot fails: '
-            'without room there the writes of the guest itself would fail.'
+            'The MiB that a backup job must leave free on the file system of '
+            'its scratch file. A job that leaves less is ended, and the '
+            'snapshot fails: on a full file system the writes of the guest '
+            'itself would fail.'
         ),
     ),
     cfg.IntOpt(
@@ -177,13 +209,39 @@ snapshot_opts = [
             'limit.'
         ),
     ),
+    cfg.IntOpt(
+        'source_timeout',
+        default=45,
+        min=1,
+        help=(
+            'The longest time, in seconds, that a disk may not answer while '
+            'it is read: after it the snapshot fails. Raise it where storage '
+            'takes longer to come back from an outage.'
+        ),
+    ),
+    cfg.IntOpt(
+        'least_rate',
+        default=16,
+        min=0,
+        max=1024,
+        help=(
+            'The KiB a second that a disk has to serve while it is read, and '
+            'Glance to accept while an image is sent; 0 accepts any rate. A '
+            'slower disk counts as silent after source_timeout, a slower '
+            'Glance after [glance] timeout. Time that the bandwidth option '
+            'or the other side costs does not count.'
+        ),
+    ),
     cfg.StrOpt(
         'compression_type',
         default='zstd',
-        choices=['zstd', 'zlib'],
+        choices=[
+            ('zstd', 'fast; QEMU reads it since 5.1'),
+            ('zlib', 'slower; every QEMU reads it'),
+        ],
         help=(
-            'How an image is compressed where [libvirt] snapshot_compression '
-            'asks for it. QEMU reads zstd since 5.1.'
+            'The compression of images where [libvirt] snapshot_compression '
+            'is true.'
         ),
     ),
     cfg.IntOpt(
@@ -192,8 +250,8 @@ snapshot_opts = [
         min=1,
         max=19,
         help=(
-            'From 1, the fastest, to 19; zlib ends at 9. An image that '
-            'qemu-img converts has the level of qemu-img.'
+            'The level of compression, from 1, the fastest, to 19; zlib ends '
+            'at 9. Images that qemu-img converts have the level of qemu-img.'
         ),
     ),
     cfg.IntOpt(
@@ -202,38 +260,39 @@ snapshot_opts = [
         min=0,
         max=19,
         help=(
-            'How much the data plane yields to others on the processor: to '
-            'guests, first of all. It does not while its own guest is '
-            'suspended.'
+            'The niceness of the data plane, which yields the processor to '
+            'guests. It is 0 while the guest of the snapshot is suspended.'
         ),
     ),
     cfg.StrOpt(
         'ionice',
         default='none',
         choices=[
-            ('none', 'as nova-compute itself'),
+            ('none', 'that of nova-compute'),
             ('best-effort', 'the lowest priority of the usual class'),
             ('idle', 'only when nobody else wants the disk'),
         ],
         help=(
-            'How much the data plane yields to others on the disk. It does '
-            'not while its own guest is suspended.'
+            'The I/O class of the data plane, which yields the disk to '
+            'guests. It is none while the guest of the snapshot is '
+            'suspended.'
         ),
     ),
     cfg.StrOpt(
         'metrics_file',
         regex=r'\.prom$',
         help=(
-            'Where nova-compute writes what its snapshots come to, for '
-            'Prometheus: a file that ends in .prom, in the directory of the '
-            'textfile collector of node_exporter. It needs '
+            'The file to which nova-compute writes the metrics of its '
+            'snapshots, for Prometheus. Its name ends in .prom, and its '
+            'directory is one that the textfile collector of node_exporter '
+            'reads and that nobody but nova and root may write to. Requires '
             'prometheus_client. By default there are no metrics.'
         ),
     ),
 ]
 
-#: Nova's own, as far as they steer a snapshot: name, type and default are
-#: those of Nova 34. The group None is [DEFAULT].
+#: Nova's options that affect a snapshot, with the name, type and default of
+#: Nova 34. The group None is [DEFAULT].
 nova_opts: dict[str | None, list[cfg.Opt]] = {
     None: [
         cfg.StrOpt(
@@ -244,7 +303,7 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
         cfg.StrOpt(
             'instances_path',
             default='$state_path/instances',
-            help='Where instances are stored on disk.',
+            help='The directory of the instances.',
         ),
         cfg.ListOpt(
             'non_inheritable_image_properties',
@@ -264,7 +323,7 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
         cfg.StrOpt(
             'snapshots_directory',
             default='$instances_path/snapshots',
-            help='Where the temporary files of a snapshot lie.',
+            help='The directory for temporary files of snapshots.',
         ),
         cfg.StrOpt(
             'snapshot_image_format',
@@ -317,7 +376,7 @@ nova_opts: dict[str | None, list[cfg.Opt]] = {
         cfg.BoolOpt(
             'disable_libvirt_livesnapshot',
             default=False,
-            help='Take cold snapshots alone.',
+            help='Take cold snapshots only.',
         ),
     ],
 }
@@ -329,7 +388,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def register_nova_opts(conf: cfg.ConfigOpts) -> None:
-    """Register those of Nova's options, where Nova has not."""
+    """Register the options of Nova, in a process without Nova."""
     for group, opts in nova_opts.items():
         conf.register_opts(opts, group=group)
 
@@ -349,7 +408,7 @@ def load(
     register_opts(conf)
     register_nova_opts(conf)
     if config_files is None:
-        # Those of nova-compute, of which distributions make two.
+        # Distributions split the configuration of nova-compute into two files.
         config_files = cfg.find_config_files('nova', 'nova-compute')
     conf(args=[], project='nova', default_config_files=list(config_files))
     for group, option, value in overrides:
@@ -359,10 +418,88 @@ def load(
 
 
 def _read_everything(conf: cfg.ConfigOpts) -> None:
-    """See that all values are valid, before the first is needed."""
+    """Check that all values are valid, before the first is needed."""
     for group, opts in {'snapshot': snapshot_opts, **nova_opts}.items():
         for opt in opts:
             getattr(conf if group is None else conf[group], opt.dest)
+
+
+def read_settings(conf: cfg.ConfigOpts) -> Settings:
+    """Read the options once, for all that is below the doors.
+
+    :param conf: with the options of this module and Nova's
+    """
+    capture, transfer = _capture_settings(conf), _transfer_settings(conf)
+    return Settings(
+        deadline=conf.snapshot.deadline,
+        plan=plan_settings(conf),
+        capture=capture,
+        transfer=transfer,
+        destination=DestinationSettings(
+            transfer=transfer,
+            retries=conf.glance.num_retries,
+            volume_timeout=conf.snapshot.volume_timeout,
+            stall_timeout=conf.snapshot.stall_timeout,
+        ),
+        undo=UndoSettings(
+            state_directory=conf.snapshot.state_directory,
+            directories=capture.directories,
+            guest_timeout=conf.snapshot.guest_timeout,
+            quiesce_timeout=conf.snapshot.quiesce_timeout,
+            stall_timeout=conf.snapshot.stall_timeout,
+            volume_timeout=conf.snapshot.volume_timeout,
+            reattach_agent=conf.snapshot.reattach_agent,
+            ceph=CephSettings(
+                conf.libvirt.rbd_user, conf.libvirt.images_rbd_ceph_conf
+            ),
+        ),
+    )
+
+
+def _capture_settings(conf: cfg.ConfigOpts) -> CaptureSettings:
+    return CaptureSettings(
+        snapshots_directory=conf.libvirt.snapshots_directory,
+        scratch_directory=conf.snapshot.scratch_directory,
+        scratch_reserve=conf.snapshot.scratch_reserve << 20,
+        guest_timeout=conf.snapshot.guest_timeout,
+        quiesce_timeout=conf.snapshot.quiesce_timeout,
+        mirror_timeout=conf.snapshot.mirror_timeout,
+        bandwidth=conf.snapshot.bandwidth,
+    )
+
+
+def _transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
+    return TransferSettings(
+        bandwidth=conf.snapshot.bandwidth << 20,
+        nice=conf.snapshot.nice,
+        ionice=conf.snapshot.ionice,
+        source_timeout=conf.snapshot.source_timeout,
+        least_rate=conf.snapshot.least_rate << 10,
+        upload_timeout=conf.snapshot.upload_timeout,
+        extract_timeout=conf.snapshot.extract_timeout,
+        mirror_timeout=conf.snapshot.mirror_timeout,
+    )
+
+
+def plan_settings(conf: cfg.ConfigOpts) -> PlanSettings:
+    """The settings for the plans of snapshots, from the options.
+
+    :param conf: with the options of this module and Nova's
+    """
+    method = conf.snapshot.method
+    compressed = conf.libvirt.snapshot_compression
+    return PlanSettings(
+        method=None if method == 'auto' else Method(method),
+        quiesce=QuiescePolicy(conf.snapshot.quiesce),
+        pause=conf.snapshot.pause,
+        image_format=conf.libvirt.snapshot_image_format or None,
+        compression=conf.snapshot.compression_type if compressed else None,
+        compression_level=conf.snapshot.compression_level,
+        allows_live=not conf.workarounds.disable_libvirt_livesnapshot,
+        encrypts_local_disks=conf.ephemeral_storage_encryption.enabled,
+        rbd_user=conf.libvirt.rbd_user,
+        rbd_conf=conf.libvirt.images_rbd_ceph_conf,
+    )
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
@@ -371,5 +508,5 @@ def list_opts() -> list[tuple[cfg.OptGroup | str, list[cfg.Opt]]]:
 
 
 def _snapshot_group() -> cfg.OptGroup:
-    """Not shared: a group holds the values of the configuration it is in."""
+    """A new group for each configuration, as a group holds its values."""
     return cfg.OptGroup('snapshot', title='Snapshots of instances')

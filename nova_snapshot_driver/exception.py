@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error of the driver.
+"""All errors of the driver.
 
 An error is a class with a message template, a stable ``code`` and the fields
 that the template names. It is raised with its fields alone::
 
     raise DomainNotFound(domain='web-1')
 
-It travels between processes as the dictionary of ``to_dict()`` and comes
+An error travels between processes as the dictionary of ``to_dict()`` and comes
 back through ``from_dict()``.
 """
 
@@ -15,15 +15,15 @@ from __future__ import annotations
 from typing import Any
 from typing import ClassVar
 
-#: Characters of a field. No path is longer.
+#: The most characters of a field. No path is longer.
 LONGEST_FIELD = 4096
 
 
 class SnapshotError(Exception):
-    """A snapshot that can't be made, and what to do about it.
+    """A snapshot that can't be taken, and what to do about it.
 
     The text in its fields is one line without control characters, and no
-    longer than ``LONGEST_FIELD``: it may be a guest that has said it.
+    longer than ``LONGEST_FIELD``: a guest may have written it.
     """
 
     code: ClassVar[str] = 'snapshot-failed'
@@ -42,6 +42,24 @@ class SnapshotError(Exception):
             'message': str(self),
             'fields': self.fields,
         }
+
+
+class UnexpectedError(SnapshotError):
+    """An error that nobody has foreseen: a bug of this program."""
+
+    code = 'unexpected-error'
+    template = (
+        'nova-snapshot-driver has a bug: {reason}. Please report it, with '
+        'the output of nova-snapshot --verbose.'
+    )
+
+
+class NameInvalid(SnapshotError):
+    code = 'name-invalid'
+    template = (
+        'Glance takes no image with the name {name}: {reason}. Choose '
+        'another one (option --name).'
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -80,6 +98,21 @@ class HypervisorError(SnapshotError):
     template = 'Domain {domain}: {operation} failed: {reason}'
 
 
+class AgentRefused(HypervisorError):
+    code = 'agent-refused'
+    template = (
+        'Domain {domain}: the guest agent refuses to {operation}: {reason}'
+    )
+
+
+class DescriptionUnreadable(SnapshotError):
+    code = 'description-unreadable'
+    template = (
+        'libvirt describes {what} in a way that cannot be read: {reason}. '
+        '"virsh dumpxml" and "virsh capabilities" show it.'
+    )
+
+
 class TooOld(SnapshotError):
     code = 'too-old'
     template = 'Version {found} is too old; {least} is needed.'
@@ -90,6 +123,22 @@ class HypervisorTimeout(SnapshotError):
     template = (
         'Domain {domain}: {operation} did not end within {seconds} s '
         '(option [snapshot] {option}).'
+    )
+
+
+class HypervisorSilent(HypervisorTimeout):
+    """A call has no answer yet, and may still take effect.
+
+    :ivar fields: ``operation`` is the call
+    """
+
+    code = 'hypervisor-silent'
+    template = (
+        'Domain {domain}: {answerer} has not answered {operation} for '
+        '{seconds} s (option [snapshot] {option}), and is asked nothing else '
+        'until it does. Is its QEMU stopped, or its storage? What the '
+        'snapshot has taken is given back when it answers, or when the guest '
+        'is stopped with "virsh destroy {domain}".'
     )
 
 
@@ -129,6 +178,11 @@ class UnsafeBackingFile(SnapshotError):
 
 
 class QuiesceFailed(SnapshotError):
+    """
+    :ivar fields: ``public`` is what the owner of the server may read of the
+        reason: words of ``grounds``
+    """
+
     code = 'quiesce-failed'
     template = (
         'Domain {domain} must be quiesced and could not be: {reason}. '
@@ -153,6 +207,31 @@ class BackupRefused(SnapshotError):
     )
 
 
+class ClaimRefused(SnapshotError):
+    """A file that QEMU was to write is another one.
+
+    :ivar fields: ``path``; ``reason`` begins with what was found
+    """
+
+    code = 'claim-refused'
+    template = (
+        '{path} is not taken over from QEMU: {reason}. Its owner is as it '
+        'was. Unless an operator has touched it, look at that QEMU: it may be '
+        'in the hands of its guest.'
+    )
+
+
+class ServerForeign(SnapshotError):
+    """A process other than the guest's QEMU serves an export."""
+
+    code = 'server-foreign'
+    template = (
+        'Nothing is read through {socket}: {reason}. Unless an operator has '
+        'touched it, look at the QEMU of the guest: it may be in the hands of '
+        'that.'
+    )
+
+
 class BackupFailed(SnapshotError):
     code = 'backup-failed'
     template = (
@@ -171,8 +250,8 @@ class ScratchFull(SnapshotError):
     )
 
 
-class DirectRefused(SnapshotError):
-    code = 'direct-refused'
+class CloneRefused(SnapshotError):
+    code = 'clone-refused'
     template = (
         'Domain {domain}: its disk does not become an image inside Ceph: '
         '{reason}. Nothing of it is left there.'
@@ -225,10 +304,10 @@ class DiskInUse(SnapshotError):
     )
 
 
-class NotGivenBack(SnapshotError):
-    """An undo failed, however often it was tried: a person has to look."""
+class UndoFailed(SnapshotError):
+    """An undo failed at every attempt: a person has to look."""
 
-    code = 'not-given-back'
+    code = 'undo-failed'
     template = (
         'Domain {domain} could not be given back as it was found: '
         '{undo} failed: {reason}. {remedy}'
@@ -236,7 +315,7 @@ class NotGivenBack(SnapshotError):
 
 
 class RecoveryIncomplete(SnapshotError):
-    """Each of several undos has failed by itself."""
+    """Several undos of a dead snapshot failed, each by itself."""
 
     code = 'recovery-incomplete'
     template = (
@@ -251,13 +330,29 @@ class NoSpace(SnapshotError):
     template = (
         '{directory} has {available} MiB free and the snapshot of {domain} '
         'needs up to {required} MiB. Nothing was touched. Free some space, '
-        'or set {option} to a larger file system.'
+        'or name a directory of a larger file system with {option}.'
     )
 
 
 class DirectoryUnusable(SnapshotError):
     code = 'directory-unusable'
     template = '{directory} cannot be used: {reason} (option {option}).'
+
+
+class DirectoryShut(SnapshotError):
+    """The mode of a directory keeps QEMU out.
+
+    :ivar fields: ``bit`` is what the mode lacks, as chmod(1) has it; ``path``
+        is what the option names
+    """
+
+    code = 'directory-shut'
+    template = (
+        'QEMU runs as {user} and may not enter {directory}, which has the '
+        'mode {mode} and belongs to {owner}: it could not come to {path} '
+        '(option {option}). Nothing was touched. Let it in with "chmod {bit} '
+        '{directory}", or name another directory with the option.'
+    )
 
 
 class HostBusy(SnapshotError):
@@ -274,19 +369,24 @@ class OutputExists(SnapshotError):
     template = '{path} exists already; it was left alone.'
 
 
+class OutputUnusable(SnapshotError):
+    code = 'output-unusable'
+    template = '{path} cannot be written: {reason} (option --output).'
+
+
 class Cancelled(SnapshotError):
     code = 'cancelled'
     template = 'The snapshot was cancelled ({reason}).'
 
 
 class CancelledByOperator(Cancelled):
-    """Whoever waits for the snapshot has not asked for it."""
+    """An operator cancelled the snapshot; its user has not asked for it."""
 
     code = 'cancelled-by-operator'
 
 
 class CancelledByStop(Cancelled):
-    """The same: it is the service that ends, and not the instance."""
+    """The service stops, and the instance stays."""
 
     code = 'cancelled-by-stop'
 
@@ -367,19 +467,19 @@ class CephError(SnapshotError):
 
 
 class CephNotFound(CephError):
-    """There is no such pool, image or snapshot."""
+    """The pool, image or snapshot does not exist."""
 
     code = 'ceph-not-found'
 
 
 class CephDenied(CephError):
-    """The user may not do that."""
+    """The user lacks the permission."""
 
     code = 'ceph-denied'
 
 
 class CephFull(CephError):
-    """There is no room, or a quota is used up."""
+    """The cluster is full, or a quota is used up."""
 
     code = 'ceph-full'
 
@@ -397,7 +497,7 @@ class GlanceError(SnapshotError):
 
 
 class GlanceUnavailable(GlanceError):
-    """Glance, or the way to it, is broken now and may work later."""
+    """Glance is out of reach or out of order now, and may work later."""
 
     code = 'glance-unavailable'
 
@@ -408,7 +508,7 @@ class ImageNotFound(GlanceError):
 
 
 class LocationRefused(GlanceError):
-    """For certain: the image is as it was."""
+    """Glance has refused a location for certain: the image is as it was."""
 
     code = 'location-refused'
     template = (
@@ -424,8 +524,8 @@ class UploadFailed(SnapshotError):
     )
 
 
-class ImageUnproven(SnapshotError):
-    code = 'image-unproven'
+class ImageVerificationFailed(SnapshotError):
+    code = 'image-verification-failed'
     template = (
         'Glance does not hold what was sent as image {image}: {field} is '
         '{stored}, sent was {sent}.'
@@ -449,9 +549,9 @@ class CinderError(SnapshotError):
 
 
 class CinderUnavailable(CinderError):
-    """Cinder, or the way to it, is broken now and may work later.
+    """Cinder is out of reach or out of order now, and may work later.
 
-    What was asked for may have been done all the same.
+    The request may have been carried out all the same.
     """
 
     code = 'cinder-unavailable'
@@ -481,20 +581,21 @@ class CinderAccessUnavailable(SnapshotError):
     )
 
 
-class VolumesNotCut(SnapshotError):
-    code = 'volumes-not-cut'
+class VolumeSnapshotsNotCreated(SnapshotError):
+    code = 'volume-snapshots-not-created'
     template = (
-        'Domain {domain}: Cinder had not cut the snapshots of {left} of '
+        'Domain {domain}: Cinder had not created the snapshots of {left} of '
         '{total} volumes within {seconds} s (option [snapshot] '
-        'stillness_timeout). The guest goes on, and there is no snapshot.'
+        'stall_timeout). The guest goes on, and there is no snapshot.'
     )
 
 
-class StillnessLost(SnapshotError):
-    code = 'stillness-lost'
+class FreezeLost(SnapshotError):
+    code = 'freeze-lost'
     template = (
-        'Domain {domain} was frozen while its volumes were cut, and has '
-        'thawed by itself within {seconds} s: they are of no single instant. '
+        'Domain {domain} was frozen while its volumes got their snapshots, '
+        'and has thawed by itself within {seconds} s: these are of no single '
+        'instant. '
         'See why Cinder takes so long, or have the guest paused (option '
         '[snapshot] pause).'
     )
@@ -569,6 +670,16 @@ class MetricsUnavailable(SnapshotError):
     )
 
 
+class OutputUnwritable(SnapshotError):
+    """The command has succeeded, but its output could not be written."""
+
+    code = 'output-unwritable'
+    template = (
+        'What was asked for is done, and its result could not be written to '
+        'standard output: {reason}. It is above, on standard error.'
+    )
+
+
 class ConfigurationInvalid(SnapshotError):
     code = 'configuration-invalid'
     template = 'The configuration cannot be used: {reason}'
@@ -584,5 +695,5 @@ def _every_class(
 
 
 def from_dict(error: dict[str, Any]) -> SnapshotError:
-    """The error that ``to_dict()`` described, in this process."""
+    """The error that ``to_dict()`` has described, in this process."""
     return _every_class()[error['code']](**error['fields'])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds after every snapshot, whether it has succeeded or failed.
+"""The laws that hold after every snapshot, successful or failed.
 
 ::
 
@@ -23,10 +23,15 @@ from xml.etree import ElementTree
 import libvirt
 import libvirt_qemu
 
+from nova_snapshot_driver.takings import registry
+from nova_snapshot_driver.takings.tools import UndoTools
+
 _DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 #: Seconds in which an agent answers, if it answers at all.
 _AGENT_TIMEOUT = 10
+
+_AGENT_CHANNEL = 'org.qemu.guest_agent.0'
 
 _STATES = {
     libvirt.VIR_DOMAIN_RUNNING: 'running',
@@ -66,7 +71,7 @@ class Directories:
 
 @dataclasses.dataclass(frozen=True)
 class Before:
-    """What a domain was like.
+    """The state of a domain before a snapshot.
 
     :ivar definition: the inactive document, with secrets, canonical; None of
         a transient domain
@@ -75,6 +80,7 @@ class Before:
     :ivar host_devices: what is passed through to the running guest, each as
         its canonical ``<source>``. libvirt gives a device that is attached
         again another alias.
+    :ivar agent_channel: there is a channel for the guest agent
     """
 
     name: str
@@ -84,6 +90,7 @@ class Before:
     state: str
     saved: bool
     host_devices: tuple[str, ...]
+    agent_channel: bool
 
     @classmethod
     def of(cls, connection: Any, name: str) -> Before:
@@ -101,6 +108,7 @@ class Before:
             state=_STATES.get(state, f'state {state}'),
             saved=bool(domain.hasManagedSaveImage()),
             host_devices=_host_devices(domain) if domain.isActive() else (),
+            agent_channel=_AGENT_CHANNEL in domain.XMLDesc(),
         )
 
 
@@ -110,7 +118,7 @@ def differences(
     directories: Directories,
     is_frozen: Callable[[Any], bool | None] = agent_says_frozen,
 ) -> list[str]:
-    """What a snapshot has left otherwise than it found it.
+    """The differences that a snapshot has left.
 
     :param is_frozen: whether the file systems of a domain's guest are
         frozen, None where that can't be told
@@ -119,6 +127,18 @@ def differences(
     return [
         *_of_domain(connection, before, is_frozen),
         *_of_directories(directories),
+    ]
+
+
+def suspicions(tools: UndoTools) -> list[str]:
+    """The undos that are due by the looks of the host, without a journal.
+
+    Each kind of taking in the registry is asked.
+    """
+    return [
+        f'somebody has yet to {taking.describe()}'
+        for taking in registry.suspected(tools)
+        if taking.is_due(tools)
     ]
 
 
@@ -134,7 +154,7 @@ def _of_domain(
         yield f'the domain is gone: {error}'
         return
     yield from _of_definition(before.definition, after.definition)
-    for field in ('uuid', 'autostart', 'state', 'saved'):
+    for field in ('uuid', 'autostart', 'state', 'saved', 'agent_channel'):
         was, now = getattr(before, field), getattr(after, field)
         if was != now:
             yield f'{field} was {was}, and is {now}'

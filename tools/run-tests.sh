@@ -2,30 +2,46 @@
 # Runs suites of tests, all of them whatever becomes of the first, and ends
 # with one line of totals:
 #
-#   tools/run-tests.sh unit functional nova \
-#       openstack-threading+openstack-eventlet
+#   tools/run-tests.sh unit \
+#       openstack-threading,functional+openstack-ceph,eventlet,nova
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
 # a nova-compute on native threads, or on eventlet (openstack-eventlet), and
 # those in one with Ceph and Cinder on native threads (openstack-ceph). survive
 # are all cases of the latter's tests of deaths, of which it has a few by lot.
+# eventlet are the tests of openstack-eventlet that depend on the threads of
+# nova-compute.
+# exhaustive are the unit tests that fuzz, with many more examples, and the tables
+# of faults, whole. quick are the unit tests without the large tables of faults,
+# states and errors, without those that fuzz from end to end, and without those
+# that start a process for each row: tests/quick names them.
 #
-# Two suites in a cloud with a + between them run at the same time, the second
-# in a lab of its own: half of the time they wait.
+# Suites with a comma between them run one after the other. A + is between two
+# such rows that run at the same time, the second in a lab of its own: half of
+# the time they wait.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/.venv/bin:$PATH
-# What a test logs and prints is shown where it fails. No test takes longer.
+# Logs and output of a test are shown where it fails.
 export OS_STDOUT_CAPTURE=1 OS_STDERR_CAPTURE=1 OS_LOG_CAPTURE=1
 export OS_TEST_TIMEOUT=600
-# The libvirt inside of a test says its errors to the test.
+# libvirt inside of a test logs errors alone, and the test captures them.
 export LIBVIRT_DEBUG=4
-# By which cases are drawn; others: NOVA_SNAPSHOT_SEED=$RANDOM.
-export NOVA_SNAPSHOT_SEED=${NOVA_SNAPSHOT_SEED:-7}
+# By which cases are drawn: each commit has others, and always the same. Further
+# ones: NOVA_SNAPSHOT_SEED=$RANDOM.
+export NOVA_SNAPSHOT_SEED=${NOVA_SNAPSHOT_SEED:-$(
+    git rev-parse --short=7 HEAD 2>/dev/null || echo 7
+)}
 results=.lab/results
-# The lab of the second of two suites.
+# The processes of the functional tests. A guest without KVM keeps a core busy,
+# but half of the time is waiting: for hanging agents, for timeouts.
+workers=4
+# The lab of the second of two rows.
 aside=${NOVA_SNAPSHOT_LAB:-$PWD/.lab}/aside
+ceph='^tests\.openstack\.ceph\.'
+# How testtools marks a test in its name.
+threads='\[threads\]$'
 # A suite that can't be loaded leaves no result, and must not find an old one.
 rm -rf "$results"
 
@@ -34,14 +50,17 @@ rm -rf "$results"
 run_suite() {
     local suite=$1 repository=$2
     case $suite in
+        exhaustive)
+            NOVA_SNAPSHOT_EXHAUSTIVE=1 OS_TEST_TIMEOUT=7200 \
+                TMPDIR=$(memory) run_stestr unit "$repository" stestr \
+                "$(drawing)" ;;
         functional)
-            # A guest without KVM keeps a core busy, but half of the time is
-            # waiting: for agents that hang, for what times out.
-            run_stestr functional "$repository" stestr --concurrency 4 ;;
+            run_stestr functional "$repository" stestr \
+                --concurrency "$workers" ;;
         nova)
             # Where Nova is, and its own tests.
             OS_NOVA_DISABLE_EVENTLET_PATCHING=True run_stestr nova \
-                "$repository" "$(python -m tests.lab cloud install)/bin/stestr"
+                "$repository" "$(python -m lab cloud install)/bin/stestr"
             ;;
         openstack-ceph)
             surviving run_stestr openstack/ceph "$repository" stestr \
@@ -51,11 +70,15 @@ run_suite() {
             NOVA_SNAPSHOT_SURVIVAL=all OS_TEST_TIMEOUT=7200 \
                 surviving run_stestr openstack/ceph/survival "$repository" \
                 stestr --concurrency 1 ;;
+        eventlet)
+            in_cloud eventlet "$repository" "$threads" ;;
         openstack-*)
-            # Its tests share one cloud.
-            NOVA_SNAPSHOT_CONCURRENCY=${suite#openstack-} \
-                run_stestr openstack "$repository" stestr \
-                --concurrency 1 --exclude-regex '^tests\.openstack\.ceph\.' ;;
+            in_cloud "${suite#openstack-}" "$repository" ;;
+        quick)
+            # Classes are dealt out without regard to how long they take: more
+            # workers than cores even that out.
+            TMPDIR=$(memory) run_stestr quick "$repository" stestr \
+                --concurrency "$((2 * $(nproc)))" ;;
         unit)
             # Thousands of them sync a journal, and remove their directories:
             # in memory that takes no time.
@@ -63,6 +86,20 @@ run_suite() {
         *)
             run_stestr "$suite" "$repository" stestr ;;
     esac
+}
+
+# in_cloud CONCURRENCY REPOSITORY [FILTER]: tests that share one cloud.
+in_cloud() {
+    NOVA_SNAPSHOT_CONCURRENCY=$1 run_stestr openstack "$2" stestr \
+        --concurrency 1 --exclude-regex "$ceph" "${@:3}"
+}
+
+# Prints an expression for the modules that fuzz, or draw rows of a table: they
+# ask how long to.
+drawing() {
+    grep -rlE 'from tests(\.exhaustive)? import (examples|exhaustive)$' \
+        --include='test_*.py' tests/unit \
+        | sed 's|/|.|g; s|\.py$|\\.|' | paste -sd '|'
 }
 
 # Prints where temporary files are in memory, or just are.
@@ -87,42 +124,63 @@ run_stestr() {
 
 # run SUITE: leaves its results.
 run() {
-    local repository=$results/$1 status=0
+    local repository=$results/$1 status=0 begin=$SECONDS
     mkdir -p "$repository"
     printf '\n== %s tests\n' "$1"
     run_suite "$1" "$repository" || status=1
     stestr --repo-url "$repository" last --subunit \
         >"$repository.subunit" || status=1
+    printf '== %s tests: %d s\n' "$1" $((SECONDS - begin))
     return "$status"
 }
 
-# run_both SUITE SUITE: what the second prints comes after the first's end.
+# run_row ROW: suites with a comma between them.
+run_row() {
+    local suite suites status=0
+    IFS=, read -ra suites <<<"$1"
+    for suite in "${suites[@]}"; do
+        run "$suite" || status=1
+    done
+    return "$status"
+}
+
+# run_both ROW ROW: what the second prints comes after the first's end.
 run_both() {
-    local status=0 second
+    local status=0 second workers=3 log=$results/aside.log
     mkdir -p "$aside" "$results"
     [ -L "$aside/cache" ] || ln -s ../cache "$aside/cache"
     # Two clouds that chose their ports at the same moment might choose alike.
-    NOVA_SNAPSHOT_LAB=$aside python -m tests.lab cloud up || status=1
-    NOVA_SNAPSHOT_LAB=$aside run "$2" >"$results/$2.log" 2>&1 &
+    case $2 in
+        *openstack-ceph*) up_aside --storage ceph || status=1 ;;
+        *openstack-* | *eventlet*) up_aside || status=1 ;;
+    esac
+    NOVA_SNAPSHOT_LAB=$aside run_row "$2" >"$log" 2>&1 &
     second=$!
     # What runs in the background takes no notice of Ctrl-C.
     trap 'trap - INT TERM; kill 0' INT TERM
-    run "$1" || status=1
+    run_row "$1" || status=1
     wait "$second" || status=1
     trap - INT TERM
-    cat "$results/$2.log"
-    NOVA_SNAPSHOT_LAB=$aside python -m tests.lab down || status=1
+    cat "$log"
+    NOVA_SNAPSHOT_LAB=$aside python -m lab down || status=1
     return "$status"
 }
 
+# up_aside [OPTION...]: a cloud in the lab of the second row.
+up_aside() {
+    NOVA_SNAPSHOT_LAB=$aside python -m lab cloud up "$@"
+}
+
+printf 'NOVA_SNAPSHOT_SEED=%s\n' "$NOVA_SNAPSHOT_SEED"
 status=0
 streams=()
 for group in "$@"; do
-    IFS=+ read -ra suites <<<"$group"
-    case ${#suites[@]} in
-        1) run "${suites[@]}" || status=1 ;;
-        *) run_both "${suites[@]}" || status=1 ;;
+    IFS=+ read -ra rows <<<"$group"
+    case ${#rows[@]} in
+        1) run_row "${rows[@]}" || status=1 ;;
+        *) run_both "${rows[@]}" || status=1 ;;
     esac
+    IFS=,+ read -ra suites <<<"$group"
     streams+=("${suites[@]/#/$results/}")
 done
 

@@ -105,8 +105,8 @@ help_pbr() {
         || export PBR_VERSION=${PBR_VERSION:-0.0.1.dev0}
 }
 
-# What the result depends on. The place belongs to it, as the scripts of a
-# virtual environment name it.
+# The inputs that the result depends on. The path is one of them, as the scripts
+# of a virtual environment contain it.
 fingerprint() {
     {
         echo "$root" "${PYTHON:-}"

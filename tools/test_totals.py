@@ -24,12 +24,12 @@ _MEANINGS = {
     'skip': 'skipped',
 }
 
-#: What is shown of an error, in characters.
+#: The most characters of an error that are shown.
 LONGEST = 600
 
 _TRACEBACK = 'Traceback (most recent call last):\n'
 
-# What is not indented any more, to the end.
+# The error itself: from its first line without indentation to the end.
 _ERROR = re.compile(r'^\S.*', re.MULTILINE | re.DOTALL)
 
 
@@ -60,7 +60,7 @@ def count(stream: pathlib.Path) -> collections.Counter[str]:
 
 
 def errors(test: TestDict) -> list[str]:
-    """What a test has raised, without the way there."""
+    """The errors that a test has raised, without their tracebacks."""
     found = []
     for name, detail in test['details'].items():
         if name.startswith('traceback'):

@@ -4,21 +4,25 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 from oslo_config import cfg
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import journal
-from nova_snapshot_driver import status
-from nova_snapshot_driver.cancel_request import CancelRequest
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.status import Status
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import status
+from nova_snapshot_driver.state.cancel_request import CancelRequest
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.state.status import Status
 
 POLL_INTERVAL = 0.2
+
+#: The seconds beyond ``guest_timeout`` that the snapshot of a silent guest
+#: takes to end.
+GRACE = 10
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -75,16 +79,18 @@ def _wait(
 
     :raises HypervisorTimeout: it has not given everything back in time
     """
-    deadline = time.monotonic() + timeout
-    while journal.is_locked(directory, snapshot.uuid):
-        if time.monotonic() > deadline:
-            raise exception.HypervisorTimeout(
-                domain=snapshot.domain,
-                operation='the end of the snapshot that is cancelled',
-                seconds=timeout,
-                option='guest_timeout',
-            )
-        cancellation.sleep(POLL_INTERVAL)
+    wait.until(
+        lambda: not locks.is_locked(directory, snapshot.uuid),
+        timeout + GRACE,
+        exception.HypervisorTimeout(
+            domain=snapshot.domain,
+            operation='the end of the snapshot that is cancelled',
+            seconds=timeout,
+            option='guest_timeout',
+        ),
+        interval=POLL_INTERVAL,
+        cancellation=cancellation,
+    )
 
 
 def _result(snapshot: Status) -> dict[str, Any]:

@@ -4,30 +4,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from oslo_config import cfg
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import metadata
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cinder import Cinder
-from nova_snapshot_driver.cmd import cloud
-from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.cmd import volume_backed
-from nova_snapshot_driver.context import Context
-from nova_snapshot_driver.domain import Domain
+from nova_snapshot_driver.clients.access import Context
+from nova_snapshot_driver.clients.cinder import Cinder
+from nova_snapshot_driver.clients.glance import Glance
+from nova_snapshot_driver.clients.image import Image
+from nova_snapshot_driver.cmd.shared import cloud
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.cmd.shared import volume_backed
+from nova_snapshot_driver.common import naming
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.conf import read_settings
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.glance import Glance
-from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.instance import QuiescePolicy
-from nova_snapshot_driver.plan import IMAGE_FORMATS
-from nova_snapshot_driver.plan import OF_A_DISK
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.hypervisor.domain import Disk
+from nova_snapshot_driver.hypervisor.domain import Domain
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.recovery.healer import Healer
+from nova_snapshot_driver.snapshot import space
+from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
+from nova_snapshot_driver.snapshot.plan.model import IMAGE_FORMATS
+from nova_snapshot_driver.snapshot.plan.model import OF_A_DISK
+from nova_snapshot_driver.snapshot.plan.planner import source_of
+from nova_snapshot_driver.snapshot.result import Snapshot
 
 GIB = 1 << 30
 
@@ -35,77 +45,96 @@ GIB = 1 << 30
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         'create',
-        parents=[common],
+        parents=[_options(), common],
         help='snapshot a domain, into Glance or into a file',
         description='Snapshot the root disk of a domain. A running guest '
         'runs on meanwhile. Where the root disk is a volume in Cinder, all '
         'its volumes are snapshotted there, and the image maps them.',
     )
-    parser.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
-    parser.add_argument(
+    parser.set_defaults(run=run, overrides=overrides)
+
+
+def _options() -> argparse.ArgumentParser:
+    """The options of this command alone; help lists them first."""
+    parser = argparse.ArgumentParser(add_help=False)
+    _add_what(parser.add_argument_group('what'))
+    _add_how(parser.add_argument_group('how'))
+    _add_limits(parser.add_argument_group('limits'))
+    return parser
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    group.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
+    group.add_argument(
         '--name', help='the name of the image (default: DOMAIN and the time)'
     )
-    parser.add_argument(
+    group.add_argument(
         '--output',
         '-o',
         metavar='FILE',
         help='write the image to a file that does not exist yet, and leave '
         'Glance alone',
     )
-    parser.add_argument(
+    group.add_argument(
         '--image-format',
         choices=IMAGE_FORMATS,
-        help='(default: [libvirt] snapshot_image_format, or as the source)',
+        help='the format of the image (default: [libvirt] '
+        'snapshot_image_format, or that of the disk)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--compress',
         action='store_true',
         default=None,
         help='compress a qcow2 image (default: [libvirt] '
         'snapshot_compression)',
     )
-    parser.add_argument(
-        '--path',
+
+
+def _add_how(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--method',
         choices=('auto', *(path.value for path in OF_A_DISK)),
-        help='the way to the content of the disk (default: [snapshot] path)',
+        help='how the disk is captured (default: [snapshot] method)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--quiesce',
         choices=[policy.value for policy in QuiescePolicy],
         help='whether the file systems are frozen by the guest agent '
         '(default: [snapshot] quiesce)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--pause',
         choices=('auto', 'always', 'never'),
-        help='whether a running guest is paused while its volumes are cut '
-        '(default: [snapshot] pause)',
+        help='whether a running guest is paused while the snapshots of its '
+        'volumes are created (default: [snapshot] pause)',
     )
-    parser.add_argument(
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         '--deadline',
         type=int,
         metavar='SECONDS',
-        help='the longest time that it may take (default: [snapshot] '
+        help='the longest time a snapshot may take (default: [snapshot] '
         'deadline)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--bandwidth',
         type=int,
         metavar='MIB',
-        help='how many MiB a second it may read or send (default: [snapshot] '
-        'bandwidth)',
+        help='the MiB a second that the snapshot may read or send (default: '
+        '[snapshot] bandwidth)',
     )
-    parser.set_defaults(run=run, overrides=overrides)
 
 
 def overrides(
     arguments: argparse.Namespace,
 ) -> list[tuple[str, str, object]]:
-    """The options of nova.conf that the arguments go before."""
+    """The arguments that override options of nova.conf."""
     return [
         ('libvirt', 'snapshot_image_format', arguments.image_format),
         ('libvirt', 'snapshot_compression', arguments.compress),
-        ('snapshot', 'path', arguments.path),
+        ('snapshot', 'method', arguments.method),
         ('snapshot', 'quiesce', arguments.quiesce),
         ('snapshot', 'pause', arguments.pause),
         ('snapshot', 'deadline', arguments.deadline),
@@ -118,10 +147,13 @@ def run(
     conf: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> int:
+    _require_legal_name(arguments.name)
     with Host.open(conf.libvirt.connection_uri) as host:
-        driver = SnapshotDriver(conf, host)
-        if arguments.output:
-            _require_no_volume(driver.guest(arguments.domain))
+        settings = read_settings(conf)
+        driver = SnapshotDriver(settings, host)
+        guest = Healer(settings.undo, host).guest(arguments.domain)
+        if arguments.output is not None:
+            _require_no_volume(guest)
             with output.progress_bars() as progress:
                 snapshot = driver.snapshot_to_file(
                     Instance(domain=arguments.domain),
@@ -132,7 +164,7 @@ def run(
             result = {'file': arguments.output}
         else:
             snapshot, result = _snapshot_to_glance(
-                arguments, conf, driver, cancellation
+                arguments, conf, driver, guest, cancellation
             )
     result |= dataclasses.asdict(snapshot)
     if arguments.format == 'json':
@@ -146,38 +178,85 @@ def _snapshot_to_glance(
     arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
     driver: SnapshotDriver,
+    guest: Guest,
     cancellation: Cancellation,
 ) -> tuple[Snapshot, dict[str, Any]]:
     context = cloud.of(arguments, conf)
     glance = Glance(context.glance_access())
-    guest = driver.guest(arguments.domain)
     domain = guest.describe()
     if volume_backed.root_volume(domain):
         instance, properties = _of_volumes(guest, domain, context)
     else:
         instance, properties = _of_disk(guest, domain, glance, conf)
-    image = glance.create(
-        name=arguments.name or _default_name(guest), **properties
+    name = _default_name(guest) if arguments.name is None else arguments.name
+    image, dropped = _create_image(glance, name, properties)
+    with (
+        _deleted_on(exception.NotSupported, glance, image.id),
+        output.progress_bars() as progress,
+    ):
+        snapshot = driver.snapshot(
+            context,
+            instance,
+            image.id,
+            lambda **_state: None,
+            progress,
+            cancellation,
+        )
+    snapshot = dataclasses.replace(
+        snapshot, properties_dropped=dropped + snapshot.properties_dropped
     )
+    return snapshot, {'image': image.id, 'name': image.name}
+
+
+def _create_image(
+    glance: Glance, name: str, properties: dict[str, Any]
+) -> tuple[Image, tuple[str, ...]]:
+    """
+    :returns: the image, and the names of the properties that it lacks, since
+        Glance has refused them
+    :raises GlanceError: one is refused that is not optional
+    """
     try:
-        with output.progress_bars() as progress:
-            snapshot = driver.snapshot(
-                context,
-                instance,
-                image.id,
-                lambda **_state: None,
-                progress,
-                cancellation,
-            )
-    except exception.NotSupported as refusal:
+        return glance.create(name=name, **properties), ()
+    except exception.GlanceUnavailable:
+        raise
+    except exception.GlanceError:
+        needed, optional = metadata.by_need(properties)
+        if not optional:
+            raise
+    image = glance.create(name=name, **needed)
+    with _deleted_on(BaseException, glance, image.id):
+        return image, metadata.write_optional(glance, image.id, optional)
+
+
+@contextlib.contextmanager
+def _deleted_on(
+    kind: type[BaseException], glance: Glance, image: str
+) -> Iterator[None]:
+    """Delete an image where the context ends in an error of a kind.
+
+    :raises ImageLeftBehind: it can't be deleted
+    """
+    try:
+        yield
+    except kind as cause:
         try:
-            glance.delete(image.id)
+            glance.delete(image)
         except exception.GlanceError as error:
             raise exception.ImageLeftBehind(
-                image=image.id, cause=str(refusal), reason=str(error)
-            ) from refusal
+                image=image, cause=str(cause), reason=str(error)
+            ) from cause
         raise
-    return snapshot, {'image': image.id, 'name': image.name}
+
+
+def _require_legal_name(name: str | None) -> None:
+    """
+    :param name: that somebody has chosen, and that is not changed
+    :raises NameInvalid: Glance would refuse it
+    """
+    why = None if name is None else naming.refusal(name)
+    if why is not None:
+        raise exception.NameInvalid(name=repr(name), reason=why)
 
 
 def _require_no_volume(guest: Guest) -> None:
@@ -192,7 +271,7 @@ def _require_no_volume(guest: Guest) -> None:
 def _of_volumes(
     guest: Guest, domain: Domain, context: Context
 ) -> tuple[Instance, dict[str, Any]]:
-    """What is snapshotted, and what is first written on the image."""
+    """The volume-backed instance, and the first properties of its image."""
     cinder = Cinder(context.cinder_access())
     volumes = [
         cinder.volume(volume) for volume in volume_backed.volumes_of(domain)
@@ -210,7 +289,7 @@ def _of_volumes(
 def _of_disk(
     guest: Guest, domain: Domain, glance: Glance, conf: cfg.ConfigOpts
 ) -> tuple[Instance, dict[str, Any]]:
-    """The same, of a root disk that is no volume."""
+    """The instance of a root disk, and the first properties of its image."""
     base = _base_image(glance, domain)
     instance = Instance(
         domain=guest.uuid,
@@ -221,7 +300,11 @@ def _of_disk(
         container_format=base.get('container_format') or 'bare',
     )
     return instance, _first_properties(
-        guest, domain, base, conf.non_inheritable_image_properties
+        guest,
+        domain,
+        base,
+        _root_of(domain, conf),
+        conf.non_inheritable_image_properties,
     )
 
 
@@ -235,18 +318,34 @@ def _base_image(glance: Glance, domain: Domain) -> dict[str, Any]:
         return {}
 
 
+def _root_of(
+    domain: Domain, conf: cfg.ConfigOpts
+) -> tuple[Disk, Layer] | None:
+    """The root disk and its source; None if the disk will be refused."""
+    disk = domain.root_disk
+    source = (
+        None if disk is None else source_of(read_settings(conf).plan, disk)
+    )
+    if disk is None or source is None or disk.is_refused:
+        return None
+    return disk, source
+
+
 def _first_properties(
     guest: Guest,
     domain: Domain,
     base: dict[str, Any],
+    root: tuple[Disk, Layer] | None,
     non_inheritable: list[str],
 ) -> dict[str, Any]:
-    """What nova-api writes on the record of a snapshot's image.
+    """The properties that nova-api writes on the record of a snapshot's image.
+
+    Source: ``nova.compute.utils.create_image``.
 
     As ``nova.compute.utils.create_image``.
     """
-    disk = domain.root_disk
-    smallest_disk = -(-guest.capacity(disk) // GIB) if disk else 0
+    size = space.disk_size(guest, *root) if root else 0
+    smallest_disk = -(-size // GIB)
     properties = {
         **metadata.inherited(base, non_inheritable),
         'image_type': 'snapshot',
@@ -267,8 +366,11 @@ def _known(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default_name(guest: Guest) -> str:
+    """The domain and the time, in characters that Glance takes."""
     now = datetime.datetime.now().astimezone()
-    return f'{guest.name}-{now:%Y-%m-%d-%H%M%S}'
+    time = f'-{now:%Y-%m-%d-%H%M%S}'
+    room = naming.LONGEST - len(time)
+    return f'{naming.for_glance(guest.name, room)}{time}'
 
 
 def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
@@ -281,13 +383,15 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         else {'File': result['file']}
     )
     proof = {'SHA-512': snapshot.sha512} if snapshot.sha512 else {}
+    dropped = ', '.join(snapshot.properties_dropped)
+    lacks = {'Glance refused': f'the properties {dropped}'} if dropped else {}
     what = (
         {
             'Paused': with_reason(
                 'yes' if snapshot.paused else 'no',
                 snapshot.paused_reason or '',
             ),
-            'Still for': f'{snapshot.still_seconds:.3f} s',
+            'Still for': f'{snapshot.stall_seconds:.3f} s',
             'Volume snapshots': ', '.join(snapshot.volumes.values()),
         }
         if snapshot.volumes
@@ -300,16 +404,27 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
             **proof,
         }
     )
+    disk = (
+        {
+            'Disk': f'{snapshot.disk} ({snapshot.source_format}, '
+            f'{snapshot.disk_size} bytes)'
+        }
+        if snapshot.disk
+        else {}
+    )
     return {
         'Domain': snapshot.domain,
+        **disk,
         **where,
-        'Path': with_reason(snapshot.method, snapshot.method_reason),
+        'Method': with_reason(snapshot.method, snapshot.method_reason),
         'Quiesced': with_reason(
-            'yes' if snapshot.quiesced else 'no', snapshot.quiesced_reason
+            'yes' if snapshot.quiesced else 'no', snapshot.quiesced_in_words
         ),
         **what,
+        **lacks,
         'Seconds': ', '.join(
             f'{step} {seconds:.1f}'
             for step, seconds in snapshot.seconds.items()
         ),
+        **({'Note': '\n'.join(snapshot.notes)} if snapshot.notes else {}),
     }

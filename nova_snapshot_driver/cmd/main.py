@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -19,26 +21,59 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
 from nova_snapshot_driver.cmd import cancel
-from nova_snapshot_driver.cmd import check
 from nova_snapshot_driver.cmd import create
-from nova_snapshot_driver.cmd import output
 from nova_snapshot_driver.cmd import recover
 from nova_snapshot_driver.cmd import status
+from nova_snapshot_driver.cmd.check import check
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.cmd.shared import streams
+from nova_snapshot_driver.common import reason
+from nova_snapshot_driver.common.cancellation import Cancellation
 
+#: The status of a command that is done, but could not write its result.
+EXIT_UNWRITTEN = 3
 #: As shells report a program that a signal has ended.
 EXIT_CANCELLED = 130
+#: Each status that a command may end with, in words of ``--help``.
+EXIT_STATUSES = {
+    0: 'done',
+    1: 'failed; or a check is bad, or something is left to be undone',
+    2: 'wrong arguments',
+    EXIT_UNWRITTEN: 'done, but the result could not be written',
+    EXIT_CANCELLED: 'interrupted or cancelled, and everything given back',
+}
+
+LOG = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    :returns: 0 for success, 1 for a failure, 2 for wrong arguments, and 130
-        for a command that was interrupted
+    Whatever is raised, an error becomes one line; ``--verbose`` shows where it
+    comes from.
+
+    :returns: 0 for success, 1 for a failure, 2 for wrong arguments, 3 for a
+        result that could not be written, and 130 for a command that was
+        interrupted
     """
-    arguments = parser().parse_args(argv)
+    with streams.usable():
+        return _run(_arguments(argv))
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return parser().parse_args(argv)
+    except SystemExit as ended:
+        # The option --help exits here, and has printed.
+        if not ended.code and not streams.is_flushed():
+            ended.code = EXIT_UNWRITTEN
+        raise
+
+
+def _run(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.verbose)
+    _hear_of_children()
     cancellation = Cancellation()
     try:
         configuration = _configuration(arguments)
@@ -47,13 +82,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lambda: arguments.run(arguments, configuration, cancellation)
             )
         return code
+    except exception.OutputUnwritable as error:
+        output.print_error(error, 'table')
+        return EXIT_UNWRITTEN
     except exception.SnapshotError as error:
         output.print_error(error, arguments.format)
         if isinstance(error, exception.Cancelled):
             return EXIT_CANCELLED
         return 1
     except OSError as error:
-        unexpected = exception.SnapshotError(reason=str(error))
+        failure = exception.SnapshotError(reason=reason.of(error))
+        output.print_error(failure, arguments.format)
+        return 1
+    except Exception as error:
+        LOG.info('Traceback of the unexpected error', exc_info=True)
+        unexpected = exception.UnexpectedError(
+            reason=reason.named(error).rstrip('.')
+        )
         output.print_error(unexpected, arguments.format)
         return 1
 
@@ -61,36 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        '--config-file',
-        action='append',
-        metavar='FILE',
-        help='a nova.conf; may be given several times (default: where '
-        'OpenStack keeps it)',
-    )
-    common.add_argument(
-        '--connect',
-        '-c',
-        metavar='URI',
-        help='the libvirt to connect to (default: [libvirt] connection_uri, '
-        'or qemu:///system)',
-    )
-    common.add_argument(
-        '--snapshots-directory',
-        metavar='DIR',
-        help='where the temporary files lie (default: [libvirt] '
-        'snapshots_directory)',
-    )
-    common.add_argument(
-        '--state-directory',
-        metavar='DIR',
-        help='where the driver keeps what it must not forget (default: '
-        '[snapshot] state_directory)',
-    )
-    common.add_argument(
         '--format',
         choices=('table', 'json'),
         default='table',
-        help='how the result is printed (default: %(default)s)',
+        help='the format of the output (default: %(default)s)',
     )
     common.add_argument(
         '--verbose',
@@ -98,23 +117,53 @@ def parser() -> argparse.ArgumentParser:
         action='store_true',
         help='log every step to standard error',
     )
-    cloud = common.add_argument_group(
-        'cloud',
-        'By default the cloud of clouds.yaml or of the OS_* variables.',
+    connection = common.add_argument_group(
+        'connection',
+        'By default the cloud is that of clouds.yaml or of the OS_* '
+        'variables.',
     )
-    cloud.add_argument(
+    connection.add_argument(
+        '--connect',
+        '-c',
+        metavar='URI',
+        help='the libvirt to connect to (default: [libvirt] connection_uri, '
+        'or qemu:///system)',
+    )
+    connection.add_argument(
         '--os-cloud', metavar='NAME', help='a cloud of clouds.yaml'
     )
-    cloud.add_argument(
+    connection.add_argument(
         '--glance-url',
         metavar='URL',
-        help='a Glance that asks for no authentication',
+        help='the endpoint of a Glance without authentication',
+    )
+    configuration = common.add_argument_group('configuration')
+    configuration.add_argument(
+        '--config-file',
+        action='append',
+        metavar='FILE',
+        help='a nova.conf; may be given several times (default: where '
+        'OpenStack keeps it)',
+    )
+    configuration.add_argument(
+        '--snapshots-directory',
+        metavar='DIR',
+        help='where the temporary files lie (default: [libvirt] '
+        'snapshots_directory)',
+    )
+    configuration.add_argument(
+        '--state-directory',
+        metavar='DIR',
+        help='directory for the journal and locks (default: [snapshot] '
+        'state_directory)',
     )
 
     root = argparse.ArgumentParser(
         prog='nova-snapshot',
         description='Live, consistent and proven snapshots of libvirt '
         'domains.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_exit_statuses(),
     )
     root.add_argument(
         '--version',
@@ -129,14 +178,32 @@ def parser() -> argparse.ArgumentParser:
     status.add_parser(commands, common)
     cancel.add_parser(commands, common)
     recover.add_parser(commands, common)
+    for command in commands.choices.values():
+        command.epilog = '"nova-snapshot --help" lists the exit statuses.'
     return root
+
+
+def _exit_statuses() -> str:
+    """The statuses as argparse shows the options."""
+    lines = (
+        f'  {status:<5} {meaning}' for status, meaning in EXIT_STATUSES.items()
+    )
+    return '\n'.join(('exit status:', *lines))
 
 
 def _configuration(arguments: argparse.Namespace) -> cfg.ConfigOpts:
     overrides = [
         ('libvirt', 'connection_uri', arguments.connect),
-        ('libvirt', 'snapshots_directory', arguments.snapshots_directory),
-        ('snapshot', 'state_directory', arguments.state_directory),
+        (
+            'libvirt',
+            'snapshots_directory',
+            _absolute(arguments.snapshots_directory, '--snapshots-directory'),
+        ),
+        (
+            'snapshot',
+            'state_directory',
+            _absolute(arguments.state_directory, '--state-directory'),
+        ),
         *arguments.overrides(arguments),
     ]
     try:
@@ -144,21 +211,73 @@ def _configuration(arguments: argparse.Namespace) -> cfg.ConfigOpts:
             arguments.config_file,
             [override for override in overrides if override[2] is not None],
         )
-    except (cfg.Error, ValueError) as error:
-        raise exception.ConfigurationInvalid(reason=str(error)) from error
+    # oslo.config lets exceptions through: of opening, decoding and parsing a
+    # file, and of the type of an option.
+    except Exception as error:
+        raise exception.ConfigurationInvalid(
+            reason=reason.of(error)
+        ) from error
+
+
+class _Lines(logging.Formatter):
+    """Formats each record in one line, without a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f'{record.levelname} {reason.plain(record.getMessage())}'
+
+
+def _absolute(path: str | None, option: str) -> str | None:
+    """The absolute path of a directory that an option names.
+
+    :raises DirectoryUnusable: the path is relative to a directory that is gone
+    """
+    if path is None:
+        return None
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise exception.DirectoryUnusable(
+            directory=path, reason=error.strerror, option=option
+        ) from error
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.ERROR,
-        format='%(levelname)s %(message)s',
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter('%(levelname)s %(message)s') if verbose else _Lines()
     )
+    logging.basicConfig(
+        handlers=[handler],
+        level=logging.INFO if verbose else logging.ERROR,
+    )
+    logging.captureWarnings(True)
+    threading.excepthook = _log_death
+
+
+def _log_death(death: threading.ExceptHookArgs) -> None:
+    """Log the death of a thread; Python would print a traceback."""
+    if death.exc_value is not None:
+        LOG.error(
+            'A thread has died: %s',
+            reason.named(death.exc_value),
+            exc_info=death.exc_value,
+        )
+
+
+def _hear_of_children() -> None:
+    """Restore SIGCHLD, whatever a shell has ignored.
+
+    Where the signal is ignored, every child seems to have succeeded.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @contextmanager
 def _signals_cancel(cancellation: Cancellation) -> Iterator[None]:
-    """A signal ends the command in order, and gives everything back."""
+    """Let a signal end the command in order: everything is given back.
+
+    An ignored signal stays ignored, as by nohup(1) and in the background.
+    """
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         cancellation.request(signal.Signals(number).name)
@@ -166,6 +285,7 @@ def _signals_cancel(cancellation: Cancellation) -> Iterator[None]:
     previous = {
         number: signal.signal(number, cancel)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield
@@ -175,7 +295,7 @@ def _signals_cancel(cancellation: Cancellation) -> Iterator[None]:
 
 
 def _in_thread(command: Callable[[], int]) -> int:
-    """Run the command where a signal handler does not interrupt it."""
+    """Run the command in a thread that no signal handler interrupts."""
     with futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(command).result()
 

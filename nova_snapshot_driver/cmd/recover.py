@@ -10,16 +10,17 @@ from typing import Any
 from oslo_config import cfg
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cinder import CinderAccess
-from nova_snapshot_driver.cmd import cloud
-from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.context import Context
-from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.image import GlanceAccess
-from nova_snapshot_driver.recovery import Outcome
-from nova_snapshot_driver.recovery import Step
+from nova_snapshot_driver.clients.access import CinderAccess
+from nova_snapshot_driver.clients.access import Context
+from nova_snapshot_driver.clients.access import GlanceAccess
+from nova_snapshot_driver.cmd.shared import cloud
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.conf import read_settings
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.recovery.account import Outcome
+from nova_snapshot_driver.recovery.account import Step
+from nova_snapshot_driver.recovery.healer import Healer
 
 TITLES = ('Domain', 'What', 'Result')
 
@@ -30,9 +31,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help='undo what snapshots that died have left on this host',
         description='Give all domains of this host back as they were before '
-        'a snapshot whose process has vanished, and delete what that has left '
-        'on this host and in the cloud. Snapshots that run are left alone. '
-        'The exit status is 1 if something stays.',
+        'a snapshot whose process has died, and delete what the snapshot has '
+        'left on this host and in the cloud. Running snapshots are left '
+        'alone. The exit status is 1 if something could not be undone.',
     )
     parser.add_argument(
         '--dry-run',
@@ -61,25 +62,27 @@ def run(
             ],
         )
     else:
-        print('No snapshot that died has left anything on this host.')
+        output.print_line(
+            'No snapshot that died has left anything on this host.'
+        )
     return int(any(outcome.errors for outcome in outcomes))
 
 
 def _outcomes(
     arguments: argparse.Namespace, conf: cfg.ConfigOpts
 ) -> list[Outcome]:
-    # It is to belong to the user that Nova runs as, who makes it.
+    # The directory is not created: it has to belong to the user of Nova.
     if not os.path.isdir(conf.snapshot.state_directory):
         return []
     with Host.open(conf.libvirt.connection_uri) as host:
-        driver = SnapshotDriver(conf, host)
+        healer = Healer(read_settings(conf).undo, host)
         if arguments.dry_run:
-            return driver.rehearse_healing()
-        return driver.heal(_context(arguments, conf))
+            return healer.rehearse()
+        return healer.heal(_context(arguments, conf))
 
 
 class _NoCloud:
-    """What is in a cloud stays, and everything else is undone."""
+    """A missing cloud: everything but what is in a cloud is undone."""
 
     def __init__(self, error: exception.NoCloud) -> None:
         self._error = exception.CloudUnavailable(reason=error.fields['reason'])

@@ -9,17 +9,18 @@ from typing import Any
 
 from oslo_config import cfg
 
-from nova_snapshot_driver import journal
-from nova_snapshot_driver import status
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.progress import IN_BYTES
-from nova_snapshot_driver.status import Status
-from nova_snapshot_driver.workspace import MIB
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.progress import IN_BYTES
+from nova_snapshot_driver.state import journal
+from nova_snapshot_driver.state import status
+from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.state.status import Status
+from nova_snapshot_driver.state.workspace import MIB
+from nova_snapshot_driver.takings.taking import Whose
 
-#: The rest would not fit into a terminal.
-TITLES = ('Domain', 'Path', 'Step', 'Done', 'Speed', 'Left')
+#: The columns that fit into a terminal.
+TITLES = ('Domain', 'Method', 'Step', 'Done', 'Speed', 'Left')
 
 
 TITLES_OF_LEFT = ('Domain', 'May be', 'Unfinished')
@@ -58,58 +59,44 @@ def run(
     if running:
         output.print_table(TITLES, [_in_words(each) for each in running])
     else:
-        print('No snapshot is running on this host.')
+        output.print_line('No snapshot is running on this host.')
     if left:
-        print('Snapshots that died have left:')
+        output.print_line('Snapshots that died have left:')
         output.print_table(TITLES_OF_LEFT, [_left_words(e) for e in left])
-        print('"nova-snapshot recover" undoes it.')
+        output.print_line('"nova-snapshot recover" undoes it.')
     elif arguments.all:
-        print('No snapshot that died has left anything.')
+        output.print_line('No snapshot that died has left anything.')
     return 0
 
 
 def _left(entry: Entry) -> dict[str, Any]:
-    """What a snapshot may have taken and made; no secret is in it."""
-    state = entry.power_state
+    """The takings of a snapshot that died, without any secret."""
     return {
-        'domain': entry.definition.name,
-        'uuid': entry.definition.uuid,
-        'taken': {
-            'definition': entry.persistent,
-            'power_state': None if state is None else state.value,
-            'paused': entry.paused,
-            'frozen': entry.frozen,
-            'devices': [device.alias for device in entry.devices],
-        },
-        'image': entry.image,
-        'file': entry.draft,
-        'volumes': list(entry.volumes),
-        'clone': None if entry.clone is None else str(entry.clone.image),
-        'directories': list(entry.directories),
+        'domain': entry.name,
+        'uuid': entry.uuid,
+        'takings': [
+            {
+                'kind': taking.KIND,
+                'state': taking.state(),
+                'undo': taking.describe(),
+            }
+            for taking in entry.takings
+        ],
     }
 
 
 def _left_words(entry: Entry) -> list[str]:
-    may_be = {
-        'undefined': entry.persistent,
-        'suspended': entry.power_state,
-        'paused': entry.paused,
-        'frozen': entry.frozen,
-        **{f'without {each.alias}': True for each in entry.devices},
-    }
-    unfinished = {
-        'image': entry.image,
-        'file': entry.draft,
-        'snapshots of volumes': ', '.join(entry.volumes),
-        'clone': entry.clone and entry.clone.image,
-    }
     return [
-        entry.definition.name,
-        ', '.join(what for what, is_so in may_be.items() if is_so),
-        ', '.join(
-            f'{what} {which}' for what, which in unfinished.items() if which
-        ),
+        entry.name,
+        _states(entry, Whose.GUEST),
+        _states(entry, Whose.IMAGE),
     ]
+
+
+def _states(entry: Entry, whose: Whose) -> str:
+    return ', '.join(
+        each.state() for each in entry.takings if each.WHOSE is whose
+    )
 
 
 def _in_words(each: Status) -> list[str]:
@@ -118,7 +105,7 @@ def _in_words(each: Status) -> list[str]:
         done += f' of {each.total // MIB} MiB'
     return [
         each.domain,
-        each.path,
+        each.method,
         each.step or 'prepare',
         done,
         '' if each.rate is None else f'{each.rate / MIB:.1f} MiB/s',

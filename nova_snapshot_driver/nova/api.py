@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nova-api: a volume-backed server goes the way of every snapshot.
+"""nova-api with snapshots of volume-backed servers by the driver.
 
 Nova's own nova-api has Cinder snapshot the volumes itself, and never asks the
-driver. With one line in its ``api-paste.ini`` it leaves that to the driver on
-the host of the server, where this one is there::
+driver. With one line in its ``api-paste.ini`` it leaves them to the driver on
+the host of the server, where that host has this driver::
 
     [app:osapi_compute_app_v21]
     paste.app_factory = nova_snapshot_driver.nova.api:app_factory
@@ -25,40 +25,40 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver.nova import presence
 
-# It is one of nova-api's, and to be logged like them.
+# A logger in the namespace of Nova, since it logs within nova-api.
 LOG = logging.getLogger('nova.snapshot_driver.api')
 
-#: Those of a snapshot that a host is taking.
+#: The task states of a snapshot that a host is taking.
 OF_A_SNAPSHOT = (
     task_states.IMAGE_SNAPSHOT,
     task_states.IMAGE_PENDING_UPLOAD,
     task_states.IMAGE_UPLOADING,
 )
 
-#: What an image of volumes does not have from that of the server.
+#: The properties that the image of volumes does not inherit from the server's.
 _WRITTEN_ANEW = ('block_device_mapping', 'bdm_v2', 'root_device_name')
 
 
 def app_factory(global_config: dict[str, str], **local_config: str) -> Any:
-    """Nova's API of servers, with snapshots of our own.
+    """Nova's API of servers, with snapshots by this driver.
 
     For ``paste.app_factory``, in place of
     ``nova.api.openstack.compute:APIRouterV21.factory``.
     """
     install()
-    # What it imports would otherwise be there before the class is replaced.
+    # Import late: the controllers must not exist before the class is replaced.
     from nova.api.openstack import compute
 
     return compute.APIRouterV21.factory(global_config, **local_config)
 
 
 def install() -> None:
-    """Have the controllers of nova-api, which are made later, use ``API``."""
+    """Have nova-api's controllers, which are created later, use ``API``."""
     compute_api.API = API
 
 
 class API(compute_api.API):
-    """Nova's, but for the snapshots of volume-backed servers."""
+    """Nova's API, but for the snapshots of volume-backed servers."""
 
     def snapshot_volume_backed(
         self,
@@ -107,7 +107,10 @@ class API(compute_api.API):
         name: str,
         extra_properties: dict[str, str] | None,
     ) -> dict[str, Any]:
-        """As ``nova.compute.api.API.snapshot`` does it, but for the image."""
+        """Start the snapshot as ``nova.compute.api.API.snapshot`` does.
+
+        The record of the image is that of ``_create_image()``.
+        """
         self._check_quota(context, instance)
         image = self._create_image(context, instance, name, extra_properties)
         instance.task_state = task_states.IMAGE_SNAPSHOT_PENDING
@@ -120,7 +123,7 @@ class API(compute_api.API):
             self._drop(context, image, instance)
             raise _gone(instance, 'task_state', task_states.DELETING) from None
         except nova_exception.UnexpectedTaskStateError as error:
-            # Another request was faster.
+            # Another request has taken the instance first.
             self._drop(context, image, instance)
             raise _gone(
                 instance, 'task_state', error.kwargs.get('actual', '?')
@@ -134,9 +137,9 @@ class API(compute_api.API):
     def _check_quota(
         self, context: RequestContext, instance: objects.Instance
     ) -> None:
-        """See that Cinder has room, as upstream does before it begins.
+        """Check the quota of snapshots, as upstream does before it begins.
 
-        :raises OverQuota: it has not
+        :raises OverQuota: Cinder has no room for a snapshot of each volume
         """
         bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
             context, instance.uuid
@@ -162,9 +165,9 @@ class API(compute_api.API):
         name: str,
         extra_properties: dict[str, str] | None,
     ) -> dict[str, Any]:
-        """The record that upstream makes, but for what is not known yet.
+        """The record that upstream creates, but for what is not known yet.
 
-        The driver adds the mapping, and has it active.
+        The driver adds the mapping, and activates the image.
         """
         record = compute_utils.initialize_instance_snapshot_metadata(
             context, instance, name, extra_properties
@@ -243,7 +246,7 @@ class API(compute_api.API):
         snapshot_id: str,
         delete_info: dict[str, Any],
     ) -> None:
-        """Delete one of those, also while a snapshot is being undone.
+        """Delete a snapshot of a volume that is a file, even during an undo.
 
         Source: ``nova.compute.api.API.volume_snapshot_delete``.
         """
@@ -262,7 +265,8 @@ class API(compute_api.API):
                 delete_info.get('merge_target_file') is not None
                 and instance.vm_state != vm_states.ACTIVE
             ):
-                # libvirt's driver can't, as upstream knows (bug 1919487).
+                # libvirt's driver can't delete it then, as upstream knows (bug
+                # 1919487).
                 raise _invalid(
                     instance,
                     'vm_state',
@@ -279,10 +283,10 @@ class API(compute_api.API):
 def _tasks_beside(
     context: RequestContext, instance: objects.Instance
 ) -> tuple[str | None, ...]:
-    """The tasks of an instance beside which Cinder may ask for it."""
+    """The tasks of an instance during which Cinder may ask for a snapshot."""
     if (
         instance.task_state in OF_A_SNAPSHOT
-        # Else the snapshot is one of the root disk, and the volume another.
+        # Other snapshots are of the root disk, and the volume is another disk.
         and compute_utils.is_volume_backed_instance(context, instance)
     ):
         return (None, *OF_A_SNAPSHOT)
@@ -292,7 +296,7 @@ def _tasks_beside(
 def _invalid(
     instance: objects.Instance, attribute: str, state: object, method: str
 ) -> nova_exception.InstanceInvalidState:
-    """What nova-api answers with 409."""
+    """The error that nova-api answers with 409."""
     return nova_exception.InstanceInvalidState(
         attr=attribute,
         instance_uuid=instance.uuid,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,24 +11,26 @@ import nova.conf
 from nova import exception as nova_exception
 from nova import objects as nova_objects
 from nova.context import RequestContext
+from nova.network.model import NetworkInfo
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 
 from nova_snapshot_driver import conf
-from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import metrics
+from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.events import Event
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.instance import BlockDevices
-from nova_snapshot_driver.metrics import Tally
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.nova import objects
 from nova_snapshot_driver.nova import presence
 from nova_snapshot_driver.nova import upstream
+from nova_snapshot_driver.nova.environment import ComputeEnvironment
 from nova_snapshot_driver.nova.errors import translated
 from nova_snapshot_driver.nova.running import RunningSnapshots
-from nova_snapshot_driver.nova.surroundings import ComputeSurroundings
+from nova_snapshot_driver.recovery.healer import Healer
+from nova_snapshot_driver.snapshot import metrics
+from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
 
 CONF = nova.conf.CONF
 conf.register_opts(CONF)
@@ -36,7 +39,7 @@ LOG = logging.getLogger(__name__)
 
 
 class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
-    """Nova's libvirt driver, with snapshots of our own.
+    """Nova's libvirt driver, with snapshots by this project.
 
     ``compute_driver = snapshot_driver.LibvirtSnapshotDriver``
     """
@@ -48,21 +51,22 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         self._metrics = metrics.Metrics()
 
     def init_host(self, host: str) -> None:
-        """Get ready, and give back what a nova-compute that died had taken."""
+        """Start, and recover what a nova-compute that died has left."""
         super().init_host(host)
         self._metrics = metrics.of(CONF.snapshot.metrics_file)
         try:
-            self._engine().heal(objects.ServiceUser())
+            with self._connected() as host_of_guests:
+                self._healer(host_of_guests).heal(objects.ServiceUser())
         except exception.SnapshotError as error:
-            # There will be no snapshots then, but nova-compute does more.
+            # Log and go on: without snapshots nova-compute is still useful.
             LOG.error('%s', error)
 
     def cleanup_host(self, host: str) -> None:
-        """Stop, and have no snapshot die of it.
+        """Stop, and end all snapshots in order.
 
-        nova-compute has waited for them until now, and waits no longer. One
-        that does not end in time dies with the process, and is given back by
-        its watchdog or by the next ``init_host``.
+        nova-compute has waited for them already, and waits no longer. A
+        snapshot that does not end in time dies with the process, and is undone
+        by its watchdog or by the next ``init_host``.
         """
         self._snapshots.end_all(
             'nova-compute stops', CONF.snapshot.guest_timeout
@@ -70,9 +74,9 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         super().cleanup_host(host)
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        """What the host has, and that it has this driver.
+        """The resources of the host, with the mark of this driver.
 
-        nova-api leaves volume-backed servers of this host to it.
+        nova-api leaves volume-backed servers of a host with the mark to it.
         """
         resources: dict[str, Any] = super().get_available_resource(nodename)
         if CONF.libvirt.virt_type in upstream.QEMU:
@@ -118,15 +122,18 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
                 self._snapshot(*request)
             except exception.NotSupported as refusal:
                 self._leave_to_nova(instance, refusal)
-                with self._engine().given_back(
-                    instance.uuid, objects.Requester(context), image_id
+                with (
+                    self._connected() as host,
+                    self._healer(host).given_back(
+                        instance.uuid, objects.Requester(context), image_id
+                    ),
                 ):
                     super().snapshot(
                         context,
                         instance,
                         image_id,
                         upstream.unless_torn(
-                            self._engine().guest(instance.uuid),
+                            self._guest(instance.uuid),
                             update_task_state,
                         ),
                     )
@@ -134,11 +141,11 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
     def _leave_to_nova(
         self, instance: nova_objects.Instance, reason: object
     ) -> None:
-        """Say that Nova's own driver takes the snapshot, where it may.
+        """Log that Nova's own driver takes the snapshot, where it may.
 
         :raises QuiesceFailed: it freezes nothing, and that is required
         """
-        events.tell(
+        events.log_event(
             LOG.warning,
             Event.LEFT_TO_NOVA,
             f"Nova's own driver takes the snapshot: {reason}",
@@ -146,12 +153,12 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         )
         self._metrics.left_to_nova()
         upstream.require_no_freeze(
-            self._engine().guest(instance.uuid), objects.instance_of(instance)
+            self._guest(instance.uuid), objects.instance_of(instance)
         )
 
     def _require_domain(self, instance: nova_objects.Instance) -> None:
         try:
-            self._engine().guest(instance.uuid)
+            self._guest(instance.uuid)
         except exception.DomainNotFound as error:
             raise nova_exception.InstanceNotRunning(
                 instance_id=instance.uuid
@@ -168,8 +175,14 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         with (
             self._snapshots.of(instance.uuid) as cancellation,
             self._metrics.counted() as tally,
+            self._connected() as host,
         ):
-            tally.snapshot = self._engine(tally).snapshot(
+            driver = SnapshotDriver(
+                conf.read_settings(CONF),
+                host,
+                ComputeEnvironment(self._metrics, tally),
+            )
+            tally.snapshot = driver.snapshot(
                 objects.Requester(context),
                 objects.instance_of(instance, block_devices),
                 image_id,
@@ -186,9 +199,8 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
     ) -> None:
         """Take a snapshot for Cinder, of a volume that is a file.
 
-        One that Cinder takes because a snapshot of ours has asked for it finds
-        the guest still, where that is wanted; the agent would refuse to freeze
-        what it has frozen.
+        The guest stands still already where a snapshot of ours has made Cinder
+        ask: the agent would refuse to freeze it a second time.
         """
         if self._snapshots.has(instance.uuid):
             instance = objects.without_quiesce(instance)
@@ -200,13 +212,15 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         self,
         context: RequestContext,
         instance: nova_objects.Instance,
-        *args: Any,
-        **kwargs: Any,
+        network_info: NetworkInfo,
+        block_device_info: dict[str, Any] | None = None,
+        destroy_disks: bool = True,
+        destroy_secrets: bool = True,
     ) -> None:
-        """Destroy an instance, which its snapshot has let go of before.
+        """Destroy an instance, after its snapshot has been ended.
 
-        A snapshot gives back what it took: a domain that were destroyed under
-        its hands would be defined again.
+        A snapshot gives back what it took: it would define a destroyed domain
+        again.
         """
         self._snapshots.end(
             instance.uuid,
@@ -214,21 +228,47 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             CONF.snapshot.guest_timeout,
         )
         self._disown(instance)
-        super().destroy(context, instance, *args, **kwargs)
+        super().destroy(
+            context,
+            instance,
+            network_info,
+            block_device_info,
+            destroy_disks,
+            destroy_secrets,
+        )
 
     def _disown(self, instance: nova_objects.Instance) -> None:
         try:
-            self._engine().disown(instance.uuid)
+            self._healer(self._nova_host()).forget_domain(instance.uuid)
         except exception.SnapshotError as error:
             LOG.error('%s', error, instance=instance)
 
-    def _engine(self, tally: Tally | None = None) -> SnapshotDriver:
-        # libvirt may have been restarted since the last one.
-        return SnapshotDriver(
-            CONF,
-            Host(self._host.get_connection(), self._reconnect),
-            ComputeSurroundings(self._metrics, tally),
+    def _guest(self, uuid: str) -> Guest:
+        return self._healer(self._nova_host()).guest(uuid)
+
+    def _healer(self, host: Host) -> Healer:
+        return Healer(
+            conf.read_settings(CONF).undo,
+            host,
+            ComputeEnvironment(self._metrics),
         )
+
+    def _nova_host(self) -> Host:
+        """The host by Nova's own connection, which no QEMU may block."""
+        # libvirt may have been restarted since the last call.
+        return Host(self._host.get_connection(), self._reconnect)
+
+    def _connected(self) -> contextlib.AbstractContextManager[Host]:
+        """The host by a connection of its own.
+
+        Calls that a QEMU does not answer would fill Nova's connection.
+        """
+        return Host.connected(self._uri(), self._connect)
+
+    def _connect(self) -> Any:
+        # Nova reports in its own way that libvirt is away.
+        self._reconnect()
+        return upstream.connect(self._host)
 
     def _reconnect(self) -> Any:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's errors, as nova-compute knows what to do with them."""
+"""Translation of the driver's errors into those that nova-compute handles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
-from nova_snapshot_driver import events
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.events import Event
+from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common.events import Event
+from nova_snapshot_driver.snapshot.plan import grounds
 
 LOG = logging.getLogger(__name__)
 
-# A user may delete the instance or the image: nobody has to look at that.
+# Errors that nobody has to look at: a user may delete the instance or the
+# image.
 _EXPECTED = (
     exception.Cancelled,
     exception.DomainNotFound,
@@ -23,7 +25,7 @@ _EXPECTED = (
 )
 
 
-#: Those that hide another error, for which something could not be deleted.
+#: Errors that hide another one, after which something could not be deleted.
 _LEFT_BEHIND = (
     exception.ImageLeftBehind,
     exception.VolumeSnapshotsLeftBehind,
@@ -31,7 +33,7 @@ _LEFT_BEHIND = (
 
 
 class SnapshotFailed(nova_exception.NovaException):
-    """The user reads it, who has no business with the host's details."""
+    """A failure as the user reads it, without details of the host."""
 
     msg_fmt = (
         'The snapshot of instance %(instance_id)s failed (%(code_name)s). '
@@ -52,7 +54,7 @@ def translated(instance: str, image: str) -> Iterator[None]:
     try:
         yield
     except exception.SnapshotError as error:
-        events.tell(
+        events.log_event(
             LOG.info if isinstance(error, _EXPECTED) else LOG.error,
             Event.FAILED,
             f'Snapshot failed: {error}',
@@ -62,7 +64,8 @@ def translated(instance: str, image: str) -> Iterator[None]:
         )
         failure: BaseException = error
         while isinstance(failure, _LEFT_BEHIND) and failure.__cause__:
-            # nova-compute deletes the image once more, and has to know why.
+            # nova-compute deletes the image once more, and needs the original
+            # error.
             failure = failure.__cause__
         if isinstance(failure, exception.SnapshotError):
             raise _translation(failure, instance, image) from error
@@ -74,7 +77,7 @@ def _translation(
 ) -> nova_exception.NovaException:
     match error:
         case exception.CancelledByOperator() | exception.CancelledByStop():
-            # The instance is there, and its task state has to be reset.
+            # The instance exists, and its task state has to be reset.
             return SnapshotFailed(instance_id=instance, code_name=error.code)
         case exception.DomainNotFound() | exception.Cancelled():
             return nova_exception.InstanceNotFound(instance_id=instance)
@@ -82,7 +85,7 @@ def _translation(
             return nova_exception.ImageNotFound(image_id=image)
         case exception.QuiesceFailed():
             return nova_exception.InstanceQuiesceFailed(
-                reason=error.fields['reason']
+                reason=grounds.public(error.fields.get('public'))
             )
         case _:
             return SnapshotFailed(instance_id=instance, code_name=error.code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's objects, as the driver knows them."""
+"""Nova's objects, in the words of the driver."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import nova.conf
-from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import loading
 from keystoneauth1 import plugin
+from keystoneauth1 import session
 from nova import block_device
 from nova import objects
 from nova import service_auth
@@ -18,31 +19,34 @@ from nova.compute import utils as compute_utils
 from nova.context import RequestContext
 from nova.image import glance
 
-from nova_snapshot_driver import cinder
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cinder import CinderAccess
-from nova_snapshot_driver.image import DEFAULT_TIMEOUT
-from nova_snapshot_driver.image import GlanceAccess
-from nova_snapshot_driver.instance import AttachedVolume
-from nova_snapshot_driver.instance import BlockDevices
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.instance import QuiescePolicy
+from nova_snapshot_driver.clients import bounded_http
+from nova_snapshot_driver.clients.access import CINDER_TIMEOUT
+from nova_snapshot_driver.clients.access import GLANCE_TIMEOUT
+from nova_snapshot_driver.clients.access import CinderAccess
+from nova_snapshot_driver.clients.access import GlanceAccess
+from nova_snapshot_driver.common import reason
+from nova_snapshot_driver.snapshot.plan.instance import AttachedVolume
+from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 
 CONF = nova.conf.CONF
 
-#: By what Nova knows that a guest can be frozen, and that it has to be.
+#: The image properties by which Nova knows that a guest can be frozen, and has
+#: to be.
 QUIESCE = ('image_hw_qemu_guest_agent', 'image_os_require_quiesce')
 
-#: The seconds of silence that nova-compute bears from Glance while it starts.
+#: The seconds of silence that a starting nova-compute bears from Glance.
 START_TIMEOUT = 30
 
 
 def instance_of(
     instance: objects.Instance, block_devices: BlockDevices | None = None
 ) -> Instance:
-    """What is to be snapshotted.
+    """The instance that is to be snapshotted, in the driver's own class.
 
-    As upstream has it, an instance has an agent where its image says so.
+    As in upstream, an instance has an agent where its image says so.
 
     :param block_devices: of an instance whose root disk is a volume
     """
@@ -68,10 +72,10 @@ def block_devices_of(
 ) -> BlockDevices | None:
     """The block devices of an instance, as an image of it has them.
 
-    They are in the order of their devices. Nova's libvirt driver names those
-    of a new server anew, in the order of the image's mapping, whatever the
-    names in it; upstream leaves that order to the database.
-    Source: ``nova.compute.api.API.snapshot_volume_backed``.
+    They are in the order of their devices. Nova's libvirt driver names the
+    devices of a new server in the order of the image's mapping, whatever names
+    the mapping has; upstream leaves the order to the database. Source:
+    ``nova.compute.api.API.snapshot_volume_backed``.
 
     :returns: None where its root disk is no volume
     """
@@ -96,12 +100,12 @@ def block_devices_of(
 
 def _place(bdm: objects.BlockDeviceMapping) -> tuple[bool, int, str]:
     name = bdm.device_name or ''
-    # The root disk is the first one, and vdb is before vdaa.
+    # The root disk comes first, and vdb before vdaa.
     return bdm.boot_index != 0, len(name), name
 
 
 def without_quiesce(instance: objects.Instance) -> objects.Instance:
-    """The same instance, to be snapshotted as it stands."""
+    """A copy of an instance that asks for no quiescing."""
     copy = instance.obj_clone()
     copy.system_metadata = {
         name: value
@@ -112,28 +116,28 @@ def without_quiesce(instance: objects.Instance) -> objects.Instance:
 
 
 def _image_id(value: str | None) -> str | None:
-    """An instance without a kernel of its own has one of several nothings."""
+    """The id of a kernel or ramdisk; Nova has several values for none."""
     if value is None or value.strip().lower() in ('', 'none'):
         return None
     return value
 
 
 class Requester:
-    """Who asks for a snapshot: the user's token, and that of Nova itself."""
+    """The user that asks for a snapshot, with the token of Nova beside."""
 
     def __init__(self, context: RequestContext) -> None:
         self._context = context
         self._endpoints: Iterator[str] | None = None
 
     def glance_access(self) -> GlanceAccess:
-        """The way to Glance; each call takes the next of its servers.
+        """Access to Glance; each call takes the next of its servers.
 
         Source: ``nova.image.glance``.
 
-        :raises KeystoneUnavailable: it gives no token, or knows no Glance
+        :raises KeystoneUnavailable: there is no token, or no Glance
         """
         with _asking_keystone():
-            # They are shuffled there, and then taken in turn.
+            # Nova shuffles the servers; they are taken in turn from here on.
             self._endpoints = self._endpoints or glance.get_api_servers(
                 self._context
             )
@@ -144,7 +148,7 @@ class Requester:
             )
 
     def cinder_access(self) -> CinderAccess:
-        """The way to Cinder.
+        """Access to Cinder.
 
         Source: ``nova.volume.cinder``.
 
@@ -166,12 +170,12 @@ class Requester:
 
 
 class ServiceUser:
-    """Nova itself, where no user asks."""
+    """Nova itself, for work that no user has asked for."""
 
     def glance_access(self) -> GlanceAccess:
-        """The way to Glance.
+        """Access to Glance.
 
-        :raises KeystoneUnavailable: it gives no token, or knows no Glance
+        :raises KeystoneUnavailable: there is no token, or no Glance
         """
         with _asking_keystone():
             auth = service_auth.get_service_auth_plugin('service_user')
@@ -179,11 +183,11 @@ class ServiceUser:
                 raise exception.KeystoneUnavailable(
                     reason='[service_user] is not configured'
                 )
-            session = service_auth.get_service_auth_session('glance')
+            asking = _session('glance', GLANCE_TIMEOUT)
             endpoint = (
                 (CONF.glance.api_servers or [None])[0]
                 or CONF.glance.endpoint_override
-                or session.get_endpoint(
+                or asking.get_endpoint(
                     auth,
                     service_type='image',
                     region_name=CONF.glance.region_name,
@@ -196,7 +200,7 @@ class ServiceUser:
         )
 
     def cinder_access(self) -> CinderAccess:
-        """The way to Cinder, as ``[cinder]`` says, else ``[service_user]``.
+        """Access to Cinder, as ``[cinder]`` says, else ``[service_user]``.
 
         :raises CinderAccessUnavailable: Keystone gives no token, or knows no
             Cinder
@@ -210,9 +214,9 @@ class ServiceUser:
                     reason='neither [cinder] nor [service_user] has '
                     'credentials'
                 )
-            session = service_auth.get_service_auth_session('cinder')
+            asking = _session('cinder', CINDER_TIMEOUT)
             access = _cinder_access(
-                auth, {'project_id': session.get_project_id(auth)}
+                auth, {'project_id': asking.get_project_id(auth)}
             )
         return dataclasses.replace(
             access, timeout=min(access.timeout, START_TIMEOUT)
@@ -225,9 +229,26 @@ def _asking_keystone(
 ) -> Iterator[None]:
     try:
         yield
-    # With an OSError requests says that a file of certificates is missing.
-    except (ksa_exceptions.ClientException, OSError) as error:
-        raise failure(reason=str(error).rstrip('.')) from error
+    except exception.SnapshotError:
+        raise
+    # keystoneauth raises a bare Exception at times, and lets exceptions of
+    # requests, ssl and the configured plugin through.
+    except Exception as error:
+        raise failure(reason=reason.of(error).rstrip('.')) from error
+
+
+def _session(group: str, timeout: float) -> session.Session:
+    """A session with Keystone, as a group of nova.conf configures it.
+
+    Nova's own session is for reading images, with another timeout.
+
+    :param timeout: in seconds, where none is configured
+    """
+    made = loading.load_session_from_conf_options(
+        CONF, group, timeout=CONF[group].timeout or timeout
+    )
+    bounded_http.bound(made.session)
+    return made
 
 
 def _access(
@@ -239,9 +260,9 @@ def _access(
         raise exception.KeystoneUnavailable(
             reason='its catalog has no image service'
         )
-    session = service_auth.get_service_auth_session('glance')
-    # Where Glance runs without Keystone nobody has a token.
-    headers = session.get_auth_headers(auth) or {}
+    asking = _session('glance', GLANCE_TIMEOUT)
+    # Without Keystone there is no token for Glance.
+    headers = asking.get_auth_headers(auth) or {}
     return GlanceAccess(
         endpoint.rstrip('/').removesuffix('/v2'),
         token=headers.get('X-Auth-Token'),
@@ -250,7 +271,7 @@ def _access(
         certificate=CONF.glance.certfile,
         key=CONF.glance.keyfile,
         insecure=CONF.glance.insecure,
-        timeout=CONF.glance.timeout or DEFAULT_TIMEOUT,
+        timeout=CONF.glance.timeout or GLANCE_TIMEOUT,
         global_request_id=global_request_id,
     )
 
@@ -263,12 +284,12 @@ def _cinder_access(
     """
     :param fields: what the address of Cinder may depend on
     """
-    session = service_auth.get_service_auth_session('cinder')
+    asking = _session('cinder', CINDER_TIMEOUT)
     if CONF.cinder.endpoint_template:
         endpoint = CONF.cinder.endpoint_template % fields
     else:
         kind, name, interface = CONF.cinder.catalog_info.split(':')
-        endpoint = session.get_endpoint(
+        endpoint = asking.get_endpoint(
             auth,
             service_type=kind,
             service_name=name or None,
@@ -280,7 +301,7 @@ def _cinder_access(
             reason='its catalog has no volume service as [cinder] '
             'catalog_info says'
         )
-    headers = session.get_auth_headers(auth) or {}
+    headers = asking.get_auth_headers(auth) or {}
     return CinderAccess(
         endpoint.rstrip('/'),
         token=headers.get('X-Auth-Token'),
@@ -289,6 +310,6 @@ def _cinder_access(
         certificate=CONF.cinder.certfile,
         key=CONF.cinder.keyfile,
         insecure=CONF.cinder.insecure,
-        timeout=CONF.cinder.timeout or cinder.DEFAULT_TIMEOUT,
+        timeout=CONF.cinder.timeout or CINDER_TIMEOUT,
         global_request_id=global_request_id,
     )

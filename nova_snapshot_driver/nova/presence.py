@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host has this driver, as nova-api can know it.
+"""The mark by which nova-api knows that a host has this driver.
 
-nova-compute reports it with the resources of its host. One that has Nova's
-own driver reports something else in its place, so that it never outlives the
-driver.
+nova-compute reports the mark with the resources of its host. A nova-compute
+with Nova's own driver reports resources without it, so that the mark never
+outlives the driver.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from nova import exception as nova_exception
 from nova import objects
 from nova.context import RequestContext
 
-#: Among the ``stats`` of a compute node: that its snapshots of volumes are
-#: ours, and which version of them.
+#: The key among the ``stats`` of a compute node which says that its snapshots
+#: of volumes are ours, and in which version.
 STAT = 'snapshot_driver_volumes'
 VERSION = '1'
 
 
 def report(resources: dict[str, Any]) -> None:
-    """Add it to what ``get_available_resource()`` says."""
+    """Add the mark to the answer of ``get_available_resource()``."""
     resources['stats'] = {**(resources.get('stats') or {}), STAT: VERSION}
 
 
@@ -30,7 +30,7 @@ def is_on_host_of(
 ) -> bool:
     """Whether the host of an instance has the driver, and is up.
 
-    Where there is no telling it has not.
+    A host that can't be asked counts as one without the driver.
 
     :param context: of the cell of the instance
     :param servicegroup: ``nova.servicegroup.API``

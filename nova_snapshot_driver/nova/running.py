@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.common.cancellation import Cancellation
 
 LOG = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ POLL_INTERVAL = 0.1
 
 
 class RunningSnapshots:
-    """Knows which instances are being snapshotted, and can stop that."""
+    """The snapshots that are being taken, by instance, which can be ended."""
 
     def __init__(self) -> None:
         self._running: list[tuple[str, Cancellation]] = []
@@ -26,9 +26,9 @@ class RunningSnapshots:
 
     @contextlib.contextmanager
     def of(self, instance: str) -> Iterator[Cancellation]:
-        """A snapshot of an instance, for as long as the context lasts.
+        """Register a snapshot of an instance, while the context lasts.
 
-        There may be a second one, until the lock of the domain refuses it.
+        A second one may be there until the lock of the domain refuses it.
 
         :param instance: its UUID
         """
@@ -51,7 +51,7 @@ class RunningSnapshots:
         """Cancel the snapshots of an instance, if there are any, and wait.
 
         :param instance: its UUID
-        :param timeout: in seconds, after which they are waited for no more
+        :param timeout: in seconds, after which this returns anyway
         """
         self._end(
             [each for each in self._running if each[0] == instance],
@@ -60,7 +60,7 @@ class RunningSnapshots:
         )
 
     def end_all(self, reason: str, timeout: float) -> None:
-        """The same, of all instances; nor does any begin from now on."""
+        """Cancel the snapshots of all instances, wait, and refuse new ones."""
         self._over = exception.CancelledByStop(reason=reason)
         self._end(list(self._running), self._over, timeout)
 
@@ -73,15 +73,17 @@ class RunningSnapshots:
         for instance, cancellation in ending:
             LOG.info('%s', error, instance_uuid=instance)
             cancellation.stop(error)
-        deadline = time.monotonic() + timeout
-        while left := [each for each in ending if each in self._running]:
-            if time.monotonic() > deadline:
-                for instance, _cancellation in left:
-                    LOG.error(
-                        'The snapshot has not given the guest back within '
-                        '%s s',
-                        timeout,
-                        instance_uuid=instance,
-                    )
-                return
-            time.sleep(POLL_INTERVAL)
+        wait.holds_within(
+            lambda: not self._left_of(ending), timeout, interval=POLL_INTERVAL
+        )
+        for instance, _cancellation in self._left_of(ending):
+            LOG.error(
+                'The snapshot has not given the guest back within %s s',
+                timeout,
+                instance_uuid=instance,
+            )
+
+    def _left_of(
+        self, ending: list[tuple[str, Cancellation]]
+    ) -> list[tuple[str, Cancellation]]:
+        return [each for each in ending if each in self._running]

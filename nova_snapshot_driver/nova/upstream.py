@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's own driver, and what it is not left to do."""
+"""Nova's own driver, and the cases in which it must not take over."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nova.compute import task_states
 from nova.virt.libvirt.host import Host
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.domain import PowerState
-from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.instance import QuiescePolicy
+from nova_snapshot_driver.hypervisor.domain import PowerState
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot.plan.grounds import Words
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 
 CONF = nova.conf.CONF
 
@@ -25,23 +26,31 @@ QEMU = ('kvm', 'qemu')
 
 
 def outlive_libvirtd(host: Host) -> None:
-    """See that nova-compute goes on where libvirtd dies while it is asked.
+    """Keep nova-compute alive where libvirtd dies during a call.
 
     ``Host._get_connection`` holds a lock while it asks whether a connection is
-    alive. Where libvirtd dies then, libvirt says so on the thread that asks,
-    and ``Host._connection_closed`` takes that lock. On eventlet another thread
-    does that, later; on a native one, all that needs libvirt would wait for
-    ever.
+    alive. Where libvirtd dies then, libvirt reports the death on the thread
+    that asks, and ``Host._connection_closed`` takes the same lock. On eventlet
+    another thread does that, later; with native threads, everything that needs
+    libvirt would wait for ever.
     """
     if utils.concurrency_mode_threading():
         host._wrapped_conn_lock = threading.RLock()
 
 
-def require_no_freeze(guest: Guest, instance: Instance) -> None:
-    """See that nobody counts on a freeze.
+def connect(host: Host) -> Any:
+    """A connection like that of Nova, but without its event handlers.
 
-    Nova's own driver freezes in its live way alone, and goes on where that
-    fails.
+    :returns: a ``virConnect``, wrapped as Nova's is where eventlet runs
+    """
+    return host._connect(host._uri, False)
+
+
+def require_no_freeze(guest: Guest, instance: Instance) -> None:
+    """Check that nobody counts on a freeze.
+
+    Nova's own driver freezes in live snapshots alone, and goes on where the
+    freeze fails.
 
     :raises QuiesceFailed: quiescing is required, and the guest is not at rest
     """
@@ -50,26 +59,27 @@ def require_no_freeze(guest: Guest, instance: Instance) -> None:
         return
     raise exception.QuiesceFailed(
         domain=guest.name,
-        reason="Nova's own driver takes the snapshot, and may freeze nothing",
+        reason=Words.LEFT_TO_NOVA.value,
+        public=Words.LEFT_TO_NOVA.value,
     )
 
 
 def _is_at_rest(guest: Guest) -> bool:
     if CONF.libvirt.virt_type not in QEMU:
-        # There it can't be asked whether a guest is suspended, and none is.
+        # An inactive domain can't be asked whether it is suspended.
         return not guest.is_active()
-    return guest.power_state() is PowerState.SHUT_OFF
+    return guest.power.state() is PowerState.SHUT_OFF
 
 
 def unless_torn(
     guest: Guest, update_task_state: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The same, unless the disk of a running guest is read after it.
+    """The task state callback, which refuses to read a running guest's disk.
 
     Nova's own driver asks Ceph for a clone first. Where Glance then refuses
-    its location, it goes back and reads the disk itself; but it has resumed
-    by then the guest that it had suspended for that. A guest that is live it
-    suspends after it has gone back. Source: ``LibvirtDriver.snapshot``.
+    its location, it falls back and reads the disk itself; but it has resumed
+    by then the guest that it had suspended for that. A live guest it suspends
+    only after it has fallen back. Source: ``LibvirtDriver.snapshot``.
 
     :param guest: as the snapshot finds it
     """

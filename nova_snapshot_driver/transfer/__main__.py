@@ -13,18 +13,24 @@ import signal
 import sys
 import threading
 import time
+import traceback
+from typing import IO
 from typing import Any
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import reason
+from nova_snapshot_driver.transfer import confined
+from nova_snapshot_driver.transfer.jobs.job import KINDS
+from nova_snapshot_driver.transfer.nbd.bounds import Bounds
 
-#: By the kind of the job. One of them is imported, and while the job is waited
-#: for.
+#: Modules, by the kind of the job that they do. One of them is imported, and
+#: while the job is waited for.
 JOBS = {
-    'extract': 'nova_snapshot_driver.transfer.convert',
-    'flatten': 'nova_snapshot_driver.transfer.flatten',
-    'save': 'nova_snapshot_driver.transfer.save',
-    'stream': 'nova_snapshot_driver.transfer.stream',
-    'upload': 'nova_snapshot_driver.transfer.upload',
+    'extract': 'nova_snapshot_driver.transfer.jobs.extract',
+    'flatten': 'nova_snapshot_driver.transfer.jobs.flatten',
+    'save': 'nova_snapshot_driver.transfer.jobs.save',
+    'stream': 'nova_snapshot_driver.transfer.jobs.stream',
+    'upload': 'nova_snapshot_driver.transfer.jobs.upload',
 }
 
 STDIN = 0
@@ -64,30 +70,31 @@ class Parent:
 
 
 def send(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+    # In bytes, whatever encoding the environment asks for.
+    sys.stdout.buffer.write(json.dumps(message).encode() + b'\n')
+    sys.stdout.buffer.flush()
 
 
-def listen(lines: queue.Queue[bytes]) -> None:
+def listen(standard_input: IO[bytes], lines: queue.Queue[bytes]) -> None:
     """Take what the parent says.
 
     When the parent is gone, or gave the job up, the input ends: so does this
     process then, with all children.
     """
-    with open(STDIN, 'rb', closefd=False) as standard_input:
-        for line in standard_input:
-            lines.put(line)
+    for line in standard_input:
+        lines.put(line)
     os.killpg(0, signal.SIGKILL)
 
 
 def yield_to_others() -> None:
     """Have the niceness of this process count for others as well.
 
-    A kernel that divides the processors among sessions at first regards that
-    of a session, which this process leads.
+    A kernel with autogroups divides the processors among sessions first, by
+    the niceness of each session; this process leads one.
     Source: sched(7), "The autogroup feature"
     """
-    # There may be no such kernel; and one that was told twice at once by
-    # others than root takes it from the first alone.
+    # The kernel may have no autogroups; and it refuses a second change that
+    # soon follows the first, unless root asks for it.
     with contextlib.suppress(OSError):
         pathlib.Path('/proc/self/autogroup').write_text(str(os.nice(0)))
 
@@ -95,17 +102,38 @@ def yield_to_others() -> None:
 def main(kind: str) -> int:
     # systemd asks all processes of nova-compute to end, which waits for its
     # snapshots itself: the end of the input is what counts. Children inherit
-    # it.
+    # the disposition.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    lines: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    # Where SIGCHLD is ignored, every child seems to have succeeded.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Yield before the rights are given up: the file of the autogroup belongs
+    # to root afterwards.
     yield_to_others()
+    confined.at_the_start()
     module = importlib.import_module(JOBS[kind])
-    job = json.loads(lines.get())
+    standard_input = open(STDIN, 'rb', closefd=False)  # noqa: SIM115 (kept)
+    line = standard_input.readline()
+    if not line:
+        # The job is not wanted any more.
+        return 1
+    message = json.loads(line)
+    job = KINDS[kind].from_dict(message['job'])
+    bounds = Bounds(**message['bounds'])
+    # Before there is another thread, which would not be held to it.
+    confined.to(job)
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(
+        target=listen, args=(standard_input, lines), daemon=True
+    ).start()
     try:
-        result = module.run(job, Parent(lines))
+        result = module.run(job, bounds, Parent(lines))
     except exception.SnapshotError as error:
         send({'error': error.to_dict()})
+        return 1
+    except Exception as error:
+        # The parent logs all of it; the last line is what its user reads.
+        traceback.print_exc()
+        print(reason.named(error), file=sys.stderr)
         return 1
     send({'result': result})
     return 0

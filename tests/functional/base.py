@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of real guests, and what holds after each."""
+"""Snapshots of real guests, with the laws that hold after each."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import Any
 from typing import ClassVar
 
+from oslo_config import cfg
 from oslotest import base
 
+from lab.directory import lab_directory
+from lab.disks import Layer
+from lab.evidence import Evidence
+from lab.evidence import examine
+from lab.guest import WitnessGuest
+from lab.hypervisor import Hypervisor
+from lab.options import GuestOptions
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.result import Snapshot
-from nova_snapshot_driver.surroundings import Surroundings
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.recovery.healer import Healer
+from nova_snapshot_driver.snapshot.capture.environment import Environment
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests import faults
 from tests import laws
-from tests.lab.directory import lab_directory
-from tests.lab.disks import Layer
-from tests.lab.evidence import Evidence
-from tests.lab.evidence import examine
-from tests.lab.guest import WitnessGuest
-from tests.lab.hypervisor import Hypervisor
-from tests.lab.options import GuestOptions
 
 #: Seconds. A hanging agent is waited for this long, and no longer.
 QUIESCE_TIMEOUT = 2
@@ -40,7 +42,7 @@ QUIESCE_TIMEOUT = 2
 @functools.cache
 def scratch_directory() -> Path:
     """The directory of this worker, removed when the worker ends."""
-    root = lab_directory() / 'functional'
+    root = lab_directory() / 'f'
     root.mkdir(exist_ok=True)
     # The paths of libvirt's sockets have to be short.
     path = Path(tempfile.mkdtemp(dir=root, prefix=''))
@@ -73,19 +75,37 @@ class HostTest(base.BaseTestCase):
     def driver(
         self,
         connection: Any = None,
-        path: str = 'auto',
+        environment: Environment | None = None,
+        **options: Any,
+    ) -> SnapshotDriver:
+        """A driver with the directories of this test.
+
+        :param options: as those of ``configuration()``
+        """
+        return SnapshotDriver(
+            conf.read_settings(self.configuration(**options)),
+            Host(connection or self.connection),
+            environment,
+        )
+
+    def healer(self, **options: Any) -> Healer:
+        """A healer with the directories of this test."""
+        settings = conf.read_settings(self.configuration(**options))
+        return Healer(settings.undo, Host(self.connection))
+
+    def configuration(
+        self,
+        method: str = 'auto',
         quiesce: str = 'auto',
         image_format: str | None = None,
         compression: bool = False,
         retries: int = 1,
-        surroundings: Surroundings | None = None,
         **options: object,
-    ) -> SnapshotDriver:
-        """A driver with the directories of this test.
-
+    ) -> cfg.ConfigOpts:
+        """
         :param options: of ``[snapshot]``
         """
-        configuration = conf.load(
+        return conf.load(
             [],
             [
                 ('libvirt', 'snapshots_directory', str(self.snapshots)),
@@ -93,7 +113,7 @@ class HostTest(base.BaseTestCase):
                 ('libvirt', 'snapshot_compression', compression),
                 ('glance', 'num_retries', retries),
                 ('snapshot', 'state_directory', str(self.state)),
-                ('snapshot', 'path', path),
+                ('snapshot', 'method', method),
                 ('snapshot', 'quiesce', quiesce),
                 ('snapshot', 'quiesce_timeout', QUIESCE_TIMEOUT),
                 *(
@@ -101,9 +121,6 @@ class HostTest(base.BaseTestCase):
                     for name, value in options.items()
                 ),
             ],
-        )
-        return SnapshotDriver(
-            configuration, Host(connection or self.connection), surroundings
         )
 
     @contextlib.contextmanager
@@ -159,7 +176,7 @@ class SnapshotTest(HostTest):
         driver: SnapshotDriver,
         **more: Any,
     ) -> exception.SnapshotError:
-        """The same, where it fails and leaves nothing behind."""
+        """Take a snapshot that fails and leaves nothing behind."""
         image = self.output / 'image'
         image.unlink(missing_ok=True)
         raised: exception.SnapshotError = self.laws_hold(

@@ -13,13 +13,13 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.result import Snapshot
+from lab.bounded import run
+from lab.disks import Layer
+from lab.secret import passphrase_file
+from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests.functional import base
 from tests.functional import meanwhile
-from tests.lab.bounded import run
-from tests.lab.disks import Layer
-from tests.lab.secret import passphrase_file
 
 #: Seconds
 TIMEOUT = 120
@@ -70,7 +70,7 @@ class Exactness(base.SnapshotTest):
                     image_format=encoding.format,
                     compression=encoding.compression is not None,
                     compression_type=encoding.compression or 'zstd',
-                    surroundings=meanwhile.Exported(go_on_and_overwrite),
+                    environment=meanwhile.Exported(go_on_and_overwrite),
                 )
             )
         self.assertEqual('backup', snapshot.method)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import fixtures
 
-from tests.lab.bounded import wait_until
-from tests.lab.root import as_root
+from lab.bounded import wait_until
+from lab.root import as_root
 
 PATIENCE = 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from tests.lab.disks import Layer
+from lab.disks import Layer
 
 _MACHINE = """
 <domain type='qemu'>
@@ -17,11 +17,8 @@ _MACHINE = """
     <model fallback='allow'>qemu64</model>
   </cpu>
   <devices>
-    <disk type='{kind}' device='disk'>
-      <driver name='qemu' type='{format}'/>
-      <source {attribute}={path}/>
-      <target dev='vda' bus='virtio'/>
-    </disk>
+    <controller type='scsi' model='virtio-scsi'/>
+    {disks}
   </devices>
 </domain>
 """
@@ -29,13 +26,54 @@ _MACHINE = """
 
 def machine_xml(name: str, disk: Layer) -> str:
     """The definition of a domain that costs next to nothing."""
-    kind, attribute = 'file', 'file'
-    if disk.path.is_block_device():
-        kind, attribute = 'block', 'dev'
-    return _MACHINE.format(
-        name=name,
-        kind=kind,
-        format=disk.format,
-        attribute=attribute,
-        path=quoteattr(str(disk.path)),
+    return with_disks(name, disk_xml(disk))
+
+
+def with_disks(name: str, *disks: str) -> str:
+    """The definition of a cheap domain, whatever its disks are like.
+
+    :param disks: elements of the XML
+    """
+    return _MACHINE.format(name=name, disks=''.join(disks))
+
+
+def disk_xml(
+    disk: Layer,
+    backing: str = '',
+    target: str = 'vda',
+    device: str = 'disk',
+) -> str:
+    """A disk; one that is called as ``sda`` is on a SCSI bus.
+
+    :param backing: the element ``backingStore``, if there is to be one
+    """
+    bus = 'scsi' if target.startswith('sd') else 'virtio'
+    return (
+        f"<disk type='{_kind(disk)}' device='{device}'>"
+        f"<driver name='qemu' type='{disk.format}'/>{source_xml(disk)}"
+        f"{backing}<target dev='{target}' bus='{bus}'/></disk>"
     )
+
+
+def backing_xml(*chain: Layer, ends: bool = True) -> str:
+    """The images beneath a disk, the nearest first.
+
+    :param ends: that is all of them
+    """
+    if not chain:
+        return '<backingStore/>' if ends else ''
+    layer, *beneath = chain
+    return (
+        f"<backingStore type='{_kind(layer)}'>"
+        f"<format type='{layer.format}'/>{source_xml(layer)}"
+        f'{backing_xml(*beneath, ends=ends)}</backingStore>'
+    )
+
+
+def source_xml(disk: Layer) -> str:
+    attribute = 'dev' if disk.path.is_block_device() else 'file'
+    return f'<source {attribute}={quoteattr(str(disk.path))}/>'
+
+
+def _kind(disk: Layer) -> str:
+    return 'block' if disk.path.is_block_device() else 'file'

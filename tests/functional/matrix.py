@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is tried on each guest: every way of a snapshot, in every state."""
+"""Snapshots of a guest by every method, in every state."""
 
 from __future__ import annotations
 
+from lab.bounded import wait_until
+from lab.evidence import Evidence
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests.functional import base
-from tests.lab.bounded import wait_until
-from tests.lab.evidence import Evidence
 
 #: Seconds for which an agent hangs, longer than a live snapshot takes.
 HANG = 8
@@ -17,7 +17,16 @@ OVERLAY_FILL = 8
 
 
 class Matrix(base.SnapshotTest):
-    """For a guest with an agent or without."""
+    """For a guest with an agent or without.
+
+    Its disk has the guest's own data in the topmost image, too.
+    """
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        if cls.options.agent:
+            cls.guest.write_fill(OVERLAY_FILL)
 
     def test_backup(self) -> None:
         self._is_live('backup')
@@ -76,12 +85,7 @@ class Matrix(base.SnapshotTest):
         self.examine(image, last)
 
 
-class WithAgent(Matrix):
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.guest.write_fill(OVERLAY_FILL)
-
+class WithHangingAgent(Matrix):
     def test_backup_hanging_agent(self) -> None:
         self._ignores_hanging_agent('backup')
 
@@ -101,7 +105,7 @@ class WithAgent(Matrix):
 class WithoutAgent(Matrix):
     def test_required(self) -> None:
         for path in ('backup', 'mirror', 'cold'):
-            driver = self.driver(path=path, quiesce='require')
+            driver = self.driver(method=path, quiesce='require')
             self.snapshot_fails(exception.QuiesceFailed, driver)
         self.guest.still_counts()
 
@@ -109,7 +113,7 @@ class WithoutAgent(Matrix):
 def taken(test: base.SnapshotTest, path: str) -> tuple[Snapshot, Evidence]:
     """A snapshot by a path, proven."""
     last = test.guest.ticks.last
-    snapshot, image = test.snapshot(test.driver(path=path))
+    snapshot, image = test.snapshot(test.driver(method=path))
     test.assertEqual(path, snapshot.method)
     return snapshot, test.examine(image, last)
 

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens while a backup job runs, and nothing has been read yet."""
+"""Events while a backup job runs, before anything has been read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 
-from nova_snapshot_driver.surroundings import Surroundings
-from tests.lab.guest import WitnessGuest
+from lab.guest import WitnessGuest
+from nova_snapshot_driver.common.ownership import Inode
+from nova_snapshot_driver.common.ownership import Kind
+from nova_snapshot_driver.snapshot.capture.environment import Environment
 
-#: What the guest has on its disk, and overwrites while it is snapshotted.
+#: The content that the guest overwrites while it is snapshotted.
 MARK = b'what was there at the instant'
 
 #: MiB of it.
 MARKED = 8
 
 
-class Exported(Surroundings):
+class Exported(Environment):
     """Has something happen when the export of a backup job is there.
 
     The guest is thawed by then, and the image not begun.
@@ -25,9 +28,10 @@ class Exported(Surroundings):
     def __init__(self, happens: Callable[[], object]) -> None:
         self._happens = happens
 
-    def claim(self, path: str) -> None:
-        super().claim(path)
+    def claim(self, path: str, kind: Kind, owners: Collection[int]) -> Inode:
+        inode = super().claim(path, kind, owners)
         self._happens()
+        return inode
 
 
 def write_mark(guest: WitnessGuest) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fixtures
 
-from tests.lab.root import as_root
+from lab.root import as_root
 
 
 class SmallFileSystem(fixtures.Fixture):

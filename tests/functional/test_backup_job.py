@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may befall a backup job and its reader, and others who have one."""
+"""Accidents of a backup job and its reader, and jobs of others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import libvirt
 
+from lab.bounded import wait_until
+from lab.options import GuestOptions
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import Instance
 from tests import laws
 from tests.functional import base
-from tests.functional import data_plane
-from tests.lab.bounded import wait_until
-from tests.lab.options import GuestOptions
+from tests.functional import data_plane_process
 
 #: MiB a second: the image takes far longer than what happens meanwhile.
 SLOW = 4
@@ -73,7 +73,7 @@ class BackupJobTest(base.SnapshotTest):
 
     def test_data_plane_is_killed(self) -> None:
         def kill() -> None:
-            pid = data_plane.pid()
+            pid = data_plane_process.pid()
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -82,7 +82,7 @@ class BackupJobTest(base.SnapshotTest):
         self.guest.still_counts()
 
     def test_that_of_somebody_else(self) -> None:
-        """It is left alone, whatever way is asked for."""
+        """A foreign job is left alone, whatever method is asked for."""
         socket = self.directory / 's'
         scratch = self.directory / 'scratch'
         domain = self.guest.domain
@@ -98,7 +98,7 @@ class BackupJobTest(base.SnapshotTest):
         for path in ('auto', 'mirror', 'cold'):
             self.assertRaises(
                 exception.ForeignJob,
-                self.driver(path=path).snapshot_to_file,
+                self.driver(method=path).snapshot_to_file,
                 Instance(self.guest.name),
                 str(self.output / 'image'),
             )
@@ -126,6 +126,6 @@ class BackupJobTest(base.SnapshotTest):
         self.assertIn('too long for a socket', snapshot.method_reason)
         self.examine(image, last)
         self.snapshot_fails(
-            exception.BackupRefused, self.driver(path='backup')
+            exception.BackupRefused, self.driver(method='backup')
         )
         self.guest.still_counts()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import libvirt
 
-from nova_snapshot_driver.instance import Instance
+from lab.bounded import run
+from lab.disks import Layer
+from lab.root import as_root
+from nova_snapshot_driver.snapshot.plan.instance import Instance
 from tests.functional import base
 from tests.functional import machine
-from tests.lab.bounded import run
-from tests.lab.disks import Layer
-from tests.lab.root import as_root
 
 SIZE = 64 << 20
 COMMAND_TIMEOUT = 60
@@ -56,7 +56,7 @@ class BlockDeviceTest(base.HostTest):
     def _holds_content(self, path: str, image_format: str | None) -> None:
         image = self.output / f'{path}-{image_format}'
         snapshot = self.driver(
-            path=path, image_format=image_format
+            method=path, image_format=image_format
         ).snapshot_to_file(Instance('block'), str(image))
         # A device has no format of its own to go by.
         self.assertEqual(image_format or 'raw', snapshot.disk_format)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a domain has beside its disk comes back with it."""
+"""The devices of a domain, which come back with it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import fixtures
 import libvirt
 
-from nova_snapshot_driver import domain
+from lab.bounded import run
+from lab.options import GuestOptions
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.hypervisor import domain
+from nova_snapshot_driver.snapshot.plan.instance import Instance
 from tests.functional import base
-from tests.lab.bounded import run
-from tests.lab.options import GuestOptions
 
 #: Stands in for a device of the host: it is unplugged in the same way, and
 #: needs no hardware.
@@ -61,20 +61,20 @@ class HostDeviceTest(base.SnapshotTest):
 
     def test_cold(self) -> None:
         last = self.guest.ticks.last
-        _snapshot, image = self.snapshot(self.driver(path='cold'))
+        _snapshot, image = self.snapshot(self.driver(method='cold'))
         self.assertEqual(1, len(self.devices()))
         self.guest.still_counts()
         self.examine(image, last)
 
     def test_live_leaves_them_alone(self) -> None:
         [before] = self.devices()
-        self.snapshot(self.driver(path='mirror'))
+        self.snapshot(self.driver(method='mirror'))
         self.assertEqual((before,), self.devices())
 
     def test_paused_is_refused(self) -> None:
         self.guest.domain.suspend()
         self.addCleanup(self.guest.domain.resume)
-        self.snapshot_fails(exception.NotSupported, self.driver(path='cold'))
+        self.snapshot_fails(exception.NotSupported, self.driver(method='cold'))
         self.assertEqual(1, len(self.devices()))
 
     def test_not_released(self) -> None:
@@ -87,7 +87,7 @@ class HostDeviceTest(base.SnapshotTest):
         ):
             self.snapshot_fails(
                 exception.DeviceNotReleased,
-                self.driver(path='cold', guest_timeout=2),
+                self.driver(method='cold', guest_timeout=2),
             )
         self.assertEqual(1, len(self.devices()))
         self.guest.still_counts()
@@ -118,7 +118,7 @@ class FirmwareTest(base.HostTest):
         self.assertEqual(2, len(state))
         definition = self.machine.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         self.machine.setAutostart(True)
-        snapshot = self.driver(path='mirror').snapshot_to_file(
+        snapshot = self.driver(method='mirror').snapshot_to_file(
             Instance('firmware-machine'), str(self.output / 'image')
         )
         self.assertEqual('mirror', snapshot.method)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guest has encrypted is on no disk of the host in plain text.
+"""Encrypted disks, whose content is never in plain text on the host.
 
-The image has it, as Nova's has.
+The image is in plain text, as Nova's is.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import time
 from pathlib import Path
 
+from lab.bounded import run
+from lab.options import GuestOptions
+from lab.options import Shape
+from lab.secret import PASSPHRASE
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
 from tests.functional import base
 from tests.functional import meanwhile
-from tests.lab.bounded import run
-from tests.lab.options import GuestOptions
-from tests.lab.options import Shape
-from tests.lab.secret import PASSPHRASE
 
 TIMEOUT = 60
 
@@ -39,7 +39,7 @@ class EncryptedDiskTest(base.SnapshotTest):
 
         driver = self.driver(
             image_format='raw',
-            surroundings=meanwhile.Exported(overwrite_and_look),
+            environment=meanwhile.Exported(overwrite_and_look),
         )
         snapshot, image = self.snapshot(driver)
         self.assertEqual(['luks'], found)
@@ -108,8 +108,8 @@ class EncryptedDiskTest(base.SnapshotTest):
     def test_plain_copy_is_refused(self) -> None:
         """Before the guest, or anything else, is touched."""
         for driver in (
-            self.driver(path='mirror'),
-            self.driver(path='cold'),
+            self.driver(method='mirror'),
+            self.driver(method='cold'),
             self.driver(image_format='vmdk'),
         ):
             self._is_refused(driver)
@@ -137,7 +137,7 @@ def _encryption_of(image: Path) -> str:
 def _command_lines() -> list[bytes]:
     found = []
     for file in Path('/proc').glob('[0-9]*/cmdline'):
-        # It may have ended meanwhile.
+        # The process may have ended meanwhile.
         with contextlib.suppress(OSError):
             found.append(file.read_bytes())
     return found

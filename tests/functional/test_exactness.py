@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from nova_snapshot_driver.encoding import Encoding
+from lab.options import GuestOptions
+from lab.options import Shape
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests.functional import exactness
-from tests.lab.options import GuestOptions
-from tests.lab.options import Shape
 
 
 class RawTest(exactness.Exactness):

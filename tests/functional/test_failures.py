@@ -9,15 +9,15 @@ from typing import Any
 
 import libvirt
 
+from lab.bounded import run
+from lab.options import GuestOptions
+from lab.options import Shape
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import Instance
 from tests import laws
 from tests.functional import base
 from tests.functional import meanwhile
 from tests.functional.small_file_system import SmallFileSystem
-from tests.lab.bounded import run
-from tests.lab.options import GuestOptions
-from tests.lab.options import Shape
 
 #: MiB: enough for a snapshot of the guest, as it is made here.
 ENOUGH = 400
@@ -56,7 +56,7 @@ class FailureTest(base.SnapshotTest):
         self.guest.write_fill(32)
         self.useFixture(SmallFileSystem(self.snapshots, 16))
         error = self.snapshot_fails(
-            exception.NoSpace, self.driver(path='mirror')
+            exception.NoSpace, self.driver(method='mirror')
         )
         self.assertGreater(error.fields['required'], 16)
         self.assertLessEqual(error.fields['available'], 16)
@@ -66,7 +66,7 @@ class FailureTest(base.SnapshotTest):
         self.output.rmdir()
         self.useFixture(SmallFileSystem(self.output, 16))
         error = self.snapshot_fails(
-            exception.NoSpace, self.driver(path='cold')
+            exception.NoSpace, self.driver(method='cold')
         )
         self.assertEqual(str(self.output), error.fields['directory'])
 
@@ -76,7 +76,7 @@ class FailureTest(base.SnapshotTest):
             self.addCleanup(small.empty)
             error = self._fails_on_full_disk(
                 exception.MirrorFailed,
-                self.driver(connection, 'mirror'),
+                self.driver(connection, method='mirror'),
                 small,
             )
         self.assertIn('0 MiB are free', str(error))
@@ -92,7 +92,7 @@ class FailureTest(base.SnapshotTest):
         with self.meanwhile('fsFreeze', fill_and_write) as connection:
             self._fails_on_full_disk(
                 exception.MirrorFailed,
-                self.driver(connection, 'mirror'),
+                self.driver(connection, method='mirror'),
                 small,
             )
 
@@ -106,7 +106,7 @@ class FailureTest(base.SnapshotTest):
             with self.meanwhile(last_call, small.fill) as connection:
                 error = self._fails_on_full_disk(
                     exception.CommandFailed,
-                    self.driver(connection, path),
+                    self.driver(connection, method=path),
                     small,
                 )
             self.assertIn('No space left on device', str(error))
@@ -115,7 +115,7 @@ class FailureTest(base.SnapshotTest):
         self.output.rmdir()
         small = self.useFixture(SmallFileSystem(self.output, ENOUGH))
         driver = self.driver(
-            path='backup', surroundings=meanwhile.Exported(small.fill)
+            method='backup', environment=meanwhile.Exported(small.fill)
         )
         error = self._fails_on_full_disk(
             exception.DirectoryUnusable, driver, small
@@ -147,19 +147,19 @@ class FailureTest(base.SnapshotTest):
             self.guest.fail_freeze()
             error = self.snapshot_fails(
                 exception.QuiesceFailed,
-                self.driver(path=path, quiesce='require'),
+                self.driver(method=path, quiesce='require'),
             )
             self.assertIn('freeze', str(error))
             self.guest.fail_freeze()
-            snapshot, image = self.snapshot(self.driver(path=path))
+            snapshot, image = self.snapshot(self.driver(method=path))
             self.assertFalse(snapshot.quiesced)
             self.examine(image, 1)
 
     def test_freeze_takes_too_long(self) -> None:
-        """It takes effect after its bound, and is thawed all the same."""
+        """The freeze takes effect after its bound, and is thawed anyway."""
         for path in ('backup', 'mirror', 'cold'):
             self.guest.slow_freeze(base.QUIESCE_TIMEOUT + 2)
-            snapshot, image = self.snapshot(self.driver(path=path))
+            snapshot, image = self.snapshot(self.driver(method=path))
             self.assertFalse(snapshot.quiesced)
             self.examine(image, 1)
             self.guest.still_counts()
@@ -201,12 +201,14 @@ class FailureTest(base.SnapshotTest):
                 last_call, lambda: time.sleep(2), connection
             ) as connection,
         ):
-            snapshot, image = self.snapshot(self.driver(connection, path))
+            snapshot, image = self.snapshot(
+                self.driver(connection, method=path)
+            )
         self.assertTrue(snapshot.quiesced)
         self.examine(image, 1)
         self.guest.still_counts()
 
-    # Others who work on the domain
+    # Foreign work on the domain
 
     def test_guest_dies_while_copying(self) -> None:
         before = laws.Before.of(self.connection, self.guest.name)
@@ -216,7 +218,7 @@ class FailureTest(base.SnapshotTest):
         ) as connection:
             error = self.assertRaises(
                 exception.MirrorFailed,
-                self.driver(connection, 'mirror').snapshot_to_file,
+                self.driver(connection, method='mirror').snapshot_to_file,
                 Instance(self.guest.name),
                 str(self.output / 'image'),
             )
@@ -244,7 +246,7 @@ class FailureTest(base.SnapshotTest):
             ('mirror', 'blockRebase'),
         ):
             with self.meanwhile(call, try_another) as connection:
-                self.snapshot(self.driver(connection, path))
+                self.snapshot(self.driver(connection, method=path))
         for error in refused:
             self.assertIn(self.guest.name, str(error))
         self.assertEqual(2, len(refused))
@@ -264,7 +266,7 @@ class FailureTest(base.SnapshotTest):
         for path in ('backup', 'mirror', 'cold'):
             error = self.assertRaises(
                 exception.ForeignBlockJob,
-                self.driver(path=path).snapshot_to_file,
+                self.driver(method=path).snapshot_to_file,
                 Instance(self.guest.name),
                 str(self.output / 'image'),
             )
@@ -322,7 +324,7 @@ class HostileRawDiskTest(base.SnapshotTest):
         for path in paths:
             for image_format in ('raw', 'qcow2'):
                 _snapshot, image = self.snapshot(
-                    self.driver(path=path, image_format=image_format)
+                    self.driver(method=path, image_format=image_format)
                 )
                 start = self.directory / 'start'
                 run(

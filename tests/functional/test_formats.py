@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 
+from lab.bounded import run
+from lab.disks import Layer
+from lab.options import GuestOptions
 from tests.functional import base
-from tests.lab.bounded import run
-from tests.lab.disks import Layer
-from tests.lab.options import GuestOptions
 
 
 class FormatsTest(base.SnapshotTest):
@@ -18,7 +18,7 @@ class FormatsTest(base.SnapshotTest):
         for image_format in ('raw', 'qcow2', 'vmdk', 'vdi'):
             for path in ('backup', 'mirror', 'cold'):
                 last = self.guest.ticks.last
-                driver = self.driver(path=path, image_format=image_format)
+                driver = self.driver(method=path, image_format=image_format)
                 snapshot, image = self.snapshot(driver)
                 self.assertEqual(image_format, snapshot.disk_format)
                 self.assertEqual(image_format, _format_of(image))
@@ -38,7 +38,7 @@ class FormatsTest(base.SnapshotTest):
         self.assertLess(status.st_blocks * 512, status.st_size // 2)
 
     def test_compression(self) -> None:
-        """What can't be compressed stays, and what can gets smaller."""
+        """Incompressible content stays, and other content gets smaller."""
         self.guest.agent_exec(
             'yes | dd of=/data/yes bs=1M count=16 iflag=fullblock && sync'
         )

@@ -11,17 +11,17 @@ from typing import Any
 
 import libvirt
 
+from lab.bounded import run
+from lab.bounded import wait_until
+from lab.cloud.libvirtd import Libvirtd
+from lab.disks import Layer
+from lab.hypervisor import run_event_loop
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests import laws
 from tests.functional import base
 from tests.functional import machine
-from tests.lab.bounded import run
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.libvirtd import Libvirtd
-from tests.lab.disks import Layer
-from tests.lab.hypervisor import run_event_loop
 
 NAME = 'lost'
 
@@ -59,15 +59,15 @@ class LibvirtdDeathTest(base.HostTest):
         self.to_libvirt.defineXML(definition).create()
 
     def _state(self, suffix: str) -> str:
-        """What libvirt keeps of the guest while it runs."""
+        """The state that libvirt keeps of the guest while it runs."""
         directory = self.directory / 'libvirt/state/qemu'
         return (directory / f'{NAME}.{suffix}').read_text()
 
     def test_while_it_begins_a_backup_job(self) -> None:
-        """It keeps the place of that job, until the domain is gone.
+        """The place of the job stays taken until the domain is gone.
 
-        Neither is there another one then, nor a suspended guest; but the
-        copy of a disk bears the place.
+        The guest can neither have another job nor be suspended; but a copy of
+        the disk does not need the place.
         """
         self._lose_a_job()
         self.to_libvirt = self._connect()
@@ -75,7 +75,7 @@ class LibvirtdDeathTest(base.HostTest):
         self.assertEqual('mirror', snapshot.method)
         self.assertIn('libvirt has lost one', snapshot.method_reason)
         before = laws.Before.of(self.to_libvirt, NAME)
-        self.assertRaises(exception.JobLost, self._snapshot, path='cold')
+        self.assertRaises(exception.JobLost, self._snapshot, method='cold')
         self.assertEqual([], self._differences(before))
         # As "openstack server reboot --hard" does.
         domain = self.to_libvirt.lookupByName(NAME)
@@ -98,7 +98,7 @@ class LibvirtdDeathTest(base.HostTest):
         ) as connection:
             self.assertRaises(
                 exception.SnapshotError,
-                self.driver(connection, path='backup').snapshot_to_file,
+                self.driver(connection, method='backup').snapshot_to_file,
                 Instance(NAME),
                 str(self.output / 'lost'),
             )
@@ -116,13 +116,13 @@ class LibvirtdDeathTest(base.HostTest):
             self.libvirtd.libvirtd.kill()
             os.kill(qemu, signal.SIGCONT)
 
-    def _snapshot(self, path: str = 'auto') -> Snapshot:
+    def _snapshot(self, method: str = 'auto') -> Snapshot:
         """A snapshot that is proven, and leaves the guest as it was."""
         before = laws.Before.of(self.to_libvirt, NAME)
         image = self.output / 'image'
-        snapshot = self.driver(self.to_libvirt, path).snapshot_to_file(
-            Instance(NAME), str(image)
-        )
+        snapshot = self.driver(
+            self.to_libvirt, method=method
+        ).snapshot_to_file(Instance(NAME), str(image))
         self._run(
             *('compare', '-U', '-f', 'qcow2', '-F', snapshot.disk_format),
             *(self.disk.path, image),

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a snapshot may take of the host, and of time."""
+"""The limits of a snapshot: its use of the host, and its time."""
 
 from __future__ import annotations
 
 import os
 import time
 
+from lab.bounded import run
+from lab.disks import Layer
+from lab.options import GuestOptions
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests.functional import base
-from tests.functional import data_plane
+from tests.functional import data_plane_process
 from tests.functional import machine
-from tests.lab.bounded import run
-from tests.lab.disks import Layer
-from tests.lab.options import GuestOptions
 
 MIB = 1 << 20
 
@@ -34,7 +34,7 @@ class GuestTest(base.SnapshotTest):
         self.assertTrue(snapshot.streamed)
         rate = snapshot.size / MIB / snapshot.seconds['stream']
         self.assertLess(rate, limit * 1.2)
-        # It is used, too: what a busy host leaves of it.
+        # The bandwidth is used, too: as far as a busy host allows.
         self.assertGreater(rate, limit / 4)
         self.guest.still_counts()
 
@@ -50,7 +50,7 @@ class GuestTest(base.SnapshotTest):
         seen = set()
 
         def look(step: str, done: int, total: int) -> None:
-            pid = data_plane.pid()
+            pid = data_plane_process.pid()
             if pid is not None:
                 seen.add(
                     (
@@ -83,9 +83,9 @@ class DiskTest(base.HostTest):
 
         def look(step: str, done: int, total: int) -> None:
             nonlocal peak
-            pid = data_plane.pid()
+            pid = data_plane_process.pid()
             if pid is not None:
-                peak = max(peak, data_plane.peak_memory(pid))
+                peak = max(peak, data_plane_process.peak_memory(pid))
 
         image = self.output / 'image'
         try:
@@ -118,7 +118,6 @@ class DiskTest(base.HostTest):
             self.assertLess(peak, MOST_MEMORY)
 
     def test_empty_disk(self) -> None:
-        seconds = {}
         for size in ('1G', '2T'):
             disk = Layer(self.directory / size, 'qcow2')
             run(
@@ -127,5 +126,5 @@ class DiskTest(base.HostTest):
             )
             snapshot, peak = self.take(disk)
             self.assertLess(peak, MOST_MEMORY)
-            seconds[size] = sum(snapshot.seconds.values())
-        self.assertLess(seconds['2T'], seconds['1G'] + 2)
+            # An image that was read in full would have all of its metadata.
+            self.assertLess(snapshot.size, MIB)

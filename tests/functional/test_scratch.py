@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file system of the scratch file fills, and the guest does not notice.
+"""A full file system of the scratch file, which the guest does not notice.
 
 Its own writes would fail, and QEMU stop it, if the backup job went on.
 """
 
 from __future__ import annotations
 
+from lab.options import GuestOptions
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
 from tests.functional import base
 from tests.functional import meanwhile
 from tests.functional.small_file_system import SmallFileSystem
-from tests.lab.options import GuestOptions
 
 #: MiB
 SIZE = 64
@@ -20,8 +20,8 @@ RESERVE = 32
 #: MiB that the guest overwrites: more than there is room for.
 OVERWRITTEN = 72
 
-#: It overwrites a MiB, and then pauses. On a host that is not a toy the
-#: reserve is larger, and so may be what comes between two looks at the space.
+#: The guest overwrites a MiB, then pauses. On a real host the reserve is
+#: larger, and so is the data between two looks at the space.
 OVERWRITE = f"""(
     i=0
     while [ $i -lt {OVERWRITTEN} ]; do
@@ -44,17 +44,17 @@ class ScratchTest(base.SnapshotTest):
         return self.useFixture(SmallFileSystem(self.scratch, size))
 
     def scratch_driver(self, exported: meanwhile.Exported) -> SnapshotDriver:
-        """One that takes its time, so that it can run out of space."""
+        """A driver that takes its time, so that it can run out of space."""
         return self.driver(
-            path='backup',
-            surroundings=exported,
+            method='backup',
+            environment=exported,
             bandwidth=4,
             scratch_directory=str(self.scratch),
             scratch_reserve=RESERVE,
         )
 
     def is_unharmed(self) -> None:
-        # Those because of which QEMU would have stopped the guest.
+        # The errors because of which QEMU would have stopped the guest.
         self.assertEqual({}, self.guest.domain.diskErrors())
         self.guest.still_counts()
         left = [file.name for file in self.scratch.iterdir()]

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import libvirt
 
+from lab.bounded import run
+from lab.disks import Layer
+from lab.root import as_root
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests import faults
 from tests import laws
 from tests.functional import base
 from tests.functional import machine
 from tests.functional.faulty_disk import FaultyDisk
 from tests.functional.small_file_system import SmallFileSystem
-from tests.lab.bounded import run
-from tests.lab.disks import Layer
-from tests.lab.root import as_root
 
 MIB = 1 << 20
 
@@ -30,7 +30,7 @@ COMMAND_TIMEOUT = 60
 
 NAME = 'storage'
 
-#: What each path says of a source that can't be read.
+#: The error of each method for a source that can't be read.
 UNREADABLE = {
     'backup': exception.SourceUnreadable,
     'mirror': exception.MirrorFailed,
@@ -97,7 +97,7 @@ class SourceTest(StorageCase):
         disk = self.useFixture(FaultyDisk(self.content, broken_at=SIZE // 2))
         self.define(disk.path)
         for path, error in UNREADABLE.items():
-            self.fails(error, self.driver(path=path))
+            self.fails(error, self.driver(method=path))
             state, _reason = self.domain.state()
             self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, state, path)
 
@@ -111,7 +111,7 @@ class SourceTest(StorageCase):
         disk = self.useFixture(FaultyDisk(self.content, rate=8 * MIB))
         self.define(disk.path)
         self.fails(exception.DeadlineExceeded, self.driver(deadline=1))
-        snapshot = self.take(self.driver(path='backup'))
+        snapshot = self.take(self.driver(method='backup'))
         self.assertGreater(snapshot.total_seconds, 2)
         run(
             [
@@ -123,7 +123,7 @@ class SourceTest(StorageCase):
 
 
 class StateDirectoryTest(StorageCase):
-    """What can't be written down is not begun."""
+    """A snapshot that can't be recorded is not begun."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -139,7 +139,7 @@ class StateDirectoryTest(StorageCase):
             with faults.Interposer(self.connection) as interposer:
                 message = self.fails(
                     exception.DirectoryUnusable,
-                    self.driver(interposer.connection, path),
+                    self.driver(interposer.connection, method=path),
                 )
             self.assertEqual(
                 set(), CHANGES & {step.call for step in interposer.steps}

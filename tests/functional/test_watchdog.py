@@ -16,13 +16,13 @@ from typing import ClassVar
 import libvirt
 from oslotest import base as oslotest_base
 
+from lab.bounded import wait_until
+from lab.cloud.libvirtd import Libvirtd
+from lab.guest import WitnessGuest
+from lab.hypervisor import Hypervisor
+from lab.options import GuestOptions
 from tests import laws
 from tests.functional import base
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.libvirtd import Libvirtd
-from tests.lab.guest import WitnessGuest
-from tests.lab.hypervisor import Hypervisor
-from tests.lab.options import GuestOptions
 
 #: Seconds
 TIMEOUT = 120
@@ -86,7 +86,7 @@ class WatchdogTest(oslotest_base.BaseTestCase):
         process = subprocess.Popen(
             [
                 *(PROGRAM, 'create', self.guest.name),
-                *('--config-file', configuration, '--path', path),
+                *('--config-file', configuration, '--method', path),
                 *('--output', self.directory / 'output/image'),
             ],
             stdin=subprocess.DEVNULL,
@@ -107,7 +107,7 @@ class WatchdogTest(oslotest_base.BaseTestCase):
         found = []
         for entry in Path('/proc').glob('[0-9]*/cmdline'):
             try:
-                if b'nova_snapshot_driver.watchdog' in entry.read_bytes():
+                if b'nova_snapshot_driver.recovery' in entry.read_bytes():
                     found.append(entry.parent.name)
             except OSError:
                 continue

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import fixtures
 
-from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.result import Snapshot
-from nova_snapshot_driver.transfer import libnbd
+from lab.options import GuestOptions
+from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
+from nova_snapshot_driver.transfer.nbd import libnbd
 from tests.functional import exactness
-from tests.lab.options import GuestOptions
 
 
 class WithoutLibnbdTest(exactness.Exactness):

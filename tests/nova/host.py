@@ -23,12 +23,12 @@ from nova.tests import fixtures as nova_fixtures
 from nova.virt import driver as nova_driver
 from nova.virt import fake as nova_fake
 
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.state.journal import Journal
 from tests import laws
 from tests.nova.base import NovaCase
 from tests.unit import documents
+from tests.unit.entries import taken
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
@@ -37,13 +37,13 @@ from tests.unit.host import FakeHost
 
 CONF = nova.conf.CONF
 
-#: What ``compute_driver`` is set to.
+#: The value of ``compute_driver``.
 COMPUTE_DRIVER = 'snapshot_driver.LibvirtSnapshotDriver'
 
 USER_TOKEN = 'the-token-of-the-user'
 GLOBAL_REQUEST_ID = 'req-11111111-2222-3333-4444-555555555555'
 
-#: What no wait in a test may come near to, in seconds.
+#: The seconds that no wait in a test may come near to.
 PATIENCE = 30
 
 #: The property of an image that says that there is an agent.
@@ -214,7 +214,13 @@ class ComputeHost(FakeHost):
                 self.compute._host, 'get_connection', lambda: self.connection
             )
         )
-        for module in ('running', 'surroundings'):
+        self.useFixture(
+            fixtures.MockPatch(
+                'nova_snapshot_driver.nova.upstream.connect',
+                lambda _host: self.connection,
+            )
+        )
+        for module in ('running', 'environment'):
             self.useFixture(
                 fixtures.MockPatch(
                     f'nova_snapshot_driver.nova.{module}.POLL_INTERVAL', 0.005
@@ -227,7 +233,7 @@ class ComputeHost(FakeHost):
                 lambda _context, _uuid: self.bdms,
             )
         )
-        # That of the manager, who deletes images by it.
+        # The image API with which the manager deletes images.
         self.image_api = glance.API()
         self.request_context = request_context()
         self.instance = instance()
@@ -260,7 +266,7 @@ class ComputeHost(FakeHost):
         )
 
     def take_and_clean_up(self) -> None:
-        """The same, with what nova-compute does about an error."""
+        """Take a snapshot, with nova-compute's reaction to an error."""
         self._take(self.request_context, self.image, self.instance)
 
     @manager.delete_image_on_error
@@ -270,13 +276,13 @@ class ComputeHost(FakeHost):
         image_id: str,
         instance: objects.Instance,
     ) -> None:
-        # It goes by the names of these.
+        # Use the names of the first snapshot.
         self.take(instance, image_id)
 
     def begin(
         self, of: objects.Instance | None = None, image: str | None = None
     ) -> futures.Future[None]:
-        """The same in another thread."""
+        """Begin a snapshot in another thread."""
         return self._threads.submit(self.take, of, image, TaskState())
 
     def hold_extraction(self) -> Hold:
@@ -308,10 +314,10 @@ class ComputeHost(FakeHost):
         return hold
 
     def die_in_mid_copy(self) -> None:
-        """What a nova-compute leaves that is killed while it copies."""
+        """Leave what a nova-compute leaves that is killed during a copy."""
         guest = Host(self.connection).guest(documents.NAME)
         Journal(self.directories.state).remember(
-            Entry(guest.definition(), image=self.image)
+            taken(guest.definition(), image=self.image)
         )
         guest.undefine()
         space = pathlib.Path(self.directories.snapshots)
@@ -321,13 +327,13 @@ class ComputeHost(FakeHost):
         FakeDomain(self.machine).begin_copy('vda', str(delta))
 
     def die_in_mid_stream(self) -> None:
-        """The same while a disk is streamed."""
+        """Leave what a nova-compute leaves that is killed during a stream."""
         guest = Host(self.connection).guest(documents.NAME)
         Journal(self.directories.state).remember(
-            Entry(guest.definition(), image=self.image).given_back()
+            taken(guest.definition(), image=self.image).given_back()
         )
         space = pathlib.Path(self.directories.snapshots)
-        socket = space / f'{documents.UUID}.nbd' / 's'
+        socket = space / f'libvirt-{documents.UUID}.a1b2c3d4' / 's'
         scratch = space / f'{documents.UUID}-x1y2z3' / 'scratch'
         for file in (socket, scratch):
             file.parent.mkdir(parents=True)

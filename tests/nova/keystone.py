@@ -16,14 +16,14 @@ from oslo_config import fixture as config_fixture
 
 URL = 'http://keystone.example.com:5000'
 
-#: What Nova calls itself, and the catalog of its tokens has for Glance.
+#: The name under which Nova's catalog has Glance.
 NAME = 'nova'
 PASSWORD = 'n0va'
 REGION = 'RegionOne'
 PUBLIC = 'http://public.example.com:9292'
 INTERNAL = 'http://internal.example.com:9292'
 
-#: The same for Cinder, which has no project in its URL.
+#: The endpoint of Cinder, which has no project in its URL.
 CINDER = 'http://cinder.example.com:8776/v3'
 
 
@@ -52,7 +52,8 @@ class FakeKeystone(fixtures.Fixture):
     def configure(self) -> None:
         """Have ``[service_user]`` say how to log in."""
         conf = self.useFixture(config_fixture.Config(nova.conf.CONF))
-        # One of them is required, also where no Keystone is.
+        # Options of the plugin, one of which is required even without
+        # Keystone.
         conf.register_opts(
             loading.get_auth_plugin_conf_options('password'),
             group='service_user',

@@ -24,7 +24,7 @@ from nova.tests.unit.compute import test_api
 from nova.tests.unit.policies import test_servers
 from paste.deploy import loadapp
 
-from nova_snapshot_driver.cmd import api_paste
+from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.nova import api
 from nova_snapshot_driver.nova import presence
 from tests.nova.host import request_context
@@ -34,7 +34,7 @@ from tests.nova.volumes_host import VolumesComputeHost
 from tests.nova.volumes_host import volume_backed
 from tests.unit import tables
 
-#: What only this driver writes on an image.
+#: The prefix of properties that only this driver writes on an image.
 OURS = 'snapshot_'
 
 
@@ -72,7 +72,7 @@ class AgainstOurApi(test.TestCase):
         self.assertIs(api.API, compute_api.API)
 
     def skipTest(self, reason: str) -> None:
-        """What is skipped proves nothing."""
+        """Fail: a skipped test proves nothing."""
         raise self.failureException(f'skipped: {reason}')
 
 
@@ -85,11 +85,11 @@ class ComputeAPIUnitTestCase(AgainstOurApi, test_api.ComputeAPIUnitTestCase):
 class AssistedSnapshotCreateTestCaseV21(
     AgainstOurApi, test_assisted_snapshots.AssistedSnapshotCreateTestCaseV21
 ):
-    # It replaces the method of Nova's own class, and ours has one of its own.
+    # Nova's test replaces a method of its own class; ours has its own.
     test_assisted_create = None
 
     def test_assisted_create_by_our_class(self) -> None:
-        """The same test, with the method of this class in its place."""
+        """Run Nova's test with the method of this class in its place."""
         upstream = super().test_assisted_create
         create = mock.Mock()
         with mock.patch.object(api.API, 'volume_snapshot_create', new=create):
@@ -112,7 +112,7 @@ class ServerActionsControllerTestV21(
 
 @chosen('create_image')
 class ServersPolicyTest(AgainstOurApi, test_servers.ServersPolicyTest):
-    """Who may snapshot a volume-backed server."""
+    """The policy for snapshots of volume-backed servers."""
 
 
 class FactoryTest(test.NoDBTestCase):
@@ -126,7 +126,7 @@ class FactoryTest(test.NoDBTestCase):
             self.assertIs(api.API, api.app_factory({}))
 
     def test_line_in_the_file_of_nova(self) -> None:
-        """It is loaded as nova-api loads it, and the controller has ours."""
+        """The factory is loaded as by nova-api; the controller has our API."""
         self.useFixture(OurApi(present=True))
         text = pathlib.Path(sys.prefix, 'etc/nova/api-paste.ini').read_text()
         self.assertIn(api_paste.UPSTREAM, text)
@@ -214,7 +214,7 @@ class SnapshotTest(ApiCase):
         self.action.assert_called_once_with(
             self.host.request_context, self.host.instance, 'createImage'
         )
-        # It has left all of that to the host.
+        # The API has left all of the snapshot to the host.
         self.assertEqual({}, self.host.cinder.snapshots)
 
     def test_images_of_both_are_the_same(self) -> None:
@@ -359,7 +359,7 @@ class MixedCloudTest(ApiCase):
 
 @ddt.ddt
 class PresenceTest(test.NoDBTestCase):
-    """What nova-api knows of the host of an instance."""
+    """The mark by which nova-api knows the host of an instance."""
 
     @tables.rows(
         {

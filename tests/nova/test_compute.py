@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -20,9 +21,10 @@ from nova.virt.libvirt import driver as libvirt_driver
 from oslo_config import cfg
 
 from nova_snapshot_driver import conf
-from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver
 from nova_snapshot_driver.nova.errors import SnapshotFailed
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests.faults import Fault
 from tests.faults import Interposer
 from tests.faults import Kind
@@ -88,10 +90,39 @@ class LoadTest(NovaCase):
         self.assertEqual(theirs.capabilities, ours.capabilities)
 
 
+class SignaturesTest(NovaCase):
+    """Nova calls this driver as it calls any."""
+
+    def test_public_methods_are_those_of_any_driver(self) -> None:
+        theirs, ours = (
+            public_methods(driver)
+            for driver in (nova_driver.ComputeDriver, LibvirtSnapshotDriver)
+        )
+        differences = {
+            name: (theirs.get(name), parameters)
+            for name, parameters in ours.items()
+            if parameters != theirs.get(name)
+        }
+        self.assertEqual({}, differences)
+
+
+def public_methods(driver: type[Any]) -> dict[str, list[inspect.Parameter]]:
+    """The parameters of each method by its name, without annotations."""
+    return {
+        name: [
+            parameter.replace(annotation=inspect.Parameter.empty)
+            for parameter in inspect.signature(method).parameters.values()
+        ]
+        for name, method in inspect.getmembers(driver, inspect.isroutine)
+        if not name.startswith('_')
+    }
+
+
 class OptionsTest(NovaCase):
     def test_registered(self) -> None:
         for opt in conf.snapshot_opts:
-            # It raises where the option is unknown, or its default invalid.
+            # Reading raises where the option is unknown, or its default
+            # invalid.
             CONF.snapshot[opt.dest]
 
     def test_registered_twice(self) -> None:
@@ -189,12 +220,14 @@ class SnapshotTest(ComputeCase):
             ],
             self.host.task_state.updates,
         )
-        # That is what nova-compute expects at the end.
+        # The task state is the one that nova-compute expects at the end.
         self.assertEqual(task_states.IMAGE_UPLOADING, self.host.task_state.now)
 
     def test_expected_state_is_left_to_nova_compute_at_first(self) -> None:
-        """It differs: a backup has another one than a snapshot, shelving
-        maps all of them.
+        """nova-compute sets the first expected state.
+
+        A backup has another one than a snapshot, and shelving maps all of
+        them.
         """
         updates: list[dict[str, Any]] = []
         self.host.compute.snapshot(
@@ -271,7 +304,7 @@ class SnapshotTest(ComputeCase):
         keystone.configure()
         self.flags(group='service_user', send_service_user_token=True)
         self.host.take()
-        self.assertIn('is taken: backup', self.host.log.output)
+        self.assertIn('is taken: vda', self.host.log.output)
         for secret in (USER_TOKEN, 's3cret', *keystone.tokens):
             self.assertNotIn(secret, self.host.log.output)
 
@@ -295,7 +328,7 @@ class SnapshotTest(ComputeCase):
         self.assert_image_is_gone()
 
     def test_guest_is_shut_down_meanwhile(self) -> None:
-        """Its disk is at rest then, and is the instant that was asked for."""
+        """The disk is at rest then, and is the instant that was asked for."""
         fault = Fault(Step(0, 'backupBegin', 1), Kind.MEANWHILE)
         with Interposer(
             self.host.connection, fault, self.host.machine.stop
@@ -340,11 +373,14 @@ class SnapshotTest(ComputeCase):
             )
         )
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.host.RESTART_INTERVAL', 0)
+            fixtures.MockPatch(
+                'nova_snapshot_driver.hypervisor.host.RESTART_INTERVAL', 0
+            )
         )
         before = host.before()
         host.data_plane.at_extract = restart
-        self.assertRaises(SnapshotFailed, host.take)
+        # A disk that is read without libvirt makes a complete image.
+        host.take()
         self.assertEqual([], absences)
         self.assertEqual([], host.differences(before))
 
@@ -363,9 +399,17 @@ class SnapshotTest(ComputeCase):
         self.assert_image_is_untouched()
 
 
+#: States in which Nova's own driver suspends no guest.
+STATES = {
+    'asleep': (libvirt.VIR_DOMAIN_PMSUSPENDED,),
+    'crashed': (libvirt.VIR_DOMAIN_CRASHED,),
+    'shutting_down': (libvirt.VIR_DOMAIN_SHUTDOWN,),
+}
+
+
 @ddt.ddt
 class RefusedTest(NovaCase):
-    """What this driver has no way to goes to Nova's own."""
+    """Snapshots that are left to Nova's own driver."""
 
     def goes_to_nova(self, host: ComputeHost, reason: str) -> None:
         before = host.before()
@@ -400,7 +444,7 @@ class RefusedTest(NovaCase):
 
     @tables.rows({'lxc': ('lxc',), 'parallels': ('parallels',)})
     def test_hypervisor_that_is_not_qemu(self, virt_type: str) -> None:
-        """They lack half of the calls: nothing of it is tried."""
+        """Other hypervisors lack half of the calls: none is tried."""
         self.flags(group='libvirt', virt_type=virt_type)
         host = self.on()
         self.goes_to_nova(host, f'virt_type is {virt_type}')
@@ -412,7 +456,7 @@ class RefusedTest(NovaCase):
         )
 
     def test_image_says_nothing_of_how_its_base_was_made(self) -> None:
-        """It has inherited that, where its base is a snapshot of ours."""
+        """The property is inherited where the base is a snapshot of ours."""
         host = self.on(NETWORK_DISK)
         host.glance.images[host.image] |= {
             'snapshot_method': 'mirror',
@@ -455,13 +499,12 @@ class RefusedTest(NovaCase):
         self.assertEqual([], host.upstream_snapshot.calls)
         self.assertEqual('active', host.glance.images[host.image]['status'])
 
-    def test_path_that_is_forced(self) -> None:
+    def test_method_that_is_forced(self) -> None:
         host = self.on(state=libvirt.VIR_DOMAIN_SHUTOFF)
-        host.set('snapshot', 'path', 'mirror')
-        self.goes_to_nova(host, 'the path mirror is forced')
+        host.set('snapshot', 'method', 'mirror')
+        self.goes_to_nova(host, 'the method mirror is forced')
 
-    # What is not left to it: an image that nobody has frozen the guest for,
-    # where that is required.
+    # Refusals that are not left to Nova: an image without the required freeze.
 
     def assert_refused_for_want_of_a_freeze(self, host: ComputeHost) -> None:
         before = host.before()
@@ -504,7 +547,7 @@ class RefusedTest(NovaCase):
             documents.file_disk(self.unreadable_disk()) + documents.CHANNEL
         )
         # A backup job is read by QEMU.
-        host.set('snapshot', 'path', 'mirror')
+        host.set('snapshot', 'method', 'mirror')
         self.assert_refused_for_want_of_a_freeze(host)
 
     def test_nova_freezes_nothing_in_a_container(self) -> None:
@@ -602,12 +645,34 @@ class RefusedTest(NovaCase):
         error = self.assertRaises(SnapshotFailed, host.take)
         self.assertIn('disk-in-use', str(error))
 
-    def test_guest_that_shuts_down(self) -> None:
-        """Nobody knows how to give it back."""
-        host = self.on(state=libvirt.VIR_DOMAIN_SHUTDOWN)
-        error = self.assertRaises(SnapshotFailed, host.take)
-        self.assertIn('not-supported', str(error))
-        self.assertEqual([], host.upstream_snapshot.calls)
+    @tables.rows(STATES)
+    def test_guest_that_is_not_suspended(self, state: int) -> None:
+        """Nova's own driver reads its disk, and asks nothing before."""
+        host = self.on(state=state)
+        host.set('workarounds', 'disable_libvirt_livesnapshot', True)
+        self.goes_to_nova(host, 'cannot be snapshotted')
+
+    @tables.rows(STATES)
+    def test_disk_in_the_network_in_any_state(self, state: int) -> None:
+        self.goes_to_nova(
+            self.on(NETWORK_DISK, state=state), 'cannot be snapshotted'
+        )
+
+    @tables.rows(STATES)
+    def test_guest_that_nova_suspends_all_the_same(self, state: int) -> None:
+        """Nova's driver leaves no guest suspended, whatever it has found."""
+        host = self.on(NETWORK_DISK, state=state)
+        host.upstream_snapshot.at_call = lambda: FakeDomain(
+            host.machine
+        ).managedSave(0)
+        host.take()
+        self.assertEqual(1, len(host.upstream_snapshot.calls))
+        self.assertTrue(host.machine.active)
+
+    @tables.rows(STATES)
+    def test_freeze_of_a_guest_that_stands_still(self, state: int) -> None:
+        host = self.that_requires_quiescing(NETWORK_DISK, state=state)
+        self.assert_refused_for_want_of_a_freeze(host)
 
     def test_nova_fails(self) -> None:
         error = nova_exception.ImageNotFound(image_id='x')
@@ -621,8 +686,9 @@ class RefusedTest(NovaCase):
         self.assertIs(error, raised)
 
     def test_nova_fails_and_leaves_the_guest_suspended(self) -> None:
-        """So it does with RBD, where anything goes wrong that it has not
-        foreseen: a time-out, for one, or its own update of the task state.
+        """Nova's driver fails with RBD on any error that it does not expect.
+
+        Such an error is a time-out, or its own update of the task state.
         """
         host = self.on(NETWORK_DISK)
         before = host.before()
@@ -696,7 +762,7 @@ class RefusedTest(NovaCase):
         self.assertIn('domain-busy', str(errors))
 
 
-#: What ``instance.save()`` raises.
+#: The errors that ``instance.save()`` raises.
 ERRORS_OF_NOVA = {
     'unexpected': nova_exception.UnexpectedTaskStateError(
         instance_uuid=documents.UUID,
@@ -714,7 +780,7 @@ ERRORS_OF_NOVA = {
 
 @ddt.ddt
 class TaskStateErrorTest(ComputeCase):
-    """What ``update_task_state`` raises is for nova-compute to deal with."""
+    """Errors of ``update_task_state``, which are nova-compute's to handle."""
 
     @tables.rows(
         {
@@ -731,7 +797,7 @@ class TaskStateErrorTest(ComputeCase):
         outside of any ``try``: where the update fails, the guest stays
         suspended for good.
         """
-        self.host.set('snapshot', 'path', path)
+        self.host.set('snapshot', 'method', path)
         self.host.task_state.troubles[number] = error
         raised = self.assertRaises(type(error), self.host.take)
         self.assertIs(error, raised)
@@ -746,7 +812,9 @@ class TaskStateErrorTest(ComputeCase):
         know, also that of an instance that is being deleted.
         """
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch(
+                'nova_snapshot_driver.clients.glance.DELETE_TIMEOUT', 0
+            )
         )
         # The first two ask for the image.
         for number in range(3, 100):
@@ -766,17 +834,20 @@ class DestroyTest(ComputeCase):
             self.host.request_context, of or self.host.instance, [], **how
         )
 
+    def assert_destroyed(self, *how: Any) -> None:
+        """Nova's own driver was called once, with these arguments."""
+        request = (self.host.request_context, self.host.instance, [], *how)
+        self.assertEqual([(request, {})], self.host.upstream_destroy.calls)
+
     def test_arguments_reach_nova(self) -> None:
-        self.destroy(block_device_info={}, destroy_disks=False)
-        self.assertEqual(
-            [
-                (
-                    (self.host.request_context, self.host.instance, []),
-                    {'block_device_info': {}, 'destroy_disks': False},
-                )
-            ],
-            self.host.upstream_destroy.calls,
+        self.destroy(
+            block_device_info={}, destroy_disks=False, destroy_secrets=False
         )
+        self.assert_destroyed({}, False, False)
+
+    def test_defaults_are_those_of_nova(self) -> None:
+        self.destroy()
+        self.assert_destroyed(None, True, True)
 
     def test_running_snapshot_has_given_the_guest_back_before(self) -> None:
         """Upstream's snapshot can't be stopped. It finds the domain gone
@@ -801,7 +872,7 @@ class DestroyTest(ComputeCase):
         self.assert_image_is_gone()
 
     def test_guest_that_is_suspended_is_given_back_before(self) -> None:
-        self.host.set('snapshot', 'path', 'cold')
+        self.host.set('snapshot', 'method', 'cold')
         hold = self.host.hold_extraction()
         snapshot = self.host.begin()
         hold.wait_until_reached()
@@ -813,7 +884,7 @@ class DestroyTest(ComputeCase):
         )
 
     def test_copy_is_cancelled(self) -> None:
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
         self.host.machine.polls_until_ready = 1_000_000
         snapshot = self.host.begin()
         self.wait_until(lambda: bool(self.host.machine.jobs))
@@ -834,9 +905,9 @@ class DestroyTest(ComputeCase):
         hold = self.host.hold_upload()
         snapshot = self.host.begin()
         hold.wait_until_reached()
-        begin = time.monotonic()
+        begin = wait.CLOCK.monotonic()
         self.destroy()
-        self.assertGreaterEqual(time.monotonic() - begin, 1)
+        self.assertGreaterEqual(wait.CLOCK.monotonic() - begin, 1)
         self.assertFalse(snapshot.done())
         self.assertEqual(1, len(self.host.upstream_destroy.calls))
         self.assertIn('not given the guest back within 1 s', self.log())
@@ -859,7 +930,7 @@ class DestroyTest(ComputeCase):
         self, path: str, step: Step
     ) -> None:
         """libvirt hangs in the middle of the job, and comes back later."""
-        self.host.set('snapshot', 'path', path)
+        self.host.set('snapshot', 'method', path)
         self.host.set('snapshot', 'guest_timeout', 1)
         hold = Hold()
         self.addCleanup(hold.release)
@@ -972,7 +1043,9 @@ class InitHostTest(ComputeCase):
         self.keystone = self.useFixture(FakeKeystone())
         self.keystone.configure()
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch(
+                'nova_snapshot_driver.clients.glance.DELETE_TIMEOUT', 0
+            )
         )
 
     def start(self) -> None:
@@ -1031,7 +1104,7 @@ class InitHostTest(ComputeCase):
         self.assertIn(self.host.image, self.host.glance.images)
 
     def test_guest_has_stopped_meanwhile(self) -> None:
-        """Its domain was transient, and is not known to libvirt any more."""
+        """The domain was transient, and is not known to libvirt any more."""
         self.host.die_in_mid_copy()
         self.host.machine.stop()
         self.start()
@@ -1041,7 +1114,7 @@ class InitHostTest(ComputeCase):
         self.assert_image_is_gone()
 
     def test_instance_that_was_deleted_stays_so(self) -> None:
-        """Its snapshot could not give it back, and then it was deleted."""
+        """The snapshot could not give it back before its deletion."""
         self.host.die_in_mid_copy()
 
         self.host.upstream_destroy.at_call = self.host.machine.vanish

@@ -10,26 +10,26 @@ import nova.conf
 from nova import exception as nova_exception
 from nova.compute import task_states
 
-from nova_snapshot_driver import rbd
-from nova_snapshot_driver.domain import RbdImage
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.clients import rbd
+from nova_snapshot_driver.clients.rbd import Clone
+from nova_snapshot_driver.common.view import RbdImage
+from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.nova.errors import SnapshotFailed
-from nova_snapshot_driver.rbd import Clone
+from nova_snapshot_driver.state.journal import Journal
 from tests.nova.host import REQUIRES_QUIESCE
 from tests.nova.host import ComputeCase
 from tests.nova.host import ComputeHost
 from tests.nova.host import instance
 from tests.nova.keystone import FakeKeystone
 from tests.unit import documents
+from tests.unit.entries import taken
 from tests.unit.fake_ceph import CLUSTER
 from tests.unit.fake_data_plane import CONTENT
 from tests.unit.host import RBD_DEVICES
 
 CONF = nova.conf.CONF
 
-#: What nova-compute is to see of it, and what it expects of each.
+#: The task states that nova-compute sees, each with the expected one.
 STATES = [
     (task_states.IMAGE_PENDING_UPLOAD, task_states.IMAGE_SNAPSHOT),
     (task_states.IMAGE_UPLOADING, task_states.IMAGE_PENDING_UPLOAD),
@@ -120,7 +120,7 @@ class DirectTest(ComputeCase):
         self.assert_image_is_gone()
 
     def die_in_mid_flatten(self) -> None:
-        """What a nova-compute leaves that is killed then."""
+        """Leave what a nova-compute leaves that dies in the flatten."""
         clone = Clone(
             RbdImage('vms', documents.RBD_IMAGE, 'nova'),
             f'nova-snapshot-{self.host.image}',
@@ -129,7 +129,7 @@ class DirectTest(ComputeCase):
         )
         guest = Host(self.host.connection).guest(documents.NAME)
         Journal(self.host.directories.state).remember(
-            Entry(
+            taken(
                 guest.definition(), image=self.host.image, clone=clone
             ).given_back()
         )

@@ -10,9 +10,9 @@ import sys
 import fixtures
 import testtools
 
-from tests.lab.bounded import run
-from tests.lab.cloud.checkout import build_environment
-from tests.lab.cloud.checkout import copy_checkout
+from lab.bounded import run
+from lab.cloud.checkout import build_environment
+from lab.cloud.checkout import copy_checkout
 from tests.nova.host import COMPUTE_DRIVER
 
 TIMEOUT = 120

@@ -5,19 +5,22 @@ import itertools
 
 import ddt
 from nova import exception as nova_exception
+from nova import objects as nova_objects
 from nova.compute import utils as compute_utils
+from nova.notifications.objects.exception import ExceptionPayload
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from tests.nova.host import ComputeCase
+from tests.nova.host import request_context
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit import test_exception
 
-#: What nova-compute does something of its own for. Everything else that there
-#: is, now or later, is a ``SnapshotFailed``.
+#: The errors for which nova-compute has a reaction of its own. All others, now
+#: or later, are a ``SnapshotFailed``.
 TRANSLATIONS: dict[type[exception.SnapshotError], type[Exception]] = {
-    # It was there when the snapshot began.
+    # The domain was there when the snapshot began.
     exception.DomainNotFound: nova_exception.InstanceNotFound,
     exception.Cancelled: nova_exception.InstanceNotFound,
     exception.ImageNotFound: nova_exception.ImageNotFound,
@@ -46,13 +49,13 @@ def secretive(
     error: type[exception.SnapshotError],
 ) -> exception.SnapshotError:
     """An error whose fields are details of the host."""
-    names = test_exception.fields(error)
+    names = [*test_exception.fields(error), 'public']
     return error(**dict(zip(names, itertools.cycle(DETAILS), strict=False)))
 
 
 @ddt.ddt
 class EveryErrorTest(ComputeCase):
-    """What a snapshot can fail with, and what nova-compute gets to see."""
+    """Every error of a snapshot, as nova-compute sees it."""
 
     def fail(self, error: exception.SnapshotError) -> Exception:
         def strike() -> None:
@@ -72,22 +75,41 @@ class EveryErrorTest(ComputeCase):
         self.assertIs(TRANSLATIONS.get(error, SnapshotFailed), type(raised))
         self.assertIsInstance(raised, nova_exception.NovaException)
         self.assert_image_is_gone()
-        # Whoever runs the host sees all of it.
+        # The operator sees all of the error.
         self.assertIs(cause, raised.__cause__)
         self.assertIn(f'Snapshot failed: {cause}', self.host.log.output)
+        self.tells_nothing_of_the_host(raised)
         if error not in TRANSLATIONS:
-            self.tells_the_code_and_nothing_of_the_host(raised, error.code)
+            self.tells_the_code(raised, error.code)
 
-    def tells_the_code_and_nothing_of_the_host(
-        self, raised: Exception, code: str
-    ) -> None:
+    def tells_nothing_of_the_host(self, raised: Exception) -> None:
+        """No text for the user names the host: fault, event, notification.
+
+        The fault has a traceback too, with all details: nova-api shows a
+        traceback of the code 500 to admins alone, and none of another code.
+        """
+        fault = compute_utils.exception_to_dict(raised)
+        payload = ExceptionPayload.from_exception(raised)
+        event = nova_objects.InstanceActionEvent.pack_action_event_finish(
+            request_context(), documents.UUID, 'snapshot', raised, 'trace'
+        )
+        for text in (
+            fault['message'],
+            event['details'],
+            payload.exception_message,
+        ):
+            for detail in DETAILS:
+                self.assertNotIn(detail, text)
+        information = (type(raised), raised, raised.__traceback__)
+        told = compute_utils._get_fault_details(information, fault['code'])
+        self.assertEqual(fault['code'] == 500, bool(told))
+
+    def tells_the_code(self, raised: Exception, code: str) -> None:
         message = compute_utils.exception_to_dict(raised)['message']
         self.assertIn(f'({code})', message)
         self.assertIn(documents.UUID, message)
         # Nova cuts off what is longer than its column.
         self.assertEqual(str(raised), message)
-        for detail in DETAILS:
-            self.assertNotIn(detail, message)
 
 
 @ddt.ddt
@@ -117,10 +139,13 @@ class TranslationTest(ComputeCase):
         """The user has asked for it, and can do something about it."""
         raised = self.raised_for(
             exception.QuiesceFailed(
-                domain='web-1', reason='no agent is running in the guest'
+                domain='web-1',
+                reason='no agent is running in the guest: of /var/lib/x',
+                public='no agent is running in the guest',
             )
         )
         self.assertIn('no agent is running in the guest', str(raised))
+        self.assertNotIn('/var/lib/x', str(raised))
 
     @tables.rows(
         {

@@ -7,7 +7,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from tests.nova.host import ComputeCase
 from tests.unit import documents
-from tests.unit import test_events
+from tests.unit.common import test_events
 
 
 class EventsTest(ComputeCase):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova-compute counts of its snapshots, for Prometheus."""
+"""The metrics of nova-compute's snapshots, for Prometheus."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class MetricsTest(ComputeCase):
         self.host.take()
         self.wait_for(
             'nova_snapshot_running 0.0',
-            'nova_snapshot_done_total{path="backup"} 1.0',
-            'nova_snapshot_done_total{path="mirror"} 0.0',
-            'nova_snapshot_duration_seconds_count{path="backup"} 1.0',
-            'nova_snapshot_still_seconds_count{path="backup"} 1.0',
+            'nova_snapshot_done_total{method="backup"} 1.0',
+            'nova_snapshot_done_total{method="mirror"} 0.0',
+            'nova_snapshot_duration_seconds_count{method="backup"} 1.0',
+            'nova_snapshot_stall_seconds_count{method="backup"} 1.0',
         )
 
     def test_failed(self) -> None:
@@ -55,7 +55,7 @@ class MetricsTest(ComputeCase):
         self.wait_for(
             'nova_snapshot_running 0.0',
             'nova_snapshot_failed_total{code="source-unreadable",'
-            'path="backup"} 1.0',
+            'method="backup"} 1.0',
         )
 
     def test_failed_before_there_was_a_path(self) -> None:
@@ -63,14 +63,14 @@ class MetricsTest(ComputeCase):
         self.assertRaises(nova_exception.ImageNotFound, self.host.take)
         self.wait_for(
             'nova_snapshot_failed_total{code="image-not-found",'
-            'path="none"} 1.0',
+            'method="none"} 1.0',
         )
 
     def test_refused_path(self) -> None:
-        """It has the path by which it was taken at last."""
+        """The snapshot counts by the method that was used at last."""
         self.host.machine.refusals['backupBegin'] = 1
         self.host.take()
-        self.wait_for('nova_snapshot_done_total{path="mirror"} 1.0')
+        self.wait_for('nova_snapshot_done_total{method="mirror"} 1.0')
 
     def test_recovered(self) -> None:
         self.host.die_in_mid_stream()

@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import ddt
 import nova.conf
 import requests
+from keystoneauth1 import fixture as ksa_fixture
 from nova import objects as nova_objects
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.image import DEFAULT_TIMEOUT
-from nova_snapshot_driver.instance import QuiescePolicy
+from nova_snapshot_driver.clients.access import GLANCE_TIMEOUT
 from nova_snapshot_driver.nova import objects
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 from tests.nova import keystone
 from tests.nova.base import NovaCase
 from tests.nova.host import GLOBAL_REQUEST_ID
@@ -22,6 +24,9 @@ from tests.nova.host import request_context
 from tests.nova.keystone import FakeKeystone
 from tests.unit import documents
 from tests.unit import tables
+from tests.unit.lying_server import LyingServer
+from tests.unit.lying_server import document
+from tests.unit.lying_server import redirection
 
 CONF = nova.conf.CONF
 
@@ -52,7 +57,7 @@ TROUBLES: dict[str, tuple[dict[str, Any]]] = {
     'unavailable': ({'status_code': 503},),
     'unauthorized': ({'status_code': 401},),
     'not_keystone': ({'text': 'It works!'},),
-    # So says requests of a [glance] cafile that is not there.
+    # The error of requests for a [glance] cafile that does not exist.
     'no_certificates': (
         {'exc': OSError('Could not find a suitable TLS CA bundle')},
     ),
@@ -299,7 +304,7 @@ class RequesterTest(AccessCase):
         """Nova's default is to wait for ever."""
         self.assertIsNone(CONF.glance.timeout)
         self.assertEqual(
-            DEFAULT_TIMEOUT, self.requester.glance_access().timeout
+            GLANCE_TIMEOUT, self.requester.glance_access().timeout
         )
         self.glance(timeout=17)
         self.assertEqual(17, self.requester.glance_access().timeout)
@@ -311,7 +316,7 @@ class RequesterTest(AccessCase):
         )
 
     def test_request_id_of_nova(self) -> None:
-        """Whoever began with Nova has named no request of his own."""
+        """A user of Nova's own has no request id."""
         context = request_context(global_request_id=None)
         self.assertEqual(
             context.request_id,
@@ -446,7 +451,7 @@ class CinderOfServiceUserTest(AccessCase):
         )
 
     def test_timeout(self) -> None:
-        """It does not keep a nova-compute from its start."""
+        """The timeout does not keep a nova-compute from its start."""
         self.flags(timeout=600, group='cinder')
         self.assertEqual(
             objects.START_TIMEOUT, self.user.cinder_access().timeout
@@ -492,3 +497,54 @@ class CinderOfRequesterTest(AccessCase):
                 request_context(service_catalog=[])
             ).cinder_access,
         )
+
+
+@ddt.ddt
+class OtherOriginTest(AccessCase):
+    """A server in Keystone's place sends Nova's password elsewhere."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service_user()
+        self.lying = self.useFixture(LyingServer())
+        self.other = self.useFixture(LyingServer())
+        CONF.set_override('auth_url', self.lying.url, group='service_user')
+
+    @tables.rows(
+        {
+            f'{method.lower()}_{status}': (method, status)
+            for method in ('GET', 'POST')
+            for status in (301, 302, 303, 305, 307, 308)
+        }
+    )
+    def test_gets_nothing(self, method: str, status: int) -> None:
+        versions = json.dumps(
+            ksa_fixture.DiscoveryList(href=self.lying.url, v2=False)
+        )
+        self.lying.answer = lambda asked, path: iter(
+            [
+                redirection(status, self.other.url + path)
+                if asked == method
+                else document(versions)
+            ]
+        )
+        for ask, failure in (
+            (
+                objects.ServiceUser().glance_access,
+                exception.KeystoneUnavailable,
+            ),
+            (
+                objects.ServiceUser().cinder_access,
+                exception.CinderAccessUnavailable,
+            ),
+            (
+                objects.Requester(
+                    request_context(service_catalog=CATALOG)
+                ).glance_access,
+                exception.KeystoneUnavailable,
+            ),
+        ):
+            error = self.assertRaises(failure, ask)
+            self.assertIn(self.other.url, str(error))
+            self.assertNotIn(keystone.PASSWORD, str(error))
+        self.assertEqual([], self.other.requests)

@@ -8,7 +8,7 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.nova.running import RunningSnapshots
 
 ONE, OTHER = 'an-instance', 'another-instance'

@@ -94,7 +94,7 @@ class LibvirtVolumeSnapshotTestCase(
     """Snapshots of volumes, of which this driver changes nothing."""
 
 
-@chosen('snapshot|quiesce|destroy|init_host')
+@chosen('snapshot|quiesce|destroy|init_host|public_api_signatures')
 class LibvirtConnTestCase(AgainstOurDriver, test_driver.LibvirtConnTestCase):
     """The parts of upstream's snapshot, and the methods that are ours."""
 
@@ -103,7 +103,7 @@ class LibvirtConnTestCase(AgainstOurDriver, test_driver.LibvirtConnTestCase):
 class VirtDriverTestCase(
     AgainstOurDriver, test_virt_drivers.LibvirtConnTestCase
 ):
-    """What Nova wants of any driver."""
+    """The requirements of Nova for any driver."""
 
     ways: ClassVar = {
         'test_snapshot_running': Way.ENGINE,

@@ -38,7 +38,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 class CopyTest(ComputeCase):
     def setUp(self) -> None:
         super().setUp()
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
 
     def fails(self, code: str) -> SnapshotFailed:
         error = self.assertRaises(SnapshotFailed, self.host.take)
@@ -66,7 +66,7 @@ class CopyTest(ComputeCase):
         self.fails('mirror-failed')
 
     def test_copy_whose_end_is_unknown_is_no_success(self) -> None:
-        """The same, at the moment when the copy is ended."""
+        """The end of the copy is unknown when it is ended."""
         self.host.machine.job_end = None
         self.fails('mirror-failed')
 
@@ -101,7 +101,7 @@ class ConnectionTest(ComputeCase):
 
         lost.getLibVersion = die
         found: list[object] = []
-        # Whoever waits for ever is not waited for.
+        # A daemon thread: nobody waits for a thread that waits for ever.
         thread = threading.Thread(
             target=lambda: found.append(host._get_connection()), daemon=True
         )

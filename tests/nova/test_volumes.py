@@ -12,8 +12,8 @@ from nova import exception as nova_exception
 from nova.compute import task_states
 from nova.virt.libvirt import driver as libvirt_driver
 
-from nova_snapshot_driver.cinder import CinderAccess
-from nova_snapshot_driver.cmd import volume_backed
+from nova_snapshot_driver.clients.access import CinderAccess
+from nova_snapshot_driver.cmd.shared import volume_backed
 from nova_snapshot_driver.nova import objects
 from nova_snapshot_driver.nova import presence
 from nova_snapshot_driver.nova.errors import SnapshotFailed
@@ -47,7 +47,7 @@ class SnapshotTest(VolumesCase):
         self.assertEqual(task_states.IMAGE_UPLOADING, self.host.task_state.now)
 
     def test_mapping(self) -> None:
-        """What has no device is not in it, and volumes come last."""
+        """Volumes come last, and devices without a name are left out."""
         self.host.take()
         mapping = json.loads(
             self.host.glance.images[self.host.image]['block_device_mapping']
@@ -95,7 +95,7 @@ class SnapshotTest(VolumesCase):
         )
 
     def test_never_goes_to_upstream(self) -> None:
-        """It would copy the volume, and make an image of that."""
+        """Upstream would copy the volume, and make an image of that."""
         assert self.host.machine.config is not None
         self.host.machine.config = self.host.machine.config.replace(
             "type='kvm'", "type='lxc'", 1
@@ -137,7 +137,7 @@ class SnapshotTest(VolumesCase):
     def test_server_is_destroyed_meanwhile(self) -> None:
         self.host.machine.agent = Agent.ABSENT
         self.host.cinder.polls = 1_000_000
-        self.host.set('snapshot', 'stillness_timeout', 1000)
+        self.host.set('snapshot', 'stall_timeout', 1000)
         reached = mock.Mock()
 
         def look(request: str) -> None:

@@ -23,7 +23,7 @@ from tests.unit.volumes_host import VolumesHost
 
 CONF = nova.conf.CONF
 
-#: What a server inherits from the image of its volume, and what not.
+#: The system metadata of a server, inherited from its volume's image or not.
 SYSTEM_METADATA = {
     'image_min_ram': '512',
     'image_min_disk': '2',
@@ -93,7 +93,7 @@ class VolumesComputeHost(VolumesHost, ComputeHost):
         )
 
     def _devices_of_instance(self) -> list[dict[str, Any]]:
-        """One of everything that upstream knows."""
+        """A device of each kind that upstream knows."""
         swap: dict[str, Any] = {
             'source_type': 'blank',
             'destination_type': 'local',
@@ -147,7 +147,7 @@ class VolumesComputeHost(VolumesHost, ComputeHost):
 
     @manager.delete_image_on_error
     def _take(self, context: Any, image_id: str, instance: Any) -> None:
-        # It goes by the names of these.
+        # Use the names of the first snapshot.
         self.take(instance, image_id)
 
     def snapshot_by(self, api: Any, task_state: str | None = None) -> str:

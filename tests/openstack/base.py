@@ -24,20 +24,21 @@ from openstack.compute.v2.server import Server
 from openstack.connection import Connection
 from openstack.image.v2.image import Image
 from oslotest import base
+from testtools import testcase
 from testtools.content import text_content
 
+from lab.bounded import wait_until
+from lab.cloud.cloud import Cloud
+from lab.cloud.configuration import Overrides
+from lab.cloud.options import CloudOptions
+from lab.cloud.options import Concurrency
+from lab.directory import lab_directory
+from lab.disks import Layer
+from lab.evidence import Evidence
+from lab.evidence import examine
+from lab.proxy import FaultyProxy
+from lab.witness import WitnessImage
 from tests import laws
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.cloud import Cloud
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.cloud.options import CloudOptions
-from tests.lab.cloud.options import Concurrency
-from tests.lab.directory import lab_directory
-from tests.lab.disks import Layer
-from tests.lab.evidence import Evidence
-from tests.lab.evidence import examine
-from tests.lab.proxy import FaultyProxy
-from tests.lab.witness import WitnessImage
 
 #: Seconds. Guests are emulated, several at a time.
 BOOT_TIMEOUT = 180
@@ -55,11 +56,15 @@ TRANSITIONS = {
 #: The clients say everything twice; the log of nova-compute is attached.
 QUIET = ('keystoneauth', 'openstack', 'urllib3', 'stevedore')
 
+#: Marks a test in which the threads of nova-compute have a part: the suite of
+#: eventlet has it too.
+depends_on_threads = testcase.attr('threads')
+
 _RECORD = re.compile(r'^witness record (\d+)', re.MULTILINE)
 
 
 def options(**others: Any) -> CloudOptions:
-    """Those that this run of the suite is about."""
+    """The options of the cloud for this run of the suite."""
     concurrency = os.environ.get('NOVA_SNAPSHOT_CONCURRENCY', 'threading')
     return CloudOptions(concurrency=Concurrency(concurrency), **others)
 
@@ -85,7 +90,7 @@ def glance_proxy() -> FaultyProxy:
     return stack.enter_context(FaultyProxy(running_cloud().glance_url))
 
 
-class CloudTest(base.BaseTestCase):
+class CloudTest(testcase.WithAttributes, base.BaseTestCase):
     """A test with servers of its own, in a cloud that all tests share.
 
     :cvar cloud_options: beside the usual ones
@@ -104,7 +109,7 @@ class CloudTest(base.BaseTestCase):
         # By default every error is also printed, the expected ones too.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         cls.cloud = running_cloud()
-        # What another class has configured is forgotten.
+        # Start with the usual options: those of another class are forgotten.
         cls.cloud.ensure(options(**cls.cloud_options), cls.overrides())
         cls.demo = cls.cloud.connection('demo')
         cls.admin = cls.cloud.connection('admin')
@@ -188,7 +193,7 @@ class CloudTest(base.BaseTestCase):
         connection: Connection | None = None,
         **attributes: Any,
     ) -> Server:
-        """The same, and do not wait for its guest.
+        """Boot a server, and do not wait for its guest.
 
         :param image: its id
         """
@@ -255,7 +260,7 @@ class CloudTest(base.BaseTestCase):
                 self.wait_for_status(server, 'ACTIVE')
         self.wait_for_records(server)
 
-    # What its guest does
+    # The guest
 
     @classmethod
     def records(cls, server: Server) -> int:
@@ -401,7 +406,7 @@ class CloudTest(base.BaseTestCase):
         return self.examine_file(self.download(image), earliest)
 
     def examine_file(self, file: Layer, earliest: int) -> Evidence:
-        """The same of an image that was not sent to Glance."""
+        """Prove an image that was not sent to Glance."""
         evidence = examine(file, {'base': WitnessImage.build().fills['base']})
         self.assertGreaterEqual(evidence.records, earliest)
         return evidence
@@ -423,7 +428,7 @@ class CloudTest(base.BaseTestCase):
     # The host
 
     def before(self, server: Server) -> laws.Before:
-        """What the domain of a server is like."""
+        """The state of a server's domain."""
         with self.hypervisor() as connection:
             return laws.Before.of(connection, self._domain_name(server))
 
@@ -494,5 +499,5 @@ class ServerTest(CloudTest):
 
     @classmethod
     def make_image(cls) -> str | Image:
-        """What the server is made from."""
+        """The source of the server: an image."""
         return cls.upload(**cls.properties) if cls.properties else 'witness'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Nova's services say on RabbitMQ."""
+"""The notifications of Nova's services on RabbitMQ."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Self
 
 import kombu
 
-from tests.lab.bounded import wait_until
+from lab.bounded import wait_until
 
-#: It is typed, but its functions are not.
+#: A typed package, whose functions are not typed.
 _kombu: Any = kombu
 
 #: Nova's ``control_exchange``.
@@ -31,7 +31,7 @@ TIMEOUT = 30
 
 @dataclasses.dataclass(frozen=True)
 class Notification:
-    """One message.
+    """A notification of Nova.
 
     :ivar topic: :data:`LEGACY` or :data:`VERSIONED`
     :ivar event: its type, such as ``instance.snapshot.start``
@@ -68,7 +68,7 @@ class Bus:
 
     def __enter__(self) -> Self:
         channel = self._connection.channel()
-        # Whoever declares it otherwise than Nova is refused.
+        # Passive: a declaration that differs from Nova's is refused.
         exchange = _kombu.Exchange(EXCHANGE, 'topic', passive=True)
         queue = _kombu.Queue(
             exclusive=True,
@@ -95,7 +95,7 @@ class Bus:
         return sorted(self._received, key=lambda received: received.time)
 
     def of(self, server: str | None) -> list[Notification]:
-        """Those about a server.
+        """The notifications about a server.
 
         :param server: its id
         """

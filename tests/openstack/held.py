@@ -21,11 +21,11 @@ import libvirt
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.errors import LabError
-from tests.lab.proxy import FaultyProxy
-from tests.lab.proxy import Slow
+from lab.bounded import wait_until
+from lab.cloud.configuration import Overrides
+from lab.errors import LabError
+from lab.proxy import FaultyProxy
+from lab.proxy import Slow
 from tests.openstack import base
 
 MIB = 1 << 20
@@ -47,7 +47,7 @@ _Started = TypeVar('_Started')
 
 
 #: Options of a nova-compute that copies disks, for the phases below.
-COPYING: Overrides = {('snapshot', 'path'): 'mirror'}
+COPYING: Overrides = {('snapshot', 'method'): 'mirror'}
 
 
 class Phase(enum.StrEnum):
@@ -64,7 +64,7 @@ class Phase(enum.StrEnum):
     MIRROR = 'mirror'
     #: ``qemu-img convert`` runs
     EXTRACT = 'extract'
-    #: what was converted is uploaded
+    #: the converted image is uploaded
     UPLOAD = 'upload'
 
 
@@ -83,7 +83,7 @@ class HeldTest(base.CloudTest):
         """Servers that are deleted after the last test."""
 
         def boot(_number: int) -> Server:
-            # Another one may fail.
+            # A boot may fail; the next servers are tried all the same.
             server = cls.boot()
             cls.addClassCleanup(cls.delete, server)
             return server
@@ -130,7 +130,7 @@ class HeldTest(base.CloudTest):
     def started_and_held(
         self, phase: Phase, server: Server, start: Callable[[], _Started]
     ) -> Iterator[_Started]:
-        """The same of a snapshot that anybody starts.
+        """Hold a snapshot that anybody starts.
 
         :param start: starts it, and does not wait for it
         """
@@ -235,10 +235,10 @@ class HeldTest(base.CloudTest):
             ).fetchall()
         return '\n'.join(map(str, faults[-1])) if faults else ''
 
-    # What is left of one
+    # The remains of a snapshot
 
     def assert_nothing_is_left(self, server: Server, image: Image) -> None:
-        """Neither of a server that is deleted, nor of its snapshot."""
+        """Nothing is left of a deleted server, nor of its snapshot."""
         self.wait_until_gone(image)
         wait_until(lambda: not self.data_plane(), 'the data plane to end', 30)
         with self.hypervisor() as connection:
@@ -249,7 +249,7 @@ class HeldTest(base.CloudTest):
         self.assertEqual([], self.files_of(server))
 
     def files_of(self, server: Server) -> list[str]:
-        """What the driver has on the host for a server, but for its lock."""
+        """The driver's files on the host for a server, but for its lock."""
         return [
             str(path)
             for directory in (

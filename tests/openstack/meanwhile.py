@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may happen while a snapshot is taken, in whatever phase."""
+"""Events while a snapshot is taken, in whatever phase."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from openstack import exceptions as sdk_exceptions
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 
+from lab.bounded import wait_until
 from tests import laws
-from tests.lab.bounded import wait_until
 from tests.openstack.held import PHASE_TIMEOUT
 from tests.openstack.held import HeldTest
 from tests.openstack.held import Phase
@@ -24,7 +24,7 @@ from tests.openstack.small_disk import SmallDisk
 #: Seconds in which a server is gone whose snapshot would take longer.
 SOON = 60
 
-#: What a server is said to be doing.
+#: The task states of the phases.
 TASK_STATES = {
     Phase.STREAM: 'image_uploading',
     Phase.MIRROR: 'image_pending_upload',
@@ -65,7 +65,7 @@ class MeanwhileTest(HeldTest):
                 self.demo.compute.pause_server(other.id)
 
     def young_server(self) -> Server:
-        """One whose guest need not have booted."""
+        """A server whose guest need not have booted."""
         server = self.start(self.server.image.id)
         self.addCleanup(self.delete, server)
         return server
@@ -129,7 +129,7 @@ class MeanwhileTest(HeldTest):
     def assert_image_was_deleted(
         self, image: Image, before: laws.Before
     ) -> None:
-        """It is the user's to delete, and no error of the server's."""
+        """The image is the user's to delete, and no error of the server's."""
         server = self.wait_for_no_task(self.server.id)
         self.assertEqual('ACTIVE', server.status)
         self.assertIsNone(server.fault)
@@ -142,7 +142,7 @@ class MeanwhileTest(HeldTest):
         """Have the guest do it; it is started again after the test."""
         # Nova agrees that there is something to be started.
         self.addCleanup(self._start_again)
-        # Its agent may have no time left to answer.
+        # The agent may have no time left to answer.
         with contextlib.suppress(libvirt.libvirtError):
             self.ask_agent(
                 self.server, 'guest-exec', path='/bin/poweroff', arg=['-f']

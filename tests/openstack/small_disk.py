@@ -9,8 +9,8 @@ from pathlib import Path
 
 import fixtures
 
-from tests.lab.bounded import run
-from tests.lab.cloud.cloud import Cloud
+from lab.bounded import run
+from lab.cloud.cloud import Cloud
 
 _TIMEOUT = 60
 
@@ -60,7 +60,7 @@ class SmallDisk(fixtures.Fixture):
             contextlib.suppress(OSError),
         ):
             os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-            # Some is left: the file system has its reserves.
+            # The file system keeps a reserve, so a part of the disk is free.
             file.seek(0, os.SEEK_END)
             while True:
                 file.write(bytes(4096))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator sees of the snapshots of nova-compute, and stops."""
+"""The operator's view of nova-compute's snapshots, and how to stop one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from openstack.compute.v2.server import Server
 
-from tests.lab.bounded import run
+from lab.bounded import run
 from tests.openstack.held import HeldTest
 from tests.openstack.held import Phase
 
@@ -39,13 +39,13 @@ class CommandsTest(HeldTest):
                 'uuid': self.server.id,
                 'image': image.id,
                 'file': None,
-                'path': 'backup',
+                'method': 'backup',
                 'step': 'stream',
                 'pid': self.cloud.compute.pid,
             },
             {
                 name: status[name]
-                for name in ('uuid', 'image', 'file', 'path', 'step', 'pid')
+                for name in ('uuid', 'image', 'file', 'method', 'step', 'pid')
             },
         )
         self.assertLess(status['done'], status['total'])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fails with Nova's own driver, and holds with this one.
+"""Defects of Nova's own driver that this one does not have.
 
-Each test says how Nova's driver fails. What can be shown without a cloud is
-shown in the other suites.
+Each test says how Nova's driver fails. Defects that show without a cloud are
+in the other suites.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import ClassVar
 
 from openstack.compute.v2.server import Server
 
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.proxy import Answer
-from tests.lab.proxy import Cut
-from tests.openstack.held import MIB
+from lab.bounded import wait_until
+from lab.cloud.configuration import Overrides
+from lab.proxy import Answer
+from tests.openstack import base
 from tests.openstack.held import PHASE_TIMEOUT
 from tests.openstack.held import Phase
 from tests.openstack.meanwhile import MeanwhileTest
@@ -52,26 +51,16 @@ class DefectsTest(MeanwhileTest):
         self.assertNotIn('direct_snapshot', fault)
         self.assert_as_before(before)
 
+    @base.depends_on_threads
     def test_slow_stream_keeps_no_disk_busy(self) -> None:
-        """Another server's disk is read meanwhile.
+        """The disk of another server is read meanwhile.
 
         Nova's driver holds one of ``[compute] max_concurrent_disk_ops`` until
         the image is uploaded: a slow Glance stops all builds on the host.
         """
         self.assert_no_disk_is_busy_while(Phase.STREAM)
 
-    # There is no room
-
-    def test_too_little_room_is_seen_before(self) -> None:
-        """Nova's driver begins, and fails with the domain transient."""
-        self.small_disk(64)
-        before = self.before(self.server)
-        log = self.cloud.log('nova-compute')
-        image = self.ask_for_snapshot(self.server)
-        self.wait_for_failure(self.server, image)
-        self.assertIn('(no-space)', self.fault_of(self.server))
-        self.assertIn('Nothing was touched', log.text)
-        self.assert_as_before(before)
+    # Lack of space
 
     def test_room_runs_out_in_the_stream(self) -> None:
         """The snapshot fails before a write of the guest does."""
@@ -92,6 +81,7 @@ class DefectsTest(MeanwhileTest):
 
     # nova-compute dies
 
+    @base.depends_on_threads
     def test_killed_while_streaming(self) -> None:
         """All is given back at the next start.
 
@@ -101,6 +91,7 @@ class DefectsTest(MeanwhileTest):
 
     # The guest agent
 
+    @base.depends_on_threads
     def test_agent_that_hangs_is_not_waited_for(self) -> None:
         """With Nova's driver the snapshot never ends, nor does any other."""
         server = self.new_server()
@@ -119,7 +110,7 @@ class DefectsTest(MeanwhileTest):
             server,
             'guest-exec',
             path='/bin/sh',
-            # It has to answer this request first.
+            # Delay the stop: the agent has to answer this request first.
             arg=[
                 '-c',
                 'sleep 0.5; kill -STOP $(cat /run/qemu-ga.pid); '
@@ -145,44 +136,3 @@ class DefectsTest(MeanwhileTest):
         self.snapshot(self.server)
         self.assertEqual([], log.grep('Spawned new privsep daemon'))
         self.assertEqual([], log.grep('Running privsep helper'))
-
-    # Glance fails
-
-    def test_glance_is_killed_while_streaming(self) -> None:
-        """There is no image, and the fault says so.
-
-        The image can't be uploaded again: Glance has it in the state
-        ``saving`` for ever. What had come of it stays in Glance's store, as
-        it does with any client: Glance does not know of it.
-        """
-        before = self.before(self.server)
-        glance = self.cloud.services['glance']
-        with self.held(Phase.STREAM, self.server) as image:
-            partial = self.cloud.glance_store / image.id
-            self.addCleanup(partial.unlink, missing_ok=True)
-            self.wait_until_saving(image)
-            self.addCleanup(glance.start)
-            glance.kill()
-            glance.start()
-        self.wait_for_failure(self.server, image)
-        self.assertIn('(upload-failed)', self.fault_of(self.server))
-        self.assert_as_before(before)
-        self.examine(self.snapshot(self.server), 1)
-
-    def test_connection_breaks_once(self) -> None:
-        """The second attempt sends all of it, from byte 0.
-
-        That of Nova's driver goes on where the first one broke off: the image
-        is active, lacks its beginning, and nobody is told.
-        """
-        self.configure({('libvirt', 'snapshot_image_format'): 'raw'})
-        earlier = len(self.proxy.uploads)
-        self.proxy.inject(Cut(64 * MIB), times=1)
-        image = self.snapshot(self.server)
-        self.assertEqual(
-            [None, 204],
-            [upload.status for upload in self.proxy.uploads[earlier:]],
-        )
-        self.assertEqual('raw', image.disk_format)
-        self.assertEqual(image.size, self.proxy.uploads[-1].size)
-        self.examine(image, 1)

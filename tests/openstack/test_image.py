@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written on the image of a snapshot."""
+"""The properties on the image of a snapshot."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from openstack.compute.v2.server import Server
 from openstack.connection import Connection
 from openstack.image.v2.image import Image
 
-from tests.lab.bootdisk import MIB
-from tests.lab.bounded import run
-from tests.lab.directory import lab_directory
-from tests.lab.witness import WitnessImage
+from lab.bootdisk import MIB
+from lab.bounded import run
+from lab.directory import lab_directory
+from lab.witness import WitnessImage
 from tests.openstack import base
 from tests.openstack import bus
 from tests.openstack.bus import Bus
 
 COMMAND_TIMEOUT = 60
 
-#: What the driver says of an image, and Nova's own does not.
+#: The properties that the driver adds and Nova's own does not.
 OURS = {
     'snapshot_method',
     'snapshot_method_reason',
     'snapshot_quiesced',
     'snapshot_quiesced_reason',
+    'snapshot_quiesced_file_systems',
+    'snapshot_disk',
+    'snapshot_disk_size',
+    'snapshot_source_format',
 }
 
-#: What no two images have in common, or no two snapshots.
+#: The fields that differ between any two images, or snapshots.
 UNIQUE = {
     'id',
     'self',
@@ -75,7 +79,7 @@ NOT_INHERITED = {
 }
 
 SCRIPTS = 'Снимок «да» — שלום — صورة — 雪の写真 — ภาพ'
-#: What a shell, a path or a template would stumble over.
+#: Characters that a shell, a path or a template would stumble over.
 SPECIAL = '../../%s {0} \'"\\ $(true) `true` ; <&>'
 
 
@@ -86,7 +90,7 @@ UPLOADED = ['image_pending_upload', 'image_uploading']
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """What the cloud says of a snapshot that was taken.
+    """The cloud's record of a snapshot that was taken.
 
     :ivar members: the projects that its image is offered to, and what they
         have said to it
@@ -269,7 +273,7 @@ class ImageTest(base.ServerTest):
         self.assertEqual(longest, self.snapshot(self.server, longest).name)
 
     def test_name_that_glance_refuses(self) -> None:
-        """Its database has no room for an emoji."""
+        """The database of Glance has no room for an emoji."""
         self.assertRaises(
             sdk_exceptions.BadRequestException,
             self.ask_for_snapshot,
@@ -296,7 +300,7 @@ class ImageTest(base.ServerTest):
         self.assertIn(
             image.id, {each.id for each in glance.images(visibility='shared')}
         )
-        # It boots.
+        # The server boots from the image.
         self.new_server(image)
 
 

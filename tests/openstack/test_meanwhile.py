@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a server and its image while a snapshot is taken."""
+"""Events of a server and its image while a snapshot is taken."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import subprocess
 from typing import Any
 
-from tests.lab.bounded import wait_until
-from tests.lab.disks import Layer
-from tests.lab.proxy import Slow
+from lab.bounded import wait_until
+from lab.disks import Layer
+from lab.proxy import Slow
+from tests.openstack import base
 from tests.openstack.held import PHASE_TIMEOUT
 from tests.openstack.held import TRICKLE
 from tests.openstack.held import Phase
@@ -26,11 +27,12 @@ class DefaultTest(MeanwhileTest):
 
     # The server is deleted: the snapshot neither holds nor revives it.
 
+    @base.depends_on_threads
     def test_server_is_deleted_while_streamed(self) -> None:
         self.delete_while(Phase.STREAM, self.young_server())
 
     def test_server_is_deleted_while_suspended(self) -> None:
-        self.configure({('snapshot', 'path'): 'cold'})
+        self.configure({('snapshot', 'method'): 'cold'})
         self.delete_while(Phase.EXTRACT, self.young_server())
 
     # The user does something else.
@@ -38,8 +40,9 @@ class DefaultTest(MeanwhileTest):
     def test_other_actions_are_refused(self) -> None:
         self.assert_other_actions_are_refused_while(Phase.STREAM)
 
+    @base.depends_on_threads
     def test_image_is_deleted(self) -> None:
-        """What is left of it is not sent."""
+        """The remaining data is not sent."""
         before = self.before(self.server)
         with self.held(Phase.STREAM, self.server) as image:
             self.demo.image.delete_image(image.id)
@@ -70,7 +73,7 @@ class DefaultTest(MeanwhileTest):
         with self.started_and_held(
             Phase.MIRROR,
             self.server,
-            lambda: self._command('--path', 'mirror'),
+            lambda: self._command('--method', 'mirror'),
         ) as command:
             image = self.ask_for_snapshot(self.server)
             self.wait_for_failure(self.server, image)
@@ -100,8 +103,9 @@ class DefaultTest(MeanwhileTest):
 
     # The guest does.
 
+    @base.depends_on_threads
     def test_guest_powers_itself_off(self) -> None:
-        """There is no image of a disk that was read half.
+        """A disk that was read half does not become an image.
 
         Either the job has ended before its time, or, where libvirt has not
         noticed yet, the export alone.
@@ -118,8 +122,9 @@ class DefaultTest(MeanwhileTest):
         self.wait_for_status(self.server, 'SHUTOFF')
         self.assert_nothing_has_changed_but_the_power(before)
 
-    # Others are snapshotted.
+    # Several servers are snapshotted.
 
+    @base.depends_on_threads
     def test_several_servers_at_once(self) -> None:
         self.enterContext(self.others_running())
         servers = [self.server, *self.others]
@@ -133,7 +138,7 @@ class DefaultTest(MeanwhileTest):
             'all of them to be uploaded',
             PHASE_TIMEOUT,
         )
-        # None of them has ended before another one began.
+        # All snapshots had begun before the first one ended.
         self.assertEqual(
             {None}, {upload.status for upload in self.proxy.uploads[uploads:]}
         )

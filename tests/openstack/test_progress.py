@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cloud says of a snapshot while it is taken, and afterwards."""
+"""The cloud's reports of a snapshot, while it is taken and afterwards."""
 
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any
 from typing import ClassVar
 
 from openstack.image.v2.image import Image
 
-from tests.lab.bounded import wait_until
+from lab.bounded import wait_until
 from tests.openstack import base
 from tests.openstack import bus
 from tests.openstack.bus import LEGACY
@@ -32,12 +31,9 @@ END_TIMEOUT = 30
 #: Seconds between two looks.
 POLL_INTERVAL = 0.05
 
-#: What Keystone's tokens start with.
-TOKEN = re.compile(r'gAAAAA[\w-]{20}')
-
 
 class ProgressTest(base.ServerTest):
-    # So a snapshot can be made to fail: by a freeze that does.
+    # An image that requires a freeze lets the snapshot fail by one.
     properties: ClassVar[dict[str, Any]] = {
         'hw_qemu_guest_agent': 'yes',
         'os_require_quiesce': 'yes',
@@ -55,7 +51,7 @@ class ProgressTest(base.ServerTest):
         return image
 
     def last_action(self) -> Any:
-        """What an administrator can read of the last thing that was done."""
+        """The record of the last action that an administrator can read."""
         compute = self.admin.compute
         last = next(iter(compute.server_actions(self.server.id)))
         found: list[Any] = []
@@ -111,7 +107,7 @@ class ProgressTest(base.ServerTest):
             base.SNAPSHOT_TIMEOUT,
             POLL_INTERVAL,
         )
-        # Some may pass between two looks, but not all.
+        # A look may miss a state, but not all of them.
         self.assertTrue(_in_order(tasks, TASK_STATES), tasks)
         self.assertTrue({*TASK_STATES[2:-1]} & {*tasks}, tasks)
         self.assertTrue(
@@ -119,7 +115,7 @@ class ProgressTest(base.ServerTest):
         )
         self.assertEqual('active', statuses[-1])
 
-    # One that fails
+    # A snapshot that fails
 
     def test_failure(self) -> None:
         image = self.snapshot_fails()
@@ -138,7 +134,7 @@ class ProgressTest(base.ServerTest):
         )
         # Nova takes a snapshot for done when it is begun.
         self._assert_successful_action()
-        self.assertIn('freeze the file systems', self.fault(self.server))
+        self.assertIn('the guest agent fails', self.fault(self.server))
 
     def _assert_successful_action(self) -> None:
         action = self.last_action()
@@ -164,17 +160,7 @@ class ProgressTest(base.ServerTest):
         [event] = action.events
         self.assertEqual('compute_backup_instance', event.event)
         self.assertEqual('Error', event.result)
-        self.assertIn('freeze the file systems', event.details)
-
-    # What must not be said
-
-    def test_no_token_is_logged(self) -> None:
-        token = self.demo.authorize()
-        self.assertRegex(token, TOKEN)
-        self.snapshot(self.server)
-        self.assertIn(self.server.id, self.log.text)
-        # That of Nova itself is not known here, but looks the same.
-        self.assertEqual([], self.log.grep(TOKEN.pattern))
+        self.assertIn('the guest agent fails', event.details)
 
 
 def _in_order(seen: list[Any], expected: list[Any]) -> bool:

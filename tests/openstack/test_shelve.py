@@ -32,7 +32,7 @@ class ShelveTest(base.ServerTest):
             found = listener.wait_for(
                 'instance.shelve_offload.end', self.server.id
             )
-        # It has no disk any more.
+        # The domain has no disk any more.
         self.assertRaises(
             sdk_exceptions.ConflictException,
             self.ask_for_snapshot,
@@ -54,7 +54,7 @@ class ShelveTest(base.ServerTest):
         self.assertEqual('private', image.visibility)
         self.assertEqual('cold', image.properties['snapshot_method'])
         evidence = self.examine(image, earliest)
-        # It was shut down before.
+        # The guest was shut down before.
         self.assertFalse(evidence.journal_replayed)
 
         self.demo.compute.unshelve_server(self.server.id)
@@ -64,7 +64,7 @@ class ShelveTest(base.ServerTest):
         self.wait_until_gone(image)
 
     def assert_nothing_is_left(self) -> None:
-        """Neither of the server nor of its snapshot."""
+        """Nothing is left of the server, nor of its snapshot."""
         with self.hypervisor() as connection:
             domains = [
                 domain.UUIDString() for domain in connection.listAllDomains()

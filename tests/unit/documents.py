@@ -13,7 +13,7 @@ PROJECT = '1b7c3d5e6f7a4b8c9d0e1f2a3b4c5d6e'
 USER = '0f1e2d3c4b5a49788796a5b4c3d2e1f0'
 BASE_IMAGE = '5f2c9d54-1c57-4b8e-8f49-3f6f0fd1a1b2'
 
-#: What Nova keeps of the instance in the domain.
+#: The metadata that Nova keeps in a domain.
 METADATA = f"""\
   <metadata>
     <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">
@@ -53,7 +53,7 @@ CHANNEL = """\
     </channel>
 """
 
-#: What every guest of Nova has, some of it with secrets.
+#: The devices of every guest of Nova, some of them with secrets.
 USUAL = """\
     <controller type='usb' index='0' model='none'/>
     <interface type='bridge'>
@@ -181,7 +181,7 @@ def without_secrets(xml: str) -> str:
 
 
 def backing_store(chain: list[tuple[str, str]]) -> ElementTree.Element:
-    """What libvirt says of the images beneath the topmost one.
+    """The element in which libvirt describes the images beneath the topmost.
 
     :param chain: path and format of each, nearest first
     """

@@ -66,7 +66,7 @@ class FakeCeph:
         return image
 
     def delete_as_glance(self, url: str) -> None:
-        """What Glance does about the data of an image that is deleted."""
+        """Delete the data of an image as Glance does."""
         _cluster, pool, name, _snapshot = url.removeprefix('rbd://').split('/')
         self.images.pop((pool, name), None)
 
@@ -118,7 +118,7 @@ class FakeCeph:
         if key[0] in self.closed:
             deny()
         if name == 'rbd rm':
-            # Whether it is there is not looked at before.
+            # Ceph checks the permission before it looks for the image.
             self._may_write(key[0])
         image = self.images.get(key)
         if image is None:
@@ -203,12 +203,12 @@ class FakeCeph:
 
 
 def deny() -> NoReturn:
-    """The user may not do that."""
+    """Fail with a denied permission."""
     fail(errno.EPERM, 'rbd: error: (1) Operation not permitted')
 
 
 def fail(status: int, words: str = '') -> NoReturn:
-    """A command ends so."""
+    """Fail as a command does."""
     raise processutils.ProcessExecutionError(
         exit_code=status,
         stderr=f'2026-11-27T22:30:38.728+0000 7f46 -1 librbd: -{status}\n'
@@ -217,5 +217,5 @@ def fail(status: int, words: str = '') -> NoReturn:
 
 
 def be_silent() -> NoReturn:
-    """A command does not end in time."""
+    """Fail as a command that does not end in time."""
     raise subprocess.TimeoutExpired('rbd', 60)

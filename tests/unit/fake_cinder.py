@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cinder's API, version 3, as far as a snapshot uses it.
 
-It has the state that a snapshot changes, and cuts a volume in the request for
-that, as most of its drivers do a moment later. What it refuses, it refuses
+It has the state that a snapshot changes, and snapshots a volume in the request
+for that, as most of its drivers do a moment later. What it refuses, it refuses
 with the status and the words of Cinder 29.
 """
 
@@ -43,7 +43,7 @@ class FakeCinder:
     :ivar progress: that of a snapshot that is being made
     :ivar errors: how many snapshots come to nothing, instead
     :ivar most: the quota of snapshots; -1 for none
-    :ivar at_cut: called with the id of each volume that is cut
+    :ivar at_create: called with the id of each volume that is snapshotted
     :ivar before: called with each request
     :ivar bodies: of the requests for a snapshot
     :ivar headers: of all requests
@@ -77,7 +77,7 @@ class FakeCinder:
         self.progress = '0%'
         self.errors = 0
         self.most = 100
-        self.at_cut: Callable[[str], object] = lambda _volume: None
+        self.at_create: Callable[[str], object] = lambda _volume: None
         self.before: Callable[[str], object] = lambda _request: None
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[Any] = []
@@ -103,7 +103,7 @@ class FakeCinder:
 
         mocker.register_uri(
             requests_mock.ANY,
-            # Whatever comes after it.
+            # The prefix of all paths.
             _prefix(ENDPOINT),
             text=respond,
         )
@@ -176,7 +176,7 @@ class FakeCinder:
                 'SnapshotLimitExceeded: Maximum number of snapshots allowed '
                 f'({self.most}) exceeded',
             )
-        self.at_cut(volume)
+        self.at_create(volume)
         made = {
             'id': str(uuid.uuid4()),
             'volume_id': volume,
@@ -239,12 +239,12 @@ class FakeCinder:
 
 
 def _prefix(endpoint: str) -> Any:
-    """What matches all addresses that begin with that one."""
+    """A pattern for all addresses with a prefix."""
     return re.compile(f'^{re.escape(endpoint)}/', re.IGNORECASE)
 
 
 def unavailable() -> tuple[int, Any]:
-    """What a proxy says when Cinder is not there."""
+    """Answer as a proxy in front of a dead Cinder."""
     return 503, None
 
 
@@ -254,7 +254,7 @@ def broken() -> tuple[int, Any]:
 
 
 def silent() -> tuple[int, Any]:
-    """It does not answer in time."""
+    """Do not answer in time."""
     raise requests.exceptions.ReadTimeout('Read timed out.')
 
 

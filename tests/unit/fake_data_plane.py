@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import subprocess
+import types
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -16,15 +17,20 @@ from typing import Protocol
 from oslo_concurrency import processutils
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import rbd
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.domain import Layer
-from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.image import GlanceAccess
-from nova_snapshot_driver.progress import Progress
-from nova_snapshot_driver.transfer.process import Limits
-from nova_snapshot_driver.transfer.process import Sent
-from nova_snapshot_driver.view import View
+from nova_snapshot_driver.clients import rbd
+from nova_snapshot_driver.clients.access import GlanceAccess
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.progress import Progress
+from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.transfer.data_plane import Limits
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
+from nova_snapshot_driver.transfer.jobs.job import Extract
+from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Job
+from nova_snapshot_driver.transfer.jobs.job import Save
+from nova_snapshot_driver.transfer.jobs.job import Sent
+from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Upload
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
@@ -32,24 +38,24 @@ CONTENT = b'the disk at one instant'
 
 
 class Ceph(Protocol):
-    """Who runs the commands of Ceph."""
+    """The runner of Ceph's commands."""
 
     def run(self, name: str, arguments: list[str]) -> str: ...
 
 
 class FakeDataPlane:
-    """Stands for ``transfer.process``.
+    """Stands for ``transfer.data_plane``.
 
     :ivar at_extract: called when a view is read, and half of the image is
         written; raises what that is to fail with
     :ivar at_upload: the same, before an upload
     :ivar view: what was read last
-    :ivar target: what it was extracted to
     :ivar encoding: and how
     :ivar limits: and in which bounds
     :ivar cancellation: by which it is told to stop
     :ivar waiting: the kinds of the jobs for which a process is there
     :ivar accesses: what it was told of Glance when it asked
+    :ivar files: that it may read for it
     """
 
     def __init__(self, glance: FakeGlance, ceph: Ceph) -> None:
@@ -58,138 +64,129 @@ class FakeDataPlane:
         self.at_extract: Callable[[], object] = lambda: None
         self.at_upload: Callable[[], object] = lambda: None
         self.view: View | None = None
-        self.target: Layer | None = None
         self.encoding: Encoding | None = None
         self.limits: Limits | None = None
         self.cancellation: Cancellation | None = None
         self.waiting: list[str] = []
         self.accesses: list[GlanceAccess] = []
+        self.files: tuple[str, ...] = ()
 
-    def extract(
+    def run(
         self,
-        view: View,
-        target: Layer,
-        encoding: Encoding,
-        timeout: int,
+        job: Job[Any],
         limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
-    ) -> None:
-        self.target, self.limits = target, limits
-        self._read(view, encoding, cancellation, target.path)
-        progress('extract', 1, 1)
+        glance_access: Callable[[], GlanceAccess] | None = None,
+    ) -> Any:
+        # The limits of an upload are those of the reading before it.
+        if not isinstance(job, Upload):
+            self.limits = limits
+        return self._run(job, progress, cancellation, glance_access)
 
-    def flatten(
+    @contextlib.contextmanager
+    def started(
         self,
-        command: list[str],
-        image: str,
-        timeout: int,
+        kind: type[Job[Any]],
         limits: Limits,
         progress: Progress,
         cancellation: Cancellation,
+    ) -> Iterator[types.SimpleNamespace]:
+        def run(
+            job: Job[Any],
+            glance_access: Callable[[], GlanceAccess] | None = None,
+        ) -> Any:
+            return self._run(job, progress, cancellation, glance_access)
+
+        self.limits = limits
+        self.waiting.append(kind.kind)
+        try:
+            yield types.SimpleNamespace(run=run)
+        finally:
+            self.waiting.remove(kind.kind)
+
+    def _run(
+        self,
+        job: Job[Any],
+        progress: Progress,
+        cancellation: Cancellation,
+        glance_access: Callable[[], GlanceAccess] | None,
+    ) -> Any:
+        self.cancellation = cancellation
+        match job:
+            case Extract():
+                self._read(job, cancellation, job.path)
+                progress('extract', 1, 1)
+                return None
+            case Flatten():
+                return self._flatten(job, progress, cancellation)
+            case Save():
+                self._read(job, cancellation, job.path)
+                progress('save', 1, 1)
+                return len(CONTENT)
+            case Stream():
+                self._read(job, cancellation)
+                progress('stream', 0, 1)
+                sent = self._send(CONTENT, job, glance_access, cancellation)
+                progress('stream', 1, 1)
+                return sent
+            case Upload():
+                content = pathlib.Path(job.path).read_bytes()
+                return self._send(content, job, glance_access, cancellation)
+        raise AssertionError(f'no such job: {job}')
+
+    def _flatten(
+        self, job: Flatten, progress: Progress, cancellation: Cancellation
     ) -> None:
-        self.limits, self.cancellation = limits, cancellation
         progress('flatten', 0, 100)
         self.at_extract()
         cancellation.check()
-        program, operation, *arguments = command
+        program, operation, *arguments = job.command
         try:
             self._ceph.run(f'{program} {operation}', arguments)
         except processutils.ProcessExecutionError as error:
             raise rbd.failure(
-                f'flatten {image}',
+                f'flatten {job.image}',
                 int(error.exit_code or 0),
                 error.stderr or '',
             ) from error
         except subprocess.TimeoutExpired:
+            assert self.limits is not None
             raise exception.TransferTimeout(
-                job='flatten', seconds=timeout, option='mirror_timeout'
+                job='flatten',
+                seconds=self.limits.timeout,
+                option='mirror_timeout',
             ) from None
         progress('flatten', 100, 100)
 
-    @contextlib.contextmanager
-    def started(self, kind: str, limits: Limits) -> Iterator[FakeDataPlane]:
-        self.limits = limits
-        self.waiting.append(kind)
-        try:
-            yield self
-        finally:
-            self.waiting.remove(kind)
-
-    def save(
-        self,
-        data_plane: FakeDataPlane,
-        view: View,
-        encoding: Encoding,
-        path: str,
-        timeout: int,
-        progress: Progress,
-        cancellation: Cancellation,
-    ) -> int:
-        self._read(view, encoding, cancellation, path)
-        progress('save', 1, 1)
-        return len(CONTENT)
-
-    def stream(
-        self,
-        data_plane: FakeDataPlane,
-        view: View,
-        encoding: Encoding,
-        image: str,
-        glance_access: Callable[[], GlanceAccess],
-        retries: int,
-        timeout: int,
-        progress: Progress,
-        cancellation: Cancellation,
-    ) -> Sent:
-        self._read(view, encoding, cancellation)
-        progress('stream', 0, 1)
-        sha512 = self._send(CONTENT, image, glance_access, cancellation)
-        progress('stream', 1, 1)
-        return Sent(len(CONTENT), sha512)
-
     def _read(
         self,
-        view: View,
-        encoding: Encoding,
+        job: Extract | Save | Stream,
         cancellation: Cancellation,
         path: str = os.devnull,
     ) -> None:
-        self.view, self.encoding = view, encoding
-        self.cancellation = cancellation
+        self.view, self.encoding = job.view, job.encoding
         file = pathlib.Path(path)
         file.write_bytes(CONTENT[:10])
         self.at_extract()
         cancellation.check()
         file.write_bytes(CONTENT)
 
-    def upload(
-        self,
-        path: str,
-        image: str,
-        glance_access: Callable[[], GlanceAccess],
-        retries: int,
-        timeout: int,
-        limits: Limits,
-        progress: Progress,
-        cancellation: Cancellation,
-    ) -> str:
-        content = pathlib.Path(path).read_bytes()
-        return self._send(content, image, glance_access, cancellation)
-
     def _send(
         self,
         content: bytes,
-        image: str,
-        glance_access: Callable[[], GlanceAccess],
+        job: Stream | Upload,
+        glance_access: Callable[[], GlanceAccess] | None,
         cancellation: Cancellation,
-    ) -> str:
+    ) -> Sent:
+        assert glance_access is not None
+        self.files = job.files
         self.at_upload()
         cancellation.check()
         self.accesses.append(glance_access())
         headers: dict[str, Any] = {}
         self._glance.answer(
-            Request('PUT', f'/v2/images/{image}/file', headers, content)
+            Request('PUT', f'/v2/images/{job.image}/file', headers, content)
         )
         cancellation.check()
-        return hashlib.sha512(content).hexdigest()
+        return Sent(len(content), hashlib.sha512(content).hexdigest())

@@ -80,6 +80,8 @@ class FakeGlance:
     :ivar shows_locations: takes them from anybody
     :ivar sizes: what it finds at a location, in bytes, or None; called with
         the location
+    :ivar protected: the names of properties that nobody may write
+    :ivar most_properties: that an image may have, None for any number
     :ivar at_delete: called with the location of an image that is deleted
     :ivar looks: how often an image is looked at before Glance has looked at
         its location
@@ -97,6 +99,8 @@ class FakeGlance:
         self.shows_locations = False
         self.sizes: Callable[[str], int | None] = lambda _url: 2 << 30
         self.looks = 0
+        self.protected: set[str] = set()
+        self.most_properties: int | None = None
         self.at_delete: Callable[[str], object] = lambda _url: None
 
     def add(self, **fields: Any) -> str:
@@ -180,8 +184,7 @@ class FakeGlance:
             case 'GET', ['versions']:
                 return Answer(200, {'versions': _VERSIONS})
             case 'POST', ['v2', 'images']:
-                image = self.add(**json.loads(request.body))
-                return Answer(201, self.images[image])
+                return self._create(json.loads(request.body))
             case _, ['v2', 'images', image, *_] if image not in self.images:
                 return Answer(404, _error(f'No image found with ID {image}'))
             case 'GET', ['v2', 'images', image]:
@@ -223,6 +226,9 @@ class FakeGlance:
             record.update(status='active', size=size)
 
     def _patch(self, image: str, changes: list[dict[str, Any]]) -> Answer:
+        names = {change['path'].strip('/') for change in changes}
+        if refusal := self._refusal(names, {*self.images[image], *names}):
+            return refusal
         for change in changes:
             name = change['path'].strip('/')
             if name == 'locations/-':
@@ -234,6 +240,29 @@ class FakeGlance:
             else:
                 self.images[image][name] = change['value']
         return Answer(200, self.images[image])
+
+    def _create(self, fields: dict[str, Any]) -> Answer:
+        if refusal := self._refusal(set(fields), set(fields)):
+            return refusal
+        return Answer(201, self.images[self.add(**fields)])
+
+    def _refusal(
+        self, written: set[str], all_of_it: set[str]
+    ) -> Answer | None:
+        """As property protections and ``image_property_quota`` have it."""
+        for name in sorted(written & self.protected):
+            return Answer(403, _error(f"Property '{name}' is protected"))
+        count = len(all_of_it - set(_FIELDS))
+        if self.most_properties is not None and count > self.most_properties:
+            return Answer(
+                413,
+                _error(
+                    'The limit has been exceeded on the number of allowed '
+                    f'image properties. Attempted: {count}, Maximum: '
+                    f'{self.most_properties}'
+                ),
+            )
+        return None
 
     def _put(self, image: str, request: Request) -> Answer:
         record = self.images[image]
@@ -257,7 +286,7 @@ class FakeGlance:
 
 
 def unavailable() -> Answer:
-    """What a proxy says when Glance is not there."""
+    """Answer as a proxy in front of a dead Glance."""
     return Answer(503, _error('Service unavailable'))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt with QEMU, as far as a snapshot can tell.
 
-It stands at the boundary of ``guest.py`` and has the state that a snapshot
+It stands at the boundary of ``hypervisor/`` and has the state that a snapshot
 changes. What it refuses, it refuses with the code and the words of libvirt
 9.0.
 """
@@ -9,10 +9,13 @@ changes. What it refuses, it refuses with the code and the words of libvirt
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import enum
+import json
 import os
 import pathlib
+import stat
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -28,14 +31,32 @@ NAME_OF_AGENT = 'org.qemu.guest_agent.0'
 
 MIB = 1 << 20
 
+#: Why an agent since QEMU 6.1 has a command disabled.
+FROZEN = ': the agent is in frozen state'
+
+#: The states of an active domain of which libvirt asks no agent.
+STANDS_STILL = (
+    libvirt.VIR_DOMAIN_SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED,
+)
+
 
 class Agent(enum.Enum):
-    """What the guest agent does."""
+    """The behaviour of the guest agent."""
 
     ANSWERS = 'answers'
-    #: It takes every command and answers none.
+    #: The agent takes every command and answers none.
     HANGS = 'hangs'
     ABSENT = 'absent'
+    #: The agent answers, but libvirt has a dead connection to it.
+    CUT_OFF = 'cut off'
+    #: The agent answers, but libvirt has not heard of it.
+    UNHEARD = 'unheard'
+
+
+#: The agents for which libvirt reports a disconnected channel.
+_DISCONNECTED = (Agent.ABSENT, Agent.UNHEARD)
 
 
 @dataclasses.dataclass
@@ -54,7 +75,7 @@ class Job:
 
 
 class Machine:
-    """What the hypervisor knows of one domain; handles come and go.
+    """The hypervisor's view of one domain; handles come and go.
 
     The attributes in the first part are for a test to set.
 
@@ -65,6 +86,7 @@ class Machine:
     :ivar job_end: what the event says when a copy is aborted; None for an
         event that never comes
     :ivar backup_result: what libvirt says of a backup job that is aborted
+    :ivar backup_end_is_held: a backup job does not end before this is set
     :ivar is_migrating: a job runs that is no backup
     :ivar has_lost_job: libvirtd was killed while it began a backup job
     :ivar names_taken: how many nodes QEMU has of which libvirt knows nothing
@@ -74,10 +96,16 @@ class Machine:
         is not set
     :ivar releases: how often the guest is looked at before it has let a
         device go; None for never
+    :ivar disabled: the commands that the agent must not execute; since its
+        first freeze it says of them too that it is frozen
+    :ivar says_why: an agent before QEMU 6.1 does not say that a command is
+        disabled because file systems are frozen
+    :ivar file_systems: how many the agent can freeze
     :ivar freeze_is_late: a freeze is reported to have failed before it has
         its effect
     :ivar pause_is_held: a pause does not return before this is set
     :ivar reason: of its state, as libvirt has it
+    :ivar shuts_down_after: how often its state is read before it has stopped
     """
 
     def __init__(self, connection: FakeConnection, config: str) -> None:
@@ -93,16 +121,22 @@ class Machine:
             'success': True,
             'errmsg': 'Operation canceled',
         }
+        self.backup_end_is_held: threading.Event | None = None
         self.is_migrating = False
         self.has_lost_job = False
         self.names_taken = 0
         self.last_words = 0
         self.save_is_held: threading.Event | None = None
         self.releases: int | None = 2
+        self.disabled: set[str] = set()
+        self.says_why = True
+        self.disable_reason = ''
+        self.file_systems = 1
         self.freeze_fails = False
         self.freeze_is_late = False
         self.pause_is_held: threading.Event | None = None
         self.reason = 0
+        self.shuts_down_after: int | None = None
 
         root = ElementTree.fromstring(config)
         self.connection = connection
@@ -166,7 +200,7 @@ class Machine:
         self.reason = libvirt.VIR_DOMAIN_PAUSED_IOERROR
 
     def vanish(self) -> None:
-        """Its owner destroys and undefines it."""
+        """Have the owner destroy and undefine the domain."""
         self.stop()
         self.config = None
 
@@ -183,10 +217,12 @@ class Machine:
     def begin_backup(self, job: ElementTree.Element) -> None:
         """Have a backup job that is under way."""
         self.backup = job
-        for path in (self._socket_of(job), self._scratch_of(job)):
-            if path is not None:
-                # A scratch file may have been made before.
-                pathlib.Path(path).touch()
+        socket, scratch = self._socket_of(job), self._scratch_of(job)
+        if socket is not None:
+            os.mknod(socket, stat.S_IFSOCK | 0o600)
+        if scratch is not None:
+            # The file may have been made before.
+            pathlib.Path(scratch).touch()
         disk = job.find('disks/disk[@backup="yes"]')
         if disk is not None:
             target = disk.get('name', '')
@@ -195,7 +231,7 @@ class Machine:
             )
 
     def abort_backup(self) -> None:
-        """What ``virsh domjobabort`` does to it."""
+        """End the job as ``virsh domjobabort`` does."""
         assert self.backup is not None
         socket = self._socket_of(self.backup)
         self._end_backup(self.backup_result)
@@ -245,7 +281,7 @@ class Machine:
         )
 
     def host_devices(self) -> list[ElementTree.Element]:
-        """What is passed through, USB devices too."""
+        """The devices that are passed through, USB devices included."""
         if self.live is None:
             return []
         return [
@@ -309,12 +345,32 @@ class Machine:
             target = disk.find('target')
             assert target is not None
             chain = self.chains.get(target.get('dev', ''), [])
+            if disk.find("driver[@type='raw']") is not None:
+                chain = []
             disk.insert(2, documents.backing_store(chain))
         for target in root.iterfind(
             f"devices/channel/target[@name='{NAME_OF_AGENT}']"
         ):
-            absent = self.agent is Agent.ABSENT
-            target.set('state', 'disconnected' if absent else 'connected')
+            self._tell_state(target)
+
+    def _tell_state(self, target: ElementTree.Element) -> None:
+        unknown = self.agent in _DISCONNECTED
+        target.set('state', 'disconnected' if unknown else 'connected')
+
+    def cut_off_agent(self, agent: Agent) -> None:
+        """Have libvirt miss events of the channel."""
+        assert self.live is not None
+        self.agent = agent
+        for target in self.live.iterfind('devices/channel/target'):
+            self._tell_state(target)
+
+    def add_channel(self, channel: ElementTree.Element) -> None:
+        """Plug the channel in, with the agent at its other end."""
+        if self.agent is not Agent.ABSENT:
+            self.agent = Agent.ANSWERS
+        for target in channel.iterfind('target'):
+            self._tell_state(target)
+        self.add_device(channel)
 
     def _let_devices_go(self) -> None:
         if self.releases is None:
@@ -333,6 +389,29 @@ class FakeSecret:
         return b's3cret'
 
 
+class FakeStream:
+    """A ``virStream`` to the channel of an agent.
+
+    :ivar answers: somebody does, at its other end
+    """
+
+    answers = False
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    def send(self, data: bytes) -> int:
+        assert json.loads(data)['execute'] == 'guest-sync'
+        self._is_asked = True
+        return len(data)
+
+    def recv(self, count: int) -> bytes | int:
+        return b'{' if self._is_asked and self.answers else -2
+
+    def abort(self) -> int:
+        return 0
+
+
 class FakeConnection:
     """A ``virConnect``.
 
@@ -342,6 +421,8 @@ class FakeConnection:
     def __init__(self, version: int = 9_000_000) -> None:
         self.version = version
         self.qemu_version = 7_002_022
+        #: The user of QEMU, unless a domain has another one.
+        self.qemu_label = f'+{os.geteuid()}:+{os.getegid()}'
         self.machines: dict[str, Machine] = {}
         self.listeners: dict[int, tuple[str, Callable[..., Any], Any]] = {}
         self.closed = False
@@ -391,6 +472,14 @@ class FakeConnection:
     def getVersion(self) -> int:
         return self.qemu_version
 
+    def getCapabilities(self) -> str:
+        return (
+            '<capabilities><host><secmodel><model>none</model></secmodel>'
+            '<secmodel><model>dac</model><doi>0</doi>'
+            f"<baselabel type='kvm'>{self.qemu_label}</baselabel>"
+            '</secmodel></host></capabilities>'
+        )
+
     def lookupByName(self, name: str) -> FakeDomain:
         for machine in self.machines.values():
             if machine.name == name and not machine.gone:
@@ -398,7 +487,7 @@ class FakeConnection:
         _no_domain(f"no domain with matching name '{name}'")
 
     def getURI(self) -> str:
-        # That of no other process, as all that is in here.
+        # A URI of no other process, like everything here.
         return 'qemu:///embed?root=/nowhere'
 
     def listAllDomains(self, flags: int) -> list[FakeDomain]:
@@ -417,6 +506,10 @@ class FakeConnection:
         if machine is None or machine.gone:
             _no_domain(f"no domain with matching uuid '{uuid}'")
         return FakeDomain(machine, self)
+
+    def newStream(self, flags: int) -> FakeStream:
+        assert flags == libvirt.VIR_STREAM_NONBLOCK
+        return FakeStream()
 
     def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
         return FakeSecret()
@@ -471,7 +564,7 @@ class FakeDomain:
         self._machine = machine
         self._connection = connection or machine.connection
 
-    # What it is
+    # Identity
 
     def name(self) -> str:
         return self._machine.name
@@ -484,6 +577,12 @@ class FakeDomain:
 
     def state(self) -> list[int]:
         machine = self._known('state')
+        if machine.shuts_down_after is not None:
+            machine.shuts_down_after -= 1
+            if machine.shuts_down_after < 0:
+                machine.shuts_down_after = None
+                machine.stop()
+                return self.state()
         return [machine.state, machine.reason]
 
     def isActive(self) -> int:
@@ -498,11 +597,19 @@ class FakeDomain:
     def hasManagedSaveImage(self) -> int:
         return int(self._known('hasManagedSaveImage').saved is not None)
 
+    def managedSaveGetXMLDesc(self, flags: int = 0) -> str:
+        saved = self._known('managedSaveGetXMLDesc').saved
+        if saved is None:
+            _invalid('domain does not have managed save image')
+        root = copy.deepcopy(saved.live)
+        root.attrib.pop('id', None)
+        return ElementTree.tostring(root, encoding='unicode')
+
     def managedSaveRemove(self, flags: int = 0) -> int:
         self._known('managedSaveRemove').saved = None
         return 0
 
-    # Its definition
+    # Definition
 
     def autostart(self) -> int:
         return int(self._known('autostart').autostart)
@@ -613,9 +720,15 @@ class FakeDomain:
         return job
 
     def blockJobAbort(self, target: str, flags: int) -> int:
-        machine = self._running('blockJobAbort')
+        machine = self._monitored('blockJobAbort')
         if target not in machine.jobs:
             _bad_argument(f'disk {target} does not have an active block job')
+        if machine.backup is not None:
+            if machine.backup_end_is_held is not None:
+                # Wait, as for a QEMU that is stopped.
+                machine.backup_end_is_held.wait(30)
+            machine.abort_backup()
+            return 0
         machine.end_job(target, machine.job_end)
         return 0
 
@@ -687,16 +800,24 @@ class FakeDomain:
         self._known('agentSetResponseTimeout').agent_timeout = seconds
         return 0
 
+    def openChannel(self, name: str, stream: FakeStream, flags: int) -> int:
+        assert name == NAME_OF_AGENT
+        stream.answers = self._running('openChannel').agent is Agent.UNHEARD
+        return 0
+
     def getTime(self) -> dict[str, int]:
-        machine = self._asked('getTime')
-        if machine.frozen:
-            _disabled('guest-get-time')
+        self._executed('getTime', 'guest-get-time')
         return {'seconds': 0, 'nseconds': 0}
 
+    def fsInfo(self) -> list[tuple[Any, ...]]:
+        machine = self._executed('fsInfo', 'guest-get-fsinfo')
+        return [
+            (f'/{number}', f'vda{number}', 'ext4', ['vda'])
+            for number in range(machine.file_systems)
+        ]
+
     def fsFreeze(self) -> int:
-        machine = self._asked('fsFreeze')
-        if machine.frozen:
-            _disabled('guest-fsfreeze-freeze')
+        machine = self._executed('fsFreeze', 'guest-fsfreeze-freeze')
         if machine.freeze_fails:
             raise libvirt_error(
                 libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -705,13 +826,16 @@ class FakeDomain:
                 'error',
             )
         machine.frozen = True
+        machine.disable_reason = FROZEN if machine.says_why else ''
         if machine.freeze_is_late:
             machine.keep_silent()
-        return 1
+        return machine.file_systems
 
     def fsThaw(self) -> int:
         machine = self._asked('fsThaw')
-        thawed = int(machine.frozen)
+        if 'guest-fsfreeze-thaw' in machine.disabled:
+            _disabled('guest-fsfreeze-thaw')
+        thawed = machine.file_systems if machine.frozen else 0
         machine.frozen = False
         return thawed
 
@@ -734,8 +858,12 @@ class FakeDomain:
                     "operation aborted: job 'domain save' canceled by client",
                 )
         assert machine.live is not None
+        ran = machine.state == libvirt.VIR_DOMAIN_RUNNING
         machine.saved = Machine.Memory(
-            machine.state, machine.frozen, machine.live
+            # libvirt knows of no other state in a managed save.
+            libvirt.VIR_DOMAIN_RUNNING if ran else libvirt.VIR_DOMAIN_PAUSED,
+            machine.frozen,
+            machine.live,
         )
         machine.stop()
         return 0
@@ -758,7 +886,7 @@ class FakeDomain:
         if machine.saved:
             machine.state = machine.saved.state
             machine.frozen = machine.saved.frozen
-            # What the guest was without then, it is without now.
+            # The saved guest had given these devices up.
             machine.live = machine.saved.live
             machine.saved = None
         if flags & libvirt.VIR_DOMAIN_START_PAUSED:
@@ -767,16 +895,20 @@ class FakeDomain:
 
     def suspend(self) -> int:
         machine = self._running('suspend')
+        if machine.state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+            _invalid('domain is pmsuspended')
         if machine.state != libvirt.VIR_DOMAIN_PAUSED:
             machine.state = libvirt.VIR_DOMAIN_PAUSED
             machine.reason = libvirt.VIR_DOMAIN_PAUSED_USER
         if machine.pause_is_held is not None:
-            # It does what QEMU does with storage that does not answer.
+            # Wait, as for a QEMU whose storage does not answer.
             machine.pause_is_held.wait(30)
         return 0
 
     def resume(self) -> int:
         machine = self._running('resume')
+        if machine.state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+            _invalid('domain is pmsuspended')
         if machine.state == libvirt.VIR_DOMAIN_RUNNING:
             _invalid('domain is already running')
         machine.state = libvirt.VIR_DOMAIN_RUNNING
@@ -799,6 +931,9 @@ class FakeDomain:
     def attachDeviceFlags(self, xml: str, flags: int) -> int:
         machine = self._running('attachDeviceFlags')
         device = ElementTree.fromstring(xml)
+        if device.tag == 'channel':
+            machine.add_channel(device)
+            return 0
         source = _source(device)
         if source in [_source(other) for other in machine.host_devices()]:
             raise libvirt_error(
@@ -854,11 +989,24 @@ class FakeDomain:
     def _asked(self, call: str) -> Machine:
         """A command reaches the agent."""
         machine = self._running(call)
-        if machine.agent is Agent.ABSENT:
+        if machine.agent in _DISCONNECTED:
             _agent_is_silent('QEMU guest agent is not connected')
+        if machine.state in STANDS_STILL:
+            _invalid('domain is not running')
+        if machine.agent is Agent.CUT_OFF:
+            _agent_is_silent('Guest agent disappeared while executing command')
         paused = machine.state == libvirt.VIR_DOMAIN_PAUSED
         if machine.agent is Agent.HANGS or paused:
             machine.keep_silent()
+        return machine
+
+    def _executed(self, call: str, command: str) -> Machine:
+        """The agent executes a command that it refuses while frozen."""
+        machine = self._asked(call)
+        if machine.frozen:
+            machine.disable_reason = FROZEN if machine.says_why else ''
+        if machine.frozen or command in machine.disabled:
+            _disabled(command, machine.disable_reason)
         return machine
 
 
@@ -869,7 +1017,7 @@ def _devices(root: ElementTree.Element) -> ElementTree.Element:
 
 
 def _prefix(device: ElementTree.Element) -> str:
-    """What libvirt begins the alias of such a device with."""
+    """The prefix of the alias that libvirt gives to such a device."""
     if device.tag == 'hostdev' or device.get('type') == 'hostdev':
         return 'hostdev'
     return {'interface': 'net'}.get(device.tag, device.tag)
@@ -916,10 +1064,9 @@ def _agent_is_silent(message: str) -> NoReturn:
     )
 
 
-def _disabled(command: str) -> NoReturn:
+def _disabled(command: str, reason: str = '') -> NoReturn:
     raise libvirt_error(
         libvirt.VIR_ERR_INTERNAL_ERROR,
         'internal error: unable to execute QEMU agent command '
-        f"'{command}': Command {command} has been disabled: the agent is in "
-        'frozen state',
+        f"'{command}': Command {command} has been disabled{reason}",
     )

@@ -11,6 +11,9 @@ from oslo_concurrency import processutils
 
 MIB = 1 << 20
 
+#: As large as the disk of ``fake_libvirt``.
+SIZE = 2048 * MIB
+
 
 class FakeQemuImg:
     """Stands for ``processutils.execute``.
@@ -18,6 +21,7 @@ class FakeQemuImg:
     :ivar backing: path and format of the image beneath an image, by its
         path; the format is None where the image does not record it
     :ivar required: what ``measure`` answers, in bytes
+    :ivar size: the virtual size of every image, in bytes
     :ivar error: what every call fails with
     :ivar calls: all arguments so far
     """
@@ -25,6 +29,7 @@ class FakeQemuImg:
     def __init__(self) -> None:
         self.backing: dict[str, tuple[str, str | None]] = {}
         self.required = 2 * MIB
+        self.size = SIZE
         self.error: Exception | None = None
         self.calls: list[tuple[str, ...]] = []
 
@@ -47,7 +52,7 @@ class FakeQemuImg:
         raise AssertionError(f'nobody expected {command}')
 
     def _info(self, path: str) -> dict[str, Any]:
-        info: dict[str, Any] = {'filename': path}
+        info: dict[str, Any] = {'filename': path, 'virtual-size': self.size}
         if path in self.backing:
             backing, image_format = self.backing[path]
             info['backing-filename'] = backing

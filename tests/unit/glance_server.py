@@ -6,18 +6,16 @@ from __future__ import annotations
 import http.server
 import io
 import json
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
-
-import fixtures
 
 from tests.unit.fake_glance import Broken
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
+from tests.unit.http_fixture import HttpFixture
 
 
-class GlanceServer(fixtures.Fixture):
+class GlanceServer(HttpFixture):
     """Serves a :class:`FakeGlance`.
 
     :ivar at_upload: called with the number of bytes so far, for each chunk
@@ -27,27 +25,7 @@ class GlanceServer(fixtures.Fixture):
     def _setUp(self) -> None:
         self.glance = FakeGlance()
         self.at_upload: Callable[[int], object] = lambda _size: None
-        fixture = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = 'HTTP/1.1'
-
-            def _serve(self) -> None:
-                fixture.serve(self)
-
-            do_GET = do_PUT = do_PATCH = do_POST = do_DELETE = _serve
-
-            def log_message(self, *_message: object) -> None:
-                pass
-
-        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(thread.join)
-        self.addCleanup(server.shutdown)
-        self.endpoint = f'http://127.0.0.1:{server.server_address[1]}'
+        super()._setUp()
 
     def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         """Answer one request."""
@@ -86,7 +64,7 @@ class GlanceServer(fixtures.Fixture):
 
 
 def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """Those of a body without trailers; RFC 9112, section 7.1."""
+    """The chunks of a body without trailers; RFC 9112, section 7.1."""
     while line := file.readline():
         size = int(line, 16)
         chunk = file.read(size + len('\r\n'))

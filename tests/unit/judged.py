@@ -31,7 +31,7 @@ AnyWay = TypeVar('AnyWay', bound=Way)
 def every_fault(
     ways: Mapping[str, AnyWay], kinds: tuple[Kind, ...]
 ) -> dict[str, tuple[AnyWay, faults.Fault]]:
-    """What can go wrong in the calls to libvirt of runs that are well."""
+    """The faults in the calls to libvirt, for runs that are well otherwise."""
     return {
         f'{name}_{fault}': (way, fault)
         for name, way in ways.items()
@@ -75,5 +75,5 @@ class JudgedCase(testtools.TestCase):
             )
         else:
             self.assertNotIn(host.image, host.glance.images)
-            self.assertNotIsInstance(error, exception.NotGivenBack)
+            self.assertNotIsInstance(error, exception.UndoFailed)
         return error

@@ -18,8 +18,8 @@ from typing import Any
 import fixtures
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import workspace
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.takings import temporary_files
 from tests import faults
 from tests.unit.host import FakeHost
 
@@ -60,7 +60,7 @@ class Process(fixtures.Fixture):
         for where, name in (
             (Journal, 'remember'),
             (Journal, 'forget'),
-            (workspace, '_remove'),
+            (temporary_files, 'remove'),
             (os, 'unlink'),
             (self.host.glance, 'answer'),
             (self.host, 'update_task_state'),
@@ -70,7 +70,7 @@ class Process(fixtures.Fixture):
                     where, name, self._seen(getattr(where, name), name)
                 )
             )
-        # Its threads die too, and nobody is to hear of it.
+        # The threads of the process die silently, too.
         self.useFixture(fixtures.MockPatchObject(threading, 'excepthook'))
         self.addCleanup(self.host.connection.listeners.clear)
 
@@ -105,7 +105,7 @@ class Process(fixtures.Fixture):
     def heal(self) -> None:
         """Heal the host, and die if it is to be."""
         with contextlib.suppress(Killed):
-            self.host.driver(self.connection).heal(self.host.context)
+            self.host.healer(self.connection).heal(self.host.context)
 
 
 class _Connection(faults.Interposer):

@@ -15,16 +15,16 @@ import select
 import sys
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import status
-from nova_snapshot_driver.cancel_request import CancelRequest
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.progress import silent
+from nova_snapshot_driver.state import status
+from nova_snapshot_driver.state.cancel_request import CancelRequest
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.common.progress import silent
 
 directory, name, uuid, image, is_deaf = sys.argv[1:]
 cancellation = Cancellation()
 if is_deaf == 'hears':
-    cancellation.watch(CancelRequest(directory, uuid).heed)
+    cancellation.watch(CancelRequest(directory, uuid).consume)
 begin = status.Status(name, uuid, image, None, 'mirror')
 with (
     Journal(directory).exclusive(uuid, name),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One test for each row of a table."""
+"""Tests with a table: each row is a test of its own."""
 
 from __future__ import annotations
 

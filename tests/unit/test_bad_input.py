@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What others have written: a good result or a clear error, nothing else."""
+"""Input from others: a good result or a clear error, nothing else."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ import testtools
 from hypothesis import strategies
 
 from nova_snapshot_driver import conf
-from nova_snapshot_driver import domain
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import metadata
-from nova_snapshot_driver import status
+from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.cmd import status as status_command
-from nova_snapshot_driver.domain import PowerState
-from nova_snapshot_driver.glance import Glance
-from nova_snapshot_driver.guest import Definition
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.instance import QuiescePolicy
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.plan import Obstacles
-from nova_snapshot_driver.plan import make_plan
-from nova_snapshot_driver.quiesce import Quiesce
-from nova_snapshot_driver.status import Status
+from nova_snapshot_driver.hypervisor import domain
+from nova_snapshot_driver.hypervisor.domain import PowerState
+from nova_snapshot_driver.hypervisor.guest import Definition
+from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
+from nova_snapshot_driver.snapshot.plan.model import Obstacles
+from nova_snapshot_driver.snapshot.plan.planner import make_plan
+from nova_snapshot_driver.state import status
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.state.status import Status
+from tests import exhaustive
 from tests.faults import libvirt_error
 from tests.unit import documents
+from tests.unit.entries import taken
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import FakeHost
 from tests.unit.volumes_host import VolumesHost
 
-FEW = hypothesis.settings(max_examples=40, deadline=None, database=None)
+FEW = hypothesis.settings(
+    max_examples=exhaustive.examples(40), deadline=None, database=None
+)
 
-#: Whatever a person or a program writes, control characters and all.
+#: Text of a person or a program, control characters included.
 TEXT = strategies.text(max_size=300)
 
-#: The same, of any length.
+#: Text of any length.
 LONG = strategies.one_of(
     TEXT,
     strategies.builds(
@@ -54,7 +57,7 @@ LONG = strategies.one_of(
     ),
 )
 
-#: What stands in the XML of a domain, which knows no control characters.
+#: Text as in the XML of a domain, which has no control characters.
 IN_XML = strategies.text(
     strategies.characters(
         min_codepoint=32,
@@ -83,7 +86,7 @@ BEGIN = Status(
     uuid=documents.UUID,
     image=None,
     file='/image',
-    path='backup',
+    method='backup',
 )
 
 DEFINITION = Definition(
@@ -123,10 +126,10 @@ class AgentTest(testtools.TestCase):
     def quiesce(self, policy: QuiescePolicy) -> Quiesce:
         guest = self.host.guest()
         plan = make_plan(
-            self.host.conf,
+            conf.plan_settings(self.host.conf),
             Instance(guest.name, quiesce=policy),
             guest.describe(),
-            guest.power_state(),
+            guest.power.state(),
             Obstacles(),
         )
         return Quiesce(guest, plan, 1, 1)
@@ -147,13 +150,14 @@ class AgentTest(testtools.TestCase):
     @FEW
     @hypothesis.given(LONG)
     def test_error_of_any_kind(self, words: str) -> None:
-        """It stands in the log, on the image and in a fault of Nova's."""
+        """The error stands in the log, and in the output of the command."""
         quiesce = self.quiesce(QuiescePolicy.AUTO)
         with self.answers('fsFreeze', words), quiesce.frozen():
             pass
         self.assertFalse(quiesce.done)
-        self.assertTrue(quiesce.reason.isprintable())
-        self.assertLess(len(quiesce.reason), 2 * exception.LONGEST_FIELD)
+        told = str(quiesce.reason)
+        self.assertTrue(told.isprintable())
+        self.assertLess(len(told), 2 * exception.LONGEST_FIELD)
         self.assertFalse(self.host.machine.frozen)
 
     @FEW
@@ -182,10 +186,11 @@ class AgentTest(testtools.TestCase):
             quiesce.frozen(),
         ):
             pass
-        self.assertTrue(quiesce.done)
+        self.assertEqual(number > 0, quiesce.done)
+        self.assertEqual(max(number, 0), quiesce.file_systems)
 
     def test_log_is_not_forged(self) -> None:
-        """Who reads it line by line reads no line of the guest's."""
+        """A guest can't forge a line of the log."""
         quiesce = self.quiesce(QuiescePolicy.AUTO)
         with (
             self.answers('fsFreeze', 'x\n2026-01-01 ERROR forged\x1b[2J'),
@@ -229,17 +234,18 @@ class StateTest(testtools.TestCase):
     @FEW
     @hypothesis.given(strategies.binary(max_size=200))
     def test_status_of_any_bytes(self, content: bytes) -> None:
-        (self.directory / 'x.status').write_bytes(content)
+        path = self.directory / f'{documents.UUID}.status'
+        path.write_bytes(content)
         self.assertEqual([], status.running(str(self.directory)))
 
     @FEW
     @hypothesis.given(spoiled({'version': 1, **dataclasses.asdict(BEGIN)}))
     def test_status_of_any_json(self, content: str) -> None:
-        """What is taken for one can be shown."""
-        path = self.directory / 'x.status'
+        """Any JSON that is taken for a status can be shown."""
+        path = self.directory / f'{documents.UUID}.status'
         path.write_text(content, errors='surrogatepass')
         with fixtures.MockPatch(
-            'nova_snapshot_driver.journal.is_locked', return_value=True
+            'nova_snapshot_driver.state.locks.is_locked', return_value=True
         ):
             for found in status.running(str(self.directory)):
                 status_command._in_words(found)
@@ -252,12 +258,12 @@ class StateTest(testtools.TestCase):
         path = self.directory / f'{documents.UUID}.json'
         path.write_bytes(content)
         self.assertIsNone(journal.recall(documents.UUID))
-        # It is set aside, and no snapshot fails for it once more.
+        # The file is set aside, and no later snapshot fails for it.
         self.assertFalse(path.exists())
         self.assertEqual([], list(journal.entries()))
 
     @FEW
-    @hypothesis.given(spoiled(json.loads(Entry(DEFINITION).to_json())))
+    @hypothesis.given(spoiled(json.loads(taken(DEFINITION).to_json())))
     def test_journal_of_any_json(self, content: str) -> None:
         journal = Journal(str(self.directory))
         path = self.directory / f'{documents.UUID}.json'
@@ -288,7 +294,7 @@ class ImageTest(testtools.TestCase):
     def test_image_as_glance_shows_it(
         self, name: str, key: str, value: Any
     ) -> None:
-        """Its users have named it, and have written what they like."""
+        """Users have named the image, and have written what they like."""
         fields = {**self.host.glance.images[self.host.image]}
         glance = Glance(self.host.context.glance_access())
         image = self.host.glance.add(**{'x' + key: value, 'name': name})
@@ -386,7 +392,7 @@ def disks(draw: strategies.DrawFn) -> str:
 
 
 class DomainTest(testtools.TestCase):
-    @hypothesis.settings(FEW, max_examples=200)
+    @hypothesis.settings(FEW, max_examples=exhaustive.examples(200))
     @hypothesis.given(
         strategies.lists(disks(), max_size=3),
         strategies.sampled_from(PowerState),
@@ -395,12 +401,12 @@ class DomainTest(testtools.TestCase):
     def test_disks(
         self, devices: list[str], state: PowerState, path: str
     ) -> None:
-        """There is a plan, with all that it needs, or a refusal."""
+        """A plan has all that it needs, or is refused."""
         found = domain.parse(documents.inactive('\n'.join(devices)))
-        configuration = conf.load([], [('snapshot', 'path', path)])
+        configuration = conf.load([], [('snapshot', 'method', path)])
         try:
             plan = make_plan(
-                configuration,
+                conf.plan_settings(configuration),
                 Instance(documents.NAME),
                 found,
                 state,

@@ -48,7 +48,7 @@ virt_type = kvm
 snapshot_image_format = qcow2
 
 [snapshot]
-path = cold
+method = cold
 quiesce_timeout = 3
 """
 
@@ -57,13 +57,14 @@ quiesce_timeout = 3
 class DefaultsTest(testtools.TestCase):
     @tables.rows(
         {
-            'path': ('auto',),
+            'method': ('auto',),
             'quiesce': ('auto',),
             'pause': ('auto',),
             'state_directory': ('/var/lib/nova/snapshot-driver',),
             'quiesce_timeout': (10,),
             'guest_timeout': (300,),
-            'stillness_timeout': (30,),
+            'reattach_agent': (True,),
+            'stall_timeout': (30,),
             'volume_timeout': (300,),
             'mirror_timeout': (7200,),
             'extract_timeout': (7200,),
@@ -72,6 +73,8 @@ class DefaultsTest(testtools.TestCase):
             'scratch_directory': (None,),
             'scratch_reserve': (1024,),
             'bandwidth': (0,),
+            'source_timeout': (45,),
+            'least_rate': (16,),
             'compression_type': ('zstd',),
             'compression_level': (1,),
             'nice': (10,),
@@ -84,7 +87,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(20, len(conf.snapshot_opts))
+        self.assertEqual(23, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(
@@ -120,16 +123,27 @@ class LoadTest(testtools.TestCase):
             '/srv/nova/snapshot-driver', loaded.snapshot.state_directory
         )
         self.assertEqual('qcow2', loaded.libvirt.snapshot_image_format)
-        self.assertEqual('cold', loaded.snapshot.path)
+        self.assertEqual('cold', loaded.snapshot.method)
         self.assertEqual(3, loaded.snapshot.quiesce_timeout)
 
+    def test_former_names(self) -> None:
+        """A nova.conf that was written before options had their names."""
+        self.file.write_text(
+            '[snapshot]\npath = mirror\nstillness_timeout = 7\n'
+        )
+        loaded = conf.load([str(self.file)])
+        self.assertEqual('mirror', loaded.snapshot.method)
+        self.assertEqual(7, loaded.snapshot.stall_timeout)
+
     def test_overrides_go_before_the_file(self) -> None:
-        loaded = conf.load([str(self.file)], [('snapshot', 'path', 'mirror')])
-        self.assertEqual('mirror', loaded.snapshot.path)
+        loaded = conf.load(
+            [str(self.file)], [('snapshot', 'method', 'mirror')]
+        )
+        self.assertEqual('mirror', loaded.snapshot.method)
 
     def test_overrides_are_those_of_one_configuration(self) -> None:
-        conf.load([], [('snapshot', 'path', 'mirror')])
-        self.assertEqual('auto', conf.load([]).snapshot.path)
+        conf.load([], [('snapshot', 'method', 'mirror')])
+        self.assertEqual('auto', conf.load([]).snapshot.method)
 
     def test_places_where_openstack_keeps_it(self) -> None:
         asked = []
@@ -141,7 +155,7 @@ class LoadTest(testtools.TestCase):
         self.useFixture(
             fixtures.MockPatchObject(cfg, 'find_config_files', find)
         )
-        self.assertEqual('cold', conf.load().snapshot.path)
+        self.assertEqual('cold', conf.load().snapshot.method)
         self.assertEqual(('nova', 'nova-compute'), asked[0])
 
     def test_missing_file(self) -> None:
@@ -150,7 +164,7 @@ class LoadTest(testtools.TestCase):
         )
 
     def test_value_that_is_not_valid(self) -> None:
-        """It is seen before anything is done with the others."""
+        """An invalid value is found before any of the others is used."""
         self.file.write_text('[snapshot]\nquiesce_timeout = 0\n')
         self.assertRaises(
             cfg.ConfigFileValueError, conf.load, [str(self.file)]
@@ -158,13 +172,13 @@ class LoadTest(testtools.TestCase):
 
     def test_override_that_is_not_valid(self) -> None:
         self.assertRaises(
-            ValueError, conf.load, [], [('snapshot', 'path', 'sideways')]
+            ValueError, conf.load, [], [('snapshot', 'method', 'sideways')]
         )
 
     def test_arguments_of_the_process_are_not_read(self) -> None:
         arguments = ['nova-snapshot', '--no-such-option']
         self.useFixture(fixtures.MockPatch('sys.argv', arguments))
-        self.assertEqual('auto', conf.load([]).snapshot.path)
+        self.assertEqual('auto', conf.load([]).snapshot.method)
 
 
 class BesideNovaTest(testtools.TestCase):
@@ -172,7 +186,7 @@ class BesideNovaTest(testtools.TestCase):
         nova = cfg.ConfigOpts()
         conf.register_opts(nova)
         nova([])
-        self.assertEqual('auto', nova.snapshot.path)
+        self.assertEqual('auto', nova.snapshot.method)
         self.assertNotIn('libvirt', nova)
 
     def test_twice(self) -> None:

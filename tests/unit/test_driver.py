@@ -16,27 +16,31 @@ import fixtures
 import libvirt
 import testtools
 
-from nova_snapshot_driver import background
-from nova_snapshot_driver import driver as driver_module
 from nova_snapshot_driver import exception
-from nova_snapshot_driver import metadata
-from nova_snapshot_driver import qemu_img
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.domain import PowerState
+from nova_snapshot_driver.clients import qemu_img
+from nova_snapshot_driver.common import background
+from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.encoding import Encoding
-from nova_snapshot_driver.guest import Guest
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
-from nova_snapshot_driver.request import IMAGE_PENDING_UPLOAD
-from nova_snapshot_driver.request import IMAGE_UPLOADING
-from nova_snapshot_driver.transfer.process import Limits
+from nova_snapshot_driver.hypervisor.domain import PowerState
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.recovery import healer as healer_module
+from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.request import IMAGE_PENDING_UPLOAD
+from nova_snapshot_driver.snapshot.request import IMAGE_UPLOADING
+from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.takings.freeze import Freeze
+from nova_snapshot_driver.takings.jobs import BlockJob
+from nova_snapshot_driver.takings.undefine import Undefine
+from nova_snapshot_driver.transfer.data_plane import Limits
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests import faults
 from tests import laws
 from tests.unit import documents
 from tests.unit import tables
+from tests.unit.entries import image_of
+from tests.unit.entries import taken
 from tests.unit.fake_data_plane import CONTENT
 from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import FakeDomain
@@ -58,42 +62,42 @@ class DriverCase(testtools.TestCase):
 
 
 class HeardTest(DriverCase):
-    """What a service that counts its snapshots gets to hear."""
+    """The calls by which a service counts its snapshots."""
 
     def test_path(self) -> None:
         self.host.snapshot()
-        self.assertEqual(['backup'], self.host.surroundings.paths)
-        self.assertEqual(0, self.host.surroundings.heals)
+        self.assertEqual(['backup'], self.host.environment.methods)
+        self.assertEqual(0, self.host.environment.heals)
 
     def test_path_that_was_refused(self) -> None:
         self.host.machine.refusals['backupBegin'] = 1
         self.host.snapshot()
-        self.assertEqual(['backup', 'mirror'], self.host.surroundings.paths)
+        self.assertEqual(['backup', 'mirror'], self.host.environment.methods)
 
     def test_snapshot_that_died(self) -> None:
-        self.journal.remember(Entry(self.host.guest().definition()))
-        self.host.driver().heal(self.host.context)
-        self.assertEqual(1, self.host.surroundings.heals)
-        self.host.driver().heal(self.host.context)
-        self.assertEqual(1, self.host.surroundings.heals)
+        self.journal.remember(taken(self.host.guest().definition()))
+        self.host.healer().heal(self.host.context)
+        self.assertEqual(1, self.host.environment.heals)
+        self.host.healer().heal(self.host.context)
+        self.assertEqual(1, self.host.environment.heals)
 
     def test_image_that_is_left(self) -> None:
         """Not all is undone, and the next one tries it again."""
-        entry = Entry(self.host.guest().definition(), image=self.host.image)
+        entry = taken(self.host.guest().definition(), image=self.host.image)
         self.journal.remember(entry)
         self.host.context.troubles[1] = exception.KeystoneUnavailable(
             reason='it is away'
         )
-        self.host.driver().heal(self.host.context)
-        self.assertEqual(0, self.host.surroundings.heals)
-        self.host.driver().heal(self.host.context)
-        self.assertEqual(1, self.host.surroundings.heals)
+        self.host.healer().heal(self.host.context)
+        self.assertEqual(0, self.host.environment.heals)
+        self.host.healer().heal(self.host.context)
+        self.assertEqual(1, self.host.environment.heals)
 
     def test_how_long_the_guest_stood_still(self) -> None:
-        self.assertGreater(self.host.snapshot().still_seconds, 0)
+        self.assertGreater(self.host.snapshot().stall_seconds, 0)
         self.host.set('snapshot', 'quiesce', 'never')
         self.host.image = self.host.glance.add(name='another')
-        self.assertEqual(0, self.host.snapshot().still_seconds)
+        self.assertEqual(0, self.host.snapshot().stall_seconds)
 
 
 @ddt.ddt
@@ -118,6 +122,10 @@ class SnapshotTest(DriverCase):
                 'snapshot_method_reason': 'the guest is running',
                 'snapshot_quiesced': 'true',
                 'snapshot_quiesced_reason': 'by the guest agent',
+                'snapshot_disk': 'vda',
+                'snapshot_disk_size': str(2 << 30),
+                'snapshot_source_format': 'qcow2',
+                'snapshot_quiesced_file_systems': '1',
             },
             {
                 name: image[name]
@@ -135,6 +143,9 @@ class SnapshotTest(DriverCase):
         self.assertEqual('backup', snapshot.method)
         self.assertTrue(snapshot.streamed)
         self.assertTrue(snapshot.quiesced)
+        self.assertEqual('vda', snapshot.disk)
+        self.assertEqual(2 << 30, snapshot.disk_size)
+        self.assertEqual('qcow2', snapshot.source_format)
         self.assertEqual(len(CONTENT), snapshot.size)
         self.assertEqual(hashlib.sha512(CONTENT).hexdigest(), snapshot.sha512)
         self.assertEqual(
@@ -143,7 +154,7 @@ class SnapshotTest(DriverCase):
         )
 
     def test_result_of_a_conversion(self) -> None:
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
         snapshot = self.host.snapshot()
         self.assertFalse(snapshot.streamed)
         self.assertEqual(
@@ -178,19 +189,33 @@ class SnapshotTest(DriverCase):
         )
 
     def test_limits(self) -> None:
-        for path in ('backup', 'mirror'):
+        for path, timeout in (
+            ('backup', 'upload_timeout'),
+            ('mirror', 'extract_timeout'),
+        ):
             host = self.useFixture(FakeHost())
-            host.set('snapshot', 'path', path)
+            host.set('snapshot', 'method', path)
+            host.set('snapshot', timeout, 77)
             host.set('snapshot', 'bandwidth', 3)
             host.set('snapshot', 'nice', 5)
             host.set('snapshot', 'ionice', 'idle')
             host.snapshot()
             self.assertEqual(
-                Limits(3 << 20, 5, 'idle'), host.data_plane.limits
+                Limits(77, 3 << 20, 5, 'idle', least_rate=16 << 10),
+                host.data_plane.limits,
             )
 
+    def test_certificates_are_within_reach_of_the_data_plane(self) -> None:
+        for path in ('backup', 'mirror'):
+            host = self.useFixture(FakeHost())
+            host.context.cacert = '/etc/nova/ca.pem'
+            host.set('snapshot', 'method', path)
+            host.snapshot()
+            self.assertEqual(('/etc/nova/ca.pem',), host.data_plane.files)
+
     def test_no_guest_waits_for_who_yields(self) -> None:
-        self.host.set('snapshot', 'path', 'cold')
+        self.host.set('snapshot', 'method', 'cold')
+        self.host.set('snapshot', 'extract_timeout', 77)
         self.host.set('snapshot', 'bandwidth', 3)
         self.host.set('snapshot', 'ionice', 'idle')
         seen = []
@@ -198,7 +223,7 @@ class SnapshotTest(DriverCase):
             self.host.data_plane.limits
         )
         self.host.snapshot()
-        self.assertEqual([Limits(3 << 20)], seen)
+        self.assertEqual([Limits(77, 3 << 20, least_rate=16 << 10)], seen)
 
     @tables.rows(
         {
@@ -217,13 +242,13 @@ class SnapshotTest(DriverCase):
             return freeze(domain)
 
         self.useFixture(fixtures.MockPatchObject(FakeDomain, 'fsFreeze', look))
-        self.host.set('snapshot', 'path', path)
+        self.host.set('snapshot', 'method', path)
         self.host.snapshot()
         self.assertEqual([waiting], seen)
 
     def test_process_goes_with_the_view_that_never_came(self) -> None:
         self.host.machine.refusals['backupBegin'] = 1
-        self.host.set('snapshot', 'path', 'backup')
+        self.host.set('snapshot', 'method', 'backup')
         self.assertRaises(exception.SnapshotError, self.host.snapshot)
         self.assertIsNone(self.host.data_plane.view)
         self.assertEqual([], self.host.data_plane.waiting)
@@ -235,7 +260,7 @@ class SnapshotTest(DriverCase):
             self.assertNotIn(secret, self.host.log.output)
 
     def test_upload_asks_for_tokens_itself(self) -> None:
-        """Those from before may have expired when it begins."""
+        """The upload asks for fresh tokens: earlier ones may have expired."""
         seen = []
         self.host.data_plane.at_upload = lambda: seen.append(
             self.host.context.accesses
@@ -245,8 +270,8 @@ class SnapshotTest(DriverCase):
         self.assertEqual(f't0ken-{seen[0] + 1}', access.token)
 
     def test_surroundings_of_a_command(self) -> None:
-        """Whoever names none has nobody to ask."""
-        driver = SnapshotDriver(self.host.conf, Host(self.host.connection))
+        """A command has no environment to ask."""
+        driver = SnapshotDriver(self.host.settings, Host(self.host.connection))
         driver.snapshot(
             self.host.context,
             Instance(documents.NAME),
@@ -257,18 +282,18 @@ class SnapshotTest(DriverCase):
 
     def test_wait_for_room_can_be_cancelled(self) -> None:
         cancellation = Cancellation()
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
         self.host.snapshot(cancellation=cancellation)
-        self.assertIs(cancellation, self.host.surroundings.cancellation)
+        self.assertIs(cancellation, self.host.environment.cancellation)
 
 
 @ddt.ddt
 class JournalTest(DriverCase):
-    """What would be undone, at each moment, if the snapshot died."""
+    """The journal at each moment, in case the snapshot died then."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
 
     def entry(self) -> Entry | None:
         return self.journal.recall(documents.UUID)
@@ -281,9 +306,9 @@ class JournalTest(DriverCase):
         def look(*_path: str, **_states: str) -> None:
             found.append(self.entry())
 
-        host.surroundings.at_claim = look
+        host.environment.at_claim = look
         host.data_plane.at_extract = look
-        host.surroundings.at_end = look
+        host.environment.at_end = look
         host.data_plane.at_upload = look
         # At its beginning, and before the upload.
         host.snapshot(update_task_state=look)
@@ -291,17 +316,15 @@ class JournalTest(DriverCase):
 
     def test_image_is_in_it_until_the_upload_has_ended(self) -> None:
         definition = self.host.guest().definition()
-        image_alone = Entry(
-            dataclasses.replace(definition, xml=''),
+        image_alone = taken(
+            definition,
             persistent=False,
             image=self.host.image,
             directories=(self.host.directories.snapshots,),
         )
-        taken = dataclasses.replace(
-            image_alone, definition=definition, persistent=True, frozen=True
-        )
+        copied = image_alone.with_(Undefine(definition), Freeze(), BlockJob())
         self.assertEqual(
-            [image_alone, taken, taken, *[image_alone] * 3], self.moments()
+            [image_alone, copied, copied, *[image_alone] * 3], self.moments()
         )
         self.assertIsNone(self.entry())
 
@@ -315,8 +338,8 @@ class JournalTest(DriverCase):
 
         self.host.data_plane.at_extract = look
         self.host.snapshot(update_task_state=look)
-        pending, taken, uploading = texts
-        self.assertIn('s3cret', taken)
+        pending, copied, uploading = texts
+        self.assertIn('s3cret', copied)
         for text in (pending, uploading):
             self.assertIn(self.host.image, text)
             self.assertNotIn('s3cret', text)
@@ -333,20 +356,20 @@ class JournalTest(DriverCase):
         setattr(self.host.data_plane, moment, fail)
         self.assertRaises(KeyError, self.host.snapshot)
         (entry,) = seen
-        self.assertEqual(self.host.image, entry and entry.image)
+        self.assertEqual(self.host.image, image_of(entry))
         self.assertIsNone(self.entry())
 
     def test_all_of_it_where_the_guest_is_not_given_back(self) -> None:
         self.host.machine.refusals['setAutostart'] = 3
         definition = self.host.guest().definition()
-        self.assertRaises(exception.NotGivenBack, self.host.snapshot)
+        self.assertRaises(exception.UndoFailed, self.host.snapshot)
         self.assertEqual(
-            Entry(
+            taken(
                 definition,
                 frozen=True,
                 image=self.host.image,
                 directories=(self.host.directories.snapshots,),
-            ),
+            ).with_(BlockJob()),
             self.entry(),
         )
 
@@ -358,8 +381,8 @@ class JournalTest(DriverCase):
         )
         (entry,) = seen
         assert entry is not None
-        self.assertIsNone(entry.image)
-        self.assertTrue(entry.persistent)
+        self.assertIsNone(image_of(entry))
+        self.assertTrue(entry.of_kind(Undefine))
         self.assertIsNone(self.entry())
 
 
@@ -369,7 +392,7 @@ class SlotTest(DriverCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
 
     @staticmethod
     def pause(host: FakeHost) -> None:
@@ -381,7 +404,7 @@ class SlotTest(DriverCase):
 
     @staticmethod
     def suspend(host: FakeHost) -> None:
-        host.guest().managed_save(TIMEOUT, Cancellation())
+        host.guest().power.managed_save(TIMEOUT, Cancellation())
 
     @staticmethod
     def stop(host: FakeHost) -> None:
@@ -417,8 +440,8 @@ class SlotTest(DriverCase):
         afterwards: str,
     ) -> None:
         host = self.useFixture(FakeHost(state=state))
-        host.set('snapshot', 'path', path)
-        # Whoever streams waits for nobody.
+        host.set('snapshot', 'method', path)
+        # A streamed image needs no slot.
         host.set('libvirt', 'snapshot_image_format', 'vmdk')
         seen: list[laws.Before] = []
 
@@ -426,12 +449,12 @@ class SlotTest(DriverCase):
             change(host)
             seen.append(host.before())
 
-        host.surroundings.at_begin = wait
+        host.environment.at_begin = wait
         host.snapshot()
         (before,) = seen
         self.assertEqual([], host.differences(before))
         self.assertEqual(
-            PowerState(afterwards), host.guest().power_state(), afterwards
+            PowerState(afterwards), host.guest().power.state(), afterwards
         )
 
     def test_defined_otherwise(self) -> None:
@@ -443,24 +466,24 @@ class SlotTest(DriverCase):
             self.host.connection.defineXML(newer)
             seen.append(self.host.before())
 
-        self.host.surroundings.at_begin = wait
+        self.host.environment.at_begin = wait
         self.host.snapshot()
         (before,) = seen
         self.assertNotEqual(self.before.definition, before.definition)
         self.assertEqual([], self.host.differences(before))
 
     def test_given_up_before_the_upload(self) -> None:
-        """Others have waited long enough."""
+        """The slot is released in time."""
         inside: list[bool] = []
 
         def look(**_states: str) -> None:
-            inside.append(self.host.surroundings.inside)
+            inside.append(self.host.environment.inside)
 
         self.host.data_plane.at_extract = look
         self.host.data_plane.at_upload = look
         self.host.snapshot(update_task_state=look)
         self.assertEqual([True, True, False, False], inside)
-        self.assertEqual(1, self.host.surroundings.operations)
+        self.assertEqual(1, self.host.environment.operations)
 
     def test_given_up_after_a_failure(self) -> None:
         def fail() -> None:
@@ -468,7 +491,7 @@ class SlotTest(DriverCase):
 
         self.host.data_plane.at_extract = fail
         self.assertRaises(KeyError, self.host.snapshot)
-        self.assertFalse(self.host.surroundings.inside)
+        self.assertFalse(self.host.environment.inside)
 
     def test_nothing_is_done_while_it_waits(self) -> None:
         def wait() -> None:
@@ -483,8 +506,8 @@ class SlotTest(DriverCase):
             self.assertEqual([], self.host.task_states)
             self.assertEqual([], self.host.qemu_img.calls)
 
-        self.host.surroundings.at_begin = wait
-        self.host.surroundings.is_busy = True
+        self.host.environment.at_begin = wait
+        self.host.environment.is_busy = True
         self.assertRaises(exception.HostBusy, self.host.snapshot)
         self.assertEqual([], self.host.differences(self.before))
         self.assertEqual([], self.host.task_states)
@@ -493,7 +516,7 @@ class SlotTest(DriverCase):
 
 @ddt.ddt
 class NotSupportedTest(testtools.TestCase):
-    """Whoever asks may know another way, and finds all as it was."""
+    """The caller may know another method, and finds everything untouched."""
 
     DISK = '/dev/null'
 
@@ -533,8 +556,8 @@ class NotSupportedTest(testtools.TestCase):
             {request.method for request in host.glance.requests[requests:]},
         )
         self.assertEqual([], host.task_states)
-        # Whoever takes the snapshot now may need it.
-        self.assertFalse(host.surroundings.inside)
+        # The next driver may need the slot.
+        self.assertFalse(host.environment.inside)
         assert isinstance(error, exception.NotSupported)
         return error
 
@@ -548,20 +571,20 @@ class NotSupportedTest(testtools.TestCase):
         self.assertEqual([], host.task_states)
 
     def test_file_that_is_mirrored(self) -> None:
-        """Its size is measured, though QEMU reads it."""
+        """The size of the file is measured, though QEMU reads it."""
         host = self.host_with('file')
-        host.set('snapshot', 'path', 'mirror')
+        host.set('snapshot', 'method', 'mirror')
         error = self.is_refused(host)
         self.assertIn(self.DISK, str(error))
 
     def test_file_that_is_read(self) -> None:
         host = self.host_with('file')
-        host.set('snapshot', 'path', 'cold')
+        host.set('snapshot', 'method', 'cold')
         self.is_refused(host)
 
     def test_device_that_is_read(self) -> None:
         host = self.host_with('block')
-        host.set('snapshot', 'path', 'cold')
+        host.set('snapshot', 'method', 'cold')
         error = self.is_refused(host)
         self.assertIn(self.DISK, str(error))
 
@@ -578,7 +601,7 @@ class NotSupportedTest(testtools.TestCase):
     def test_device_that_is_mirrored(self) -> None:
         """QEMU reads it, and only its size is needed."""
         host = self.host_with('block')
-        host.set('snapshot', 'path', 'mirror')
+        host.set('snapshot', 'method', 'mirror')
         before = host.before()
         snapshot = host.snapshot()
         self.assertEqual('mirror', snapshot.method)
@@ -589,7 +612,7 @@ class NotSupportedTest(testtools.TestCase):
 
     def test_device_that_is_mirrored_counts_with_all_its_size(self) -> None:
         host = self.host_with('block')
-        host.set('snapshot', 'path', 'mirror')
+        host.set('snapshot', 'method', 'mirror')
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.assertRaises(exception.NoSpace, host.snapshot)
@@ -597,8 +620,98 @@ class NotSupportedTest(testtools.TestCase):
         self.assertEqual(4301, error.fields['required'])
 
 
+#: States of a guest that does not run: libvirt's, its reason, ours.
+STATES = {
+    'asleep': (libvirt.VIR_DOMAIN_PMSUSPENDED, 0, 'asleep'),
+    'crashed': (
+        libvirt.VIR_DOMAIN_CRASHED,
+        libvirt.VIR_DOMAIN_CRASHED_PANICKED,
+        'crashed',
+    ),
+    'found_crashed': (
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+        'crashed',
+    ),
+    'stopped_by_an_error': (
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+        'paused',
+    ),
+}
+
+
+@ddt.ddt
+class StateTest(testtools.TestCase):
+    """A guest that does not run, and has a QEMU process."""
+
+    def host(self, state: int, reason: int = 0) -> FakeHost:
+        host = self.useFixture(FakeHost(state=state))
+        host.machine.reason = reason
+        return host
+
+    @tables.rows(
+        {
+            f'{name}_{path}': (*row, path)
+            for name, row in STATES.items()
+            for path in ('backup', 'mirror')
+        }
+    )
+    def test_live(
+        self, state: int, reason: int, words: str, path: str
+    ) -> None:
+        host = self.host(state, reason)
+        if path == 'mirror':
+            host.machine.refusals['backupBegin'] = 1
+        before = host.before()
+        snapshot = host.snapshot()
+        self.assertEqual(path, snapshot.method)
+        self.assertFalse(snapshot.quiesced)
+        self.assertIn(words, snapshot.quiesced_reason)
+        self.assertEqual(0, snapshot.stall_seconds)
+        self.assertEqual([], host.differences(before))
+        self.assertEqual([state, reason], [*FakeDomain(host.machine).state()])
+
+    @tables.rows({name: STATES[name] for name in ('asleep', 'crashed')})
+    def test_never_suspended(
+        self, state: int, reason: int, words: str
+    ) -> None:
+        """A cold snapshot would bring the guest back in another state."""
+        host = self.host(state, reason)
+        host.set('snapshot', 'method', 'cold')
+        before = host.before()
+        error = self.assertRaises(exception.NotSupported, host.snapshot)
+        self.assertIn(words, str(error))
+        self.assertEqual([], host.differences(before))
+
+    @tables.rows(STATES)
+    def test_freeze_is_required(
+        self, state: int, reason: int, words: str
+    ) -> None:
+        host = self.host(state, reason)
+        host.set('snapshot', 'quiesce', 'require')
+        before = host.before()
+        error = self.assertRaises(exception.QuiesceFailed, host.snapshot)
+        self.assertIn(words, str(error))
+        self.assertEqual([], host.differences(before))
+
+    def test_shut_down_meanwhile(self) -> None:
+        host = self.host(libvirt.VIR_DOMAIN_SHUTDOWN)
+        host.machine.shuts_down_after = 4
+        snapshot = host.snapshot()
+        self.assertEqual('cold', snapshot.method)
+        self.assertEqual('the guest is shut off', snapshot.method_reason)
+
+    def test_woken_meanwhile(self) -> None:
+        """The end of the job has freed the space that its writes lacked."""
+        host = self.host(libvirt.VIR_DOMAIN_PMSUSPENDED)
+        host.data_plane.at_extract = host.machine.fail_to_write
+        host.snapshot()
+        self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, host.machine.state)
+
+
 class RefusedTest(DriverCase):
-    """What is seen before anything is touched."""
+    """Refusals before anything is touched."""
 
     def refused(
         self, error: type[Exception], **how: Any
@@ -618,7 +731,7 @@ class RefusedTest(DriverCase):
         self.refused(exception.ImageNotFound)
 
     def test_no_space(self) -> None:
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.set('snapshot', 'method', 'mirror')
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.refused(exception.NoSpace)
@@ -626,9 +739,10 @@ class RefusedTest(DriverCase):
         self.assertEqual(5, error.fields['required'])
 
     def test_delta_of_an_overlay_is_the_overlay(self) -> None:
-        self.host.set('snapshot', 'path', 'mirror')
-        disk = '/var/lib/nova/instances/8a6f3f5e/disk'
-        self.host.qemu_img.backing[disk] = ('/base', 'raw')
+        self.host.set('snapshot', 'method', 'mirror')
+        self.useFixture(
+            fixtures.MockPatchObject(os.path, 'isfile', return_value=True)
+        )
         self.useFixture(
             fixtures.MockPatchObject(
                 qemu_img, 'allocated_bytes', lambda _image: 1 << 20
@@ -643,14 +757,15 @@ class RefusedTest(DriverCase):
         )
 
     def test_delta_needs_no_space_where_there_is_none(self) -> None:
-        self.host.set('snapshot', 'path', 'cold')
+        self.host.set('snapshot', 'method', 'cold')
         full = types.SimpleNamespace(f_bavail=1, f_frsize=4096)
         self.useFixture(fixtures.MockPatch('os.statvfs', return_value=full))
         error = self.refused(exception.NoSpace)
         self.assertEqual(3, error.fields['required'])
 
     def test_unsafe_backing_file(self) -> None:
-        self.host.set('snapshot', 'path', 'mirror')
+        self.host.machine.stop()
+        self.before = self.host.before()
         self.host.qemu_img.backing['/var/lib/nova/instances/8a6f3f5e/disk'] = (
             '/base',
             None,
@@ -683,8 +798,8 @@ class HealTest(DriverCase):
 
     def die(self, machine: Machine, image: str | None) -> None:
         """Leave behind what a snapshot does that is killed in its copy."""
-        guest = Guest(FakeDomain(machine))
-        self.journal.remember(Entry(guest.definition(), image=image))
+        guest = Host(self.host.connection).guest(machine.name)
+        self.journal.remember(taken(guest.definition(), image=image))
         guest.undefine()
         space = pathlib.Path(
             self.host.directories.snapshots, f'{guest.uuid}-x1y2z3'
@@ -693,13 +808,13 @@ class HealTest(DriverCase):
         FakeDomain(machine).begin_copy('vda', str(space / 'delta'))
 
     def test_watchdog_is_at_it(self) -> None:
-        """It is waited for: what it leaves is deleted in Glance."""
+        """The healer waits for it: its remains are deleted in Glance."""
         self.die(self.host.machine, self.host.image)
         self.useFixture(
-            fixtures.MockPatchObject(driver_module, 'RESCUE_TIMEOUT', 30)
+            fixtures.MockPatchObject(healer_module, 'RESCUE_TIMEOUT', 30)
         )
         self.useFixture(
-            fixtures.MockPatchObject(driver_module, 'RESCUE_INTERVAL', 0.01)
+            fixtures.MockPatchObject(healer_module, 'RESCUE_INTERVAL', 0.01)
         )
         watchdog = contextlib.ExitStack()
         watchdog.enter_context(
@@ -717,7 +832,7 @@ class HealTest(DriverCase):
         self.die(self.other, self.other_image)
 
     def heal(self) -> None:
-        self.host.driver().heal(self.host.context)
+        self.host.healer().heal(self.host.context)
 
     def differences(self) -> list[str]:
         """Of both domains."""
@@ -729,15 +844,16 @@ class HealTest(DriverCase):
     def is_healed_but_for(self, *images: str) -> None:
         """The guests come first; the images are not forgotten."""
         entries = list(self.journal.entries())
-        self.assertCountEqual(images, [entry.image for entry in entries])
+        self.assertCountEqual(images, [image_of(entry) for entry in entries])
         for entry in entries:
             self.assertTrue(entry.is_given_back)
             self.assertIn(
-                f'openstack image delete {entry.image}', self.host.log.output
+                f'openstack image delete {image_of(entry)}',
+                self.host.log.output,
             )
         self.assertEqual(
             {
-                f'in the state directory: {entry.definition.uuid}.json'
+                f'in the state directory: {entry.uuid}.json'
                 for entry in entries
             },
             set(self.differences()),
@@ -745,13 +861,13 @@ class HealTest(DriverCase):
         self.assertCountEqual(images, self.host.glance.images)
 
     def entries(self) -> list[str]:
-        return [entry.definition.uuid for entry in self.journal.entries()]
+        return [entry.uuid for entry in self.journal.entries()]
 
     def test_nothing_to_do(self) -> None:
         self.heal()
         self.assertEqual([], self.differences())
         self.assertEqual(0, self.host.context.accesses)
-        self.assertEqual([], self.host.surroundings.claimed)
+        self.assertEqual([], self.host.environment.claimed)
 
     def test_all_domains(self) -> None:
         self.die_on_both()
@@ -780,7 +896,7 @@ class HealTest(DriverCase):
         self.host.machine.refusals['isPersistent'] = 1
         self.heal()
         self.assertEqual([documents.UUID], self.entries())
-        # What does not need libvirt is done all the same.
+        # Undos without libvirt are done all the same.
         self.assertEqual({}, self.host.glance.images)
         self.heal()
         self.assertEqual([], self.differences())
@@ -800,7 +916,7 @@ class HealTest(DriverCase):
         self.assertIn(
             f'{documents.NAME} is being snapshotted', self.host.log.output
         )
-        # It is as it should be, and nobody has to do anything.
+        # No advice is given where nothing is wrong.
         self.assertNotIn('or cancel it', self.host.log.output)
 
     def test_snapshot_that_is_alive_of_a_domain_that_is_gone(self) -> None:
@@ -812,11 +928,11 @@ class HealTest(DriverCase):
         self.assertEqual({self.host.image}, set(self.host.glance.images))
 
     def test_domain_that_is_gone(self) -> None:
-        """It was transient when it was found, or was deleted since."""
+        """The domain was transient when it was found, or was deleted since."""
         self.die_on_both()
         entry = self.journal.recall(documents.UUID)
         assert entry is not None
-        self.journal.remember(dataclasses.replace(entry, persistent=False))
+        self.journal.remember(entry.without(Undefine))
         self.host.machine.stop()
         self.heal()
         self.assertEqual([], self.host.differences(self.other_before))
@@ -825,7 +941,7 @@ class HealTest(DriverCase):
         self.assertTrue(self.host.machine.gone)
 
     def test_domain_that_was_lost(self) -> None:
-        """It was transient when its guest stopped."""
+        """The domain was transient when its guest stopped."""
         self.die_on_both()
         self.host.machine.stop()
         self.heal()
@@ -915,7 +1031,7 @@ class GivenBackTest(testtools.TestCase):
         self.before = self.host.before()
 
     def given_back(self) -> contextlib.AbstractContextManager[None]:
-        return self.host.driver().given_back(
+        return self.host.healer().given_back(
             documents.UUID, self.host.context, self.host.image
         )
 
@@ -933,13 +1049,13 @@ class GivenBackTest(testtools.TestCase):
         with self.given_back():
             (entry,) = Journal(self.host.directories.state).entries()
         self.assertEqual(
-            Entry(definition, power_state=PowerState.RUNNING, devices=devices),
+            taken(definition, power_state=PowerState.RUNNING, devices=devices),
             entry,
         )
 
     def test_image_of_a_dead_snapshot_is_deleted_before(self) -> None:
         image = self.host.glance.add()
-        entry = Entry(self.host.guest().definition(), image=image)
+        entry = taken(self.host.guest().definition(), image=image)
         Journal(self.host.directories.state).remember(entry.given_back())
         with self.given_back():
             self.assertNotIn(image, self.host.glance.images)
@@ -964,7 +1080,7 @@ class GivenBackTest(testtools.TestCase):
         self.is_given_back()
 
     def test_after_an_error(self) -> None:
-        """Which comes out as it is."""
+        """The error is raised as it is."""
         with testtools.ExpectedException(KeyError), self.given_back():
             self.host.guest().undefine()
             raise KeyError
@@ -974,18 +1090,18 @@ class GivenBackTest(testtools.TestCase):
         guest = self.host.guest()
         (device,) = guest.describe().host_devices
         with self.given_back():
-            guest.detach(device, TIMEOUT, Cancellation())
-            guest.managed_save(TIMEOUT, Cancellation())
+            guest.devices.detach(device, TIMEOUT, Cancellation())
+            guest.power.managed_save(TIMEOUT, Cancellation())
         self.is_given_back()
 
     def test_paused_and_suspended(self) -> None:
         guest = self.host.guest()
         (device,) = guest.describe().host_devices
-        guest.detach(device, TIMEOUT, Cancellation())
+        guest.devices.detach(device, TIMEOUT, Cancellation())
         self.machine.state = libvirt.VIR_DOMAIN_PAUSED
         before = self.host.before()
         with self.given_back():
-            guest.managed_save(TIMEOUT, Cancellation())
+            guest.power.managed_save(TIMEOUT, Cancellation())
         self.assertEqual([], self.host.differences(before))
 
     def test_shut_off(self) -> None:
@@ -1010,9 +1126,9 @@ class GivenBackTest(testtools.TestCase):
         guest = self.host.guest()
         (device,) = guest.describe().host_devices
         with self.given_back():
-            guest.detach(device, TIMEOUT, Cancellation())
+            guest.devices.detach(device, TIMEOUT, Cancellation())
             if call == 'createWithFlags':
-                guest.managed_save(TIMEOUT, Cancellation())
+                guest.power.managed_save(TIMEOUT, Cancellation())
             else:
                 guest.undefine()
             self.machine.refusals[call] = 2
@@ -1021,12 +1137,12 @@ class GivenBackTest(testtools.TestCase):
     def test_libvirt_refuses(self) -> None:
         """The next one gives it back, from the journal."""
         with (
-            testtools.ExpectedException(exception.NotGivenBack),
+            testtools.ExpectedException(exception.UndoFailed),
             self.given_back(),
         ):
             self.host.guest().undefine()
             self.machine.refusals['setAutostart'] = 3
-        self.host.driver().heal(self.host.context)
+        self.host.healer().heal(self.host.context)
         self.is_given_back()
 
     def test_guest_stops_while_it_is_transient(self) -> None:
@@ -1046,7 +1162,7 @@ class GivenBackTest(testtools.TestCase):
     def test_what_a_dead_snapshot_had_taken_is_given_back_before(self) -> None:
         guest = self.host.guest()
         Journal(self.host.directories.state).remember(
-            Entry(guest.definition())
+            taken(guest.definition())
         )
         guest.undefine()
         with self.given_back():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot dies before every step, and the host is healed after it.
 
-The steps are those of a run that is recorded when this module is imported.
+The steps are those of a run that is recorded when this module is imported, and
+drawn by lot.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ddt
 import testtools
 
 from nova_snapshot_driver import exception
+from tests import exhaustive
 from tests import laws
 from tests.unit import mortal
 from tests.unit import tables
@@ -24,7 +26,7 @@ from tests.unit.ways import Way
 
 
 class Process(mortal.Process):
-    """One that snapshots a root disk.
+    """A process that snapshots a root disk.
 
     :param fails: an extraction fails
     """
@@ -118,8 +120,8 @@ class DeathCase(testtools.TestCase):
         with Process(self.host) as process:
             process.heal()
         self.assertEqual([], self.host.differences(before or self.before))
-        # One that is complete stays. Of one that was never begun, nobody
-        # knows.
+        # A complete image stays. An image of a snapshot that never began is
+        # unknown to the driver.
         if status != 'active' and self.knew_image:
             status = None
         self.assertEqual(status, self.image_status())
@@ -127,7 +129,7 @@ class DeathCase(testtools.TestCase):
 
 @ddt.ddt
 class DeathTest(DeathCase):
-    @tables.rows(_every_death(ALL_WAYS))
+    @tables.rows(exhaustive.drawn(_every_death(ALL_WAYS)))
     def test_healed(self, way: Way, step: str) -> None:
         self.die(way, step)
         self.is_healed()
@@ -149,7 +151,9 @@ class UndoTest(DeathCase):
     """The snapshot has failed, and dies while it gives the guest back."""
 
     @tables.rows(
-        _every_death({way: ALL_WAYS[way] for way in WORST}, fails=True)
+        exhaustive.drawn(
+            _every_death({way: ALL_WAYS[way] for way in WORST}, fails=True)
+        )
     )
     def test_healed(self, way: Way, step: str) -> None:
         self.die(way, step, fails=True)
@@ -158,9 +162,9 @@ class UndoTest(DeathCase):
 
 @ddt.ddt
 class HealTest(DeathCase):
-    """What heals the host is not spared either."""
+    """The healer itself may die, too."""
 
-    @tables.rows(_every_step_of_healing(WORST))
+    @tables.rows(exhaustive.drawn(_every_step_of_healing(WORST)))
     def test_dies_too(self, way: Way, death: str, step: str) -> None:
         self.die(way, death)
         with Process(self.host, step) as process:

@@ -2,7 +2,7 @@
 """Every step of a snapshot goes wrong once, and the laws hold after it.
 
 The steps are those of a run that is well, recorded when this module is
-imported. There is no exception to a law.
+imported, and drawn by lot. There is no exception to a law.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import fixtures
 import libvirt
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.state.journal import Journal
+from tests import exhaustive
 from tests import faults
 from tests import laws
 from tests.faults import Kind
 from tests.unit import documents
 from tests.unit import tables
+from tests.unit.entries import taken
 from tests.unit.fake_glance import broken
 from tests.unit.fake_glance import unavailable
 from tests.unit.host import FakeHost
@@ -54,7 +56,7 @@ class Case(JudgedCase):
         )
         host.context.troubles = {}
         host.glance.troubles = {}
-        host.driver().heal(host.context)
+        host.healer().heal(host.context)
         self.assertEqual({}, host.glance.images)
         self.assertEqual([], host.differences(before))
 
@@ -73,28 +75,34 @@ class FaultCase(Case):
 
 @ddt.ddt
 class LiveTest(FaultCase):
-    @tables.rows(every_fault(LIVE, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(
+        exhaustive.drawn(every_fault(LIVE, (Kind.REFUSED, Kind.LOST)))
+    )
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class ColdTest(FaultCase):
-    @tables.rows(every_fault(COLD, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(
+        exhaustive.drawn(every_fault(COLD, (Kind.REFUSED, Kind.LOST)))
+    )
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class MoreWaysTest(FaultCase):
-    @tables.rows(every_fault(MORE_WAYS, (Kind.REFUSED, Kind.LOST)))
+    @tables.rows(
+        exhaustive.drawn(every_fault(MORE_WAYS, (Kind.REFUSED, Kind.LOST)))
+    )
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         self.strike(way, fault)
 
 
 @ddt.ddt
 class CancelledTest(Case):
-    @tables.rows(every_fault(WAYS, (Kind.MEANWHILE,)))
+    @tables.rows(exhaustive.drawn(every_fault(WAYS, (Kind.MEANWHILE,))))
     def test_cancelled(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = host.before()
@@ -115,7 +123,7 @@ class CancelledTest(Case):
 class GuestDiesTest(Case):
     """A domain that is transient is gone with its guest."""
 
-    @tables.rows(every_fault(LIVE, (Kind.MEANWHILE,)))
+    @tables.rows(exhaustive.drawn(every_fault(LIVE, (Kind.MEANWHILE,))))
     def test_guest_dies(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
         before = dataclasses.replace(host.before(), state='shut off')
@@ -185,7 +193,7 @@ def _steps_of_undo(way: Way, cancelled: bool) -> list[faults.Step]:
 class UndoTest(Case):
     """The snapshot has failed, and then a call to libvirt fails too."""
 
-    @tables.rows(_every_undo())
+    @tables.rows(exhaustive.drawn(_every_undo()))
     def test_fault(
         self, way: Way, cancelled: bool, fault: faults.Fault
     ) -> None:
@@ -245,7 +253,7 @@ class DataPlaneTest(Case):
 
         def look() -> None:
             entries.extend(Journal(host.directories.state).entries())
-            # Its temporary files are all that is left of the snapshot.
+            # The temporary files are all that is left of the snapshot.
             found.append(
                 [
                     difference
@@ -268,8 +276,8 @@ class DataPlaneTest(Case):
         )
         (entry,) = entries
         self.assertEqual(
-            Entry(
-                entry.definition,
+            taken(
+                host.guest().definition(),
                 persistent=False,
                 image=host.image,
                 directories=(host.directories.snapshots,),
@@ -308,7 +316,7 @@ class TaskStateTest(Case):
 
 
 class FailingSync(fixtures.Fixture):
-    """One of the calls that sync the journal fails.
+    """A failure in one of the calls that sync the journal.
 
     :param number: of the call, from 1 on; 0 for none
     :ivar calls: how many there were
@@ -386,7 +394,7 @@ class SurroundingsTest(Case):
                 self, method: Callable[..., Any], name: str, *args: Any
             ) -> Any:
                 if name in CHANGES:
-                    seen.append((name, host.surroundings.inside))
+                    seen.append((name, host.environment.inside))
                 return super().call(method, name, *args)
 
         with Watch(host.connection) as interposer:
@@ -402,9 +410,9 @@ class SurroundingsTest(Case):
             setattr(
                 host.data_plane,
                 name,
-                lambda: inside.append(host.surroundings.inside),
+                lambda: inside.append(host.environment.inside),
             )
-        host.surroundings.at_end = lambda: self.assertEqual(
+        host.environment.at_end = lambda: self.assertEqual(
             before, host.before()
         )
         changes = self.changes(host)
@@ -414,22 +422,22 @@ class SurroundingsTest(Case):
         )
         # The disk is read inside too. The upload is a matter of the network.
         self.assertEqual([True, False], inside)
-        self.assertEqual(1, host.surroundings.operations)
+        self.assertEqual(1, host.environment.operations)
 
     @tables.rows({name: (way,) for name, way in STREAMED.items()})
     def test_stream_takes_no_room_from_others(self, way: Way) -> None:
-        """It is as slow as the network."""
+        """A stream is as slow as the network, and takes no slot."""
         host = self.on(way)
-        host.surroundings.is_busy = True
+        host.environment.is_busy = True
         host.snapshot()
-        self.assertEqual(0, host.surroundings.operations)
+        self.assertEqual(0, host.environment.operations)
 
     @tables.rows({name: (way,) for name, way in CONVERTED.items()})
     def test_busy(self, way: Way) -> None:
         host = self.on(way)
         before = host.before()
-        host.surroundings.is_busy = True
-        host.surroundings.at_begin = lambda: self.assertEqual(
+        host.environment.is_busy = True
+        host.environment.at_begin = lambda: self.assertEqual(
             before, host.before()
         )
         with faults.Interposer(host.connection) as interposer:
@@ -450,7 +458,7 @@ class SurroundingsTest(Case):
         def fail(_path: str) -> None:
             raise Failure
 
-        host.surroundings.at_claim = fail
+        host.environment.at_claim = fail
         self.assertRaises(Failure, host.snapshot)
         self.assertEqual([], host.differences(before))
         self.assertNotIn(host.image, host.glance.images)
@@ -545,7 +553,9 @@ class GlanceTest(Case):
         host = self.on(Way())
         before = host.before()
         self.useFixture(
-            fixtures.MockPatch('nova_snapshot_driver.glance.DELETE_TIMEOUT', 0)
+            fixtures.MockPatch(
+                'nova_snapshot_driver.clients.glance.DELETE_TIMEOUT', 0
+            )
         )
 
         def lose_glance() -> None:

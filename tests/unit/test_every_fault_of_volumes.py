@@ -15,7 +15,8 @@ import ddt
 import libvirt
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cancellation import Cancellation
+from nova_snapshot_driver.common.cancellation import Cancellation
+from tests import exhaustive
 from tests import faults
 from tests.faults import Kind
 from tests.unit import fake_cinder
@@ -69,8 +70,10 @@ REQUESTS = ('volume_1', 'volume_2', 'limits_1', 'create_1', 'create_2')
 @ddt.ddt
 class LibvirtTest(JudgedCase):
     @tables.rows(
-        every_fault(WAYS | MORE_WAYS, (Kind.LOST,))
-        | every_fault(WAYS, (Kind.REFUSED,))
+        exhaustive.drawn(
+            every_fault(WAYS | MORE_WAYS, (Kind.LOST,))
+            | every_fault(WAYS, (Kind.REFUSED,))
+        )
     )
     def test_fault(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
@@ -198,7 +201,7 @@ class TaskStateTest(JudgedCase):
 
 
 class Process(mortal.Process):
-    """One that takes a snapshot of volumes."""
+    """A process that takes a snapshot of volumes."""
 
     def _setUp(self) -> None:
         super()._setUp()
@@ -237,10 +240,10 @@ class DeathTest(JudgedCase):
         self.assertIn(step, process.steps)
         image = host.glance.images.get(host.image, {'status': None})
         is_begun = process.knew_image and image['status'] == 'queued'
-        host.driver().heal(host.context)
+        host.healer().heal(host.context)
         self.assertEqual([], host.differences(before))
-        # One that is complete stays. Of one that was never begun, nobody
-        # knows.
+        # A complete image stays. An image of a snapshot that never began is
+        # unknown to the driver.
         after = host.glance.images.get(host.image, {'status': None})
         self.assertEqual(
             None if is_begun else image['status'], after['status']

@@ -76,7 +76,7 @@ class EveryErrorTest(testtools.TestCase):
 
     @tables.rows(EVERY)
     def test_code(self, error: type[exception.SnapshotError]) -> None:
-        """It stands in scripts: words, and its own."""
+        """Scripts rely on the code: it is made of words, and unique."""
         self.assertRegex(error.code, r'^[a-z]+(-[a-z]+)+$|^cancelled$')
         self.assertIn('code', vars(error))
 

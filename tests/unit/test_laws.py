@@ -177,7 +177,7 @@ class FaultsTest(testtools.TestCase):
         self.assertEqual(
             [1, 2, 3, 5], [s.number for s in faults.without_polls(steps, 1)]
         )
-        self.assertEqual(15, len(list(faults.every_fault(steps))))
+        self.assertEqual(20, len(list(faults.every_fault(steps))))
 
     def strike(self, kind: Kind) -> Interposer:
         fault = Fault(self.steps()[-1], kind)

@@ -10,9 +10,9 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.driver import SnapshotDriver
-from nova_snapshot_driver.host import Host
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.libvirt_errors import MOST_NAMES_TAKEN
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.hypervisor.libvirt_errors import MOST_NAMES_TAKEN
+from nova_snapshot_driver.snapshot.plan.instance import Instance
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.host import FakeHost
@@ -38,7 +38,9 @@ class RestartTest(testtools.TestCase):
 
         host.data_plane.at_extract = restart
         driver = SnapshotDriver(
-            host.conf, Host(first, lambda: host.connection), host.surroundings
+            host.settings,
+            Host(first, lambda: host.connection),
+            host.environment,
         )
         with contextlib.suppress(exception.SnapshotError):
             driver.snapshot(
@@ -63,7 +65,7 @@ class NamesTest(testtools.TestCase):
 
     @tables.rows({path: (path,) for path in ('backup', 'mirror')})
     def test_next_names_are_free(self, path: str) -> None:
-        self.host.set('snapshot', 'path', path)
+        self.host.set('snapshot', 'method', path)
         self.host.machine.names_taken = MOST_NAMES_TAKEN
         snapshot = self.host.snapshot()
         self.assertEqual(path, snapshot.method)
@@ -78,7 +80,7 @@ class NamesTest(testtools.TestCase):
     def test_none_is_free(
         self, path: str, error: type[exception.SnapshotError]
     ) -> None:
-        self.host.set('snapshot', 'path', path)
+        self.host.set('snapshot', 'method', path)
         self.host.machine.names_taken = MOST_NAMES_TAKEN + 1
         raised = self.assertRaises(error, self.host.snapshot)
         self.assertIn('Duplicate nodes', str(raised))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shipped for Grafana and Prometheus names what there is."""
+"""The files for Grafana and Prometheus, which name existing metrics."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import yaml
 
-from nova_snapshot_driver import metrics
+from nova_snapshot_driver.snapshot import metrics
 from tests.unit import test_exception
-from tests.unit.test_metrics import MetricsCase
+from tests.unit.snapshot.test_metrics import MetricsCase
 
 ROOT = pathlib.Path(__file__).parents[2]
 DASHBOARD = ROOT / 'etc/nova_snapshot_driver/grafana-dashboard.json'
 RULES = ROOT / 'etc/nova_snapshot_driver/prometheus-rules.yaml'
-PAGE = ROOT / 'doc/source/operating.rst'
+PAGE = ROOT / 'doc/source/admin/operating.rst'
 ALERTS = ROOT / 'tests/alerts.yaml'
-RUNBOOK = ROOT / 'doc/source/runbook.rst'
+RUNBOOK = ROOT / 'doc/source/admin/runbook.rst'
 
 NAME = re.compile(r'\bnova_snapshot_\w+')
 
@@ -160,5 +160,5 @@ class RulesTest(MonitoringCase):
         }
         for rule in self.rules:
             page, _, anchor = rule['annotations']['runbook'].partition('#')
-            self.assertEqual('runbook.html', page)
+            self.assertEqual('admin/runbook.html', page)
             self.assertIn(anchor, anchors)

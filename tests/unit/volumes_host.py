@@ -8,13 +8,13 @@ from typing import Any
 
 import libvirt
 
-from nova_snapshot_driver.cancellation import Cancellation
-from nova_snapshot_driver.instance import AttachedVolume
-from nova_snapshot_driver.instance import BlockDevices
-from nova_snapshot_driver.instance import Instance
-from nova_snapshot_driver.progress import Progress
-from nova_snapshot_driver.progress import silent
-from nova_snapshot_driver.result import Snapshot
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.progress import Progress
+from nova_snapshot_driver.common.progress import silent
+from nova_snapshot_driver.snapshot.plan.instance import AttachedVolume
+from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.result import Snapshot
 from tests import laws
 from tests.unit import documents
 from tests.unit.fake_libvirt import Agent
@@ -24,7 +24,7 @@ from tests.unit.host import FakeHost
 SWAP = {'source_type': 'blank', 'destination_type': 'local'}
 
 
-#: What Nova keeps of an instance that was not made from an image.
+#: The metadata of an instance that was not made from an image.
 METADATA = documents.METADATA.replace(
     f'      <nova:root type="image" uuid="{documents.BASE_IMAGE}"/>\n', ''
 )
@@ -51,7 +51,7 @@ def volume_disk(volume: str, target: str) -> str:
 class VolumesHost(FakeHost):
     """
     :param volumes: how many its guest has
-    :ivar cuts: of each volume that was cut, whether the guest was frozen then
+    :ivar instants: for each snapshot of a volume, whether the guest was frozen
         and whether it was running
     """
 
@@ -76,20 +76,20 @@ class VolumesHost(FakeHost):
 
     def _setUp(self) -> None:
         super()._setUp()
-        # It writes out all that goes to Cinder.
+        # The logger of keystoneauth writes all that goes to Cinder.
         logger = logging.getLogger('keystoneauth')
         self.addCleanup(logger.setLevel, logger.level)
         logger.setLevel(logging.INFO)
         self.machine.chains.clear()
-        self.cuts: list[tuple[bool, bool]] = []
-        self.cinder.at_cut = lambda _volume: self.cuts.append(
+        self.instants: list[tuple[bool, bool]] = []
+        self.cinder.at_create = lambda _volume: self.instants.append(
             (
                 self.machine.frozen,
                 self.machine.state == libvirt.VIR_DOMAIN_RUNNING,
             )
         )
         self.set('snapshot', 'volume_timeout', 2)
-        self.set('snapshot', 'stillness_timeout', 2)
+        self.set('snapshot', 'stall_timeout', 2)
 
     def backed(self, **fields: Any) -> Instance:
         """The instance of the guest."""
@@ -119,7 +119,7 @@ class VolumesHost(FakeHost):
         )
 
     def differences(self, before: laws.Before) -> list[str]:
-        """What the laws say, in Cinder too: all snapshots, or none."""
+        """The breaches of the laws, in Cinder too: all snapshots, or none."""
         found = super().differences(before)
         image = self.glance.images.get(self.image)
         is_complete = image is not None and image['status'] == 'active'

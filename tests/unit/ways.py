@@ -30,7 +30,7 @@ class Way:
         return FakeHost(self.devices, self.agent, self.state)
 
     def prepare(self, host: FakeHost) -> None:
-        host.set('snapshot', 'path', self.path)
+        host.set('snapshot', 'method', self.path)
         # Whether a guest lets a device go can only be waited for.
         host.set('snapshot', 'guest_timeout', 1)
         host.set('snapshot', 'quiesce', self.quiesce)
@@ -52,11 +52,11 @@ COLD = {
 
 WAYS = LIVE | COLD
 
-#: Those whose image lies on the host before it is uploaded; the others stream.
+#: The ways whose image lies on the host before its upload; others stream.
 CONVERTED = {name: way for name, way in WAYS.items() if way.path != 'auto'}
 STREAMED = {name: way for name, way in WAYS.items() if name not in CONVERTED}
 
-#: Those of which no byte comes to the host.
+#: The ways in which no byte comes to the host.
 DIRECT = {
     'direct': Way(devices=RBD_DEVICES),
     'direct_shut_off': Way(
@@ -64,7 +64,7 @@ DIRECT = {
     ),
 }
 
-#: Those that differ from another one in a few steps alone.
+#: The ways that differ from another one in a few steps alone.
 MORE_WAYS = {
     **DIRECT,
     'backup_mute_agent': Way(agent=Agent.HANGS),

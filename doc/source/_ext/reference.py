@@ -98,12 +98,12 @@ class NovaOptions(_TableDirective):
         unknown = remarks.keys() - options.keys()
         if unknown:
             raise self.error(
-                'No options of Nova that the driver heeds: '
+                'The driver does not read these options of Nova: '
                 + ', '.join(sorted(unknown))
             )
         return [
             self.table(
-                ('Option', 'Default', 'What it steers'),
+                ('Option', 'Default', 'Description'),
                 [40, 25, 35],
                 (
                     [

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.lab.forwarding import ForwardingHandler
-from tests.lab.forwarding import ForwardingServer
-from tests.lab.forwarding import Proxy
+from lab.forwarding import ForwardingHandler
+from lab.forwarding import ForwardingServer
+from lab.forwarding import Proxy
 
-#: What happens to the request for a snapshot with that number, from 1 on:
-#: returns a status to answer with, or None to let it pass.
+#: A fault for the request for a snapshot with that number, from 1 on: returns
+#: a status to answer with, or None to let it pass.
 Fault = Callable[[int], int | None]
 
 
@@ -65,7 +65,7 @@ class CinderProxy(Proxy[_Server]):
 
     @property
     def endpoint_template(self) -> str:
-        """What ``[cinder] endpoint_template`` is to be."""
+        """The value of ``[cinder] endpoint_template``."""
         return f'{self.url}/v3/%(project_id)s'
 
     def heal(self) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in Ceph, and nobody's."""
+"""Strays in Ceph: images and snapshots that belong to nobody."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from tests.lab.cloud.ceph import Ceph
+from lab.cloud.ceph import Ceph
 
 
 def strays(ceph: Ceph, glance: Any) -> set[str]:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
@@ -18,36 +19,35 @@ from pathlib import Path
 from typing import Any
 from typing import ClassVar
 
-import ddt
 import libvirt
+from openstack import exceptions as sdk_exceptions
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 from testtools.content import text_content
 
+from lab.bounded import run
+from lab.bounded import wait_until
+from lab.cloud.command import VOLUME_COMMANDS
+from lab.cloud.command import usage
+from lab.cloud.configuration import Overrides
+from lab.cloud.content import LUKS
+from lab.cloud.content import MULTIATTACH
+from lab.cloud.content import RAW_IMAGE
+from lab.cloud.content import volumes_to_boot_from
+from lab.cloud.options import STOCK_API
+from lab.cloud.options import Storage
+from lab.cloud.storage import OTHER_ZONE
 from tests import laws
-from tests.lab.bounded import run
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.cloud.content import LUKS
-from tests.lab.cloud.content import MULTIATTACH
-from tests.lab.cloud.content import RAW_IMAGE
-from tests.lab.cloud.content import volumes_to_boot_from
-from tests.lab.cloud.options import APP_FACTORY
-from tests.lab.cloud.options import Storage
-from tests.lab.cloud.storage import OTHER_ZONE
 from tests.openstack import base
 from tests.openstack.ceph.cinder_proxy import CinderProxy
-from tests.unit import tables
-
-#: The line in ``api-paste.ini``.
-OURS = 'nova_snapshot_driver.nova.api:app_factory'
+from tests.openstack.ceph.disks import disks_in_ceph
 
 VOLUME_TIMEOUT = 120
 
 #: How many cuts have to be possible, in a row.
-CUTS = 20
+CUTS = 8
 
-#: Among how many there is one that is impossible, where no guest is held.
+#: Of so many cuts one is impossible, where no guest is held.
 FEW_CUTS = 5
 
 #: The seconds between two requests to Cinder that are to show what a guest
@@ -57,7 +57,17 @@ SPACING = 0.5
 #: The volumes that the guest writes to, beside that of its root disk.
 DATA = ('vdb', 'vdc', 'vdd', 'vde')
 
-#: What the user of Cinder may do in Ceph where it may make nothing.
+#: Volumes that Cinder makes otherwise than by default.
+KINDS: tuple[dict[str, str], ...] = (
+    {'volume_type': MULTIATTACH},
+    {'availability_zone': OTHER_ZONE},
+    {'volume_type': LUKS},
+)
+
+#: Seconds in which a guest goes on that may stand still no longer.
+GOES_ON = 8
+
+#: Rights in Ceph with which Cinder's user can make nothing.
 READS = 'profile rbd-read-only pool=volumes'
 
 #: Seconds for which Ceph is full: longer than the guest may stand still, and
@@ -65,7 +75,7 @@ READS = 'profile rbd-read-only pool=volumes'
 #: given up.
 FULL = 15
 
-#: The sector that is written: the first one of one of them is the witness's.
+#: The sector that is written: the first sector of one volume is the witness's.
 SECTOR = 2048
 
 #: Nobody else writes meanwhile: neither the witness, which takes the start of
@@ -136,7 +146,7 @@ def read_sector(volume: Path) -> int:
 
 def read_file(volume: Path) -> int:
     command: list[str | Path] = ['debugfs', '-R', 'cat /number', volume]
-    # Its version comes first.
+    # The version of the tool comes first.
     return int(run(command, timeout=VOLUME_TIMEOUT).split()[-1])
 
 
@@ -146,22 +156,19 @@ TO_FILES = Writing(MAKE_FILE_SYSTEMS, 'of=/volumes/$disk/number', read_file)
 
 @functools.cache
 def cinder_proxy() -> CinderProxy:
-    """One for all: nova-compute is restarted for another."""
+    """The only proxy: nova-compute would be restarted for another one."""
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(CinderProxy(base.running_cloud().cinder_url))
 
 
 class VolumesTest(base.CloudTest):
-    """Tests with servers that boot from volumes, and a nova-api with ours.
+    """Tests with servers that boot from volumes.
 
     nova-compute reaches Cinder through a proxy.
     """
 
-    cloud_options: ClassVar[dict[str, Any]] = {
-        'storage': Storage.CEPH,
-        'app_factory': OURS,
-    }
+    cloud_options: ClassVar[dict[str, Any]] = {'storage': Storage.CEPH}
     proxy: ClassVar[CinderProxy]
 
     @classmethod
@@ -207,6 +214,23 @@ class VolumesTest(base.CloudTest):
             for attachment in self.admin.compute.volume_attachments(server)
         }
         return [found[device] for device in sorted(found)]
+
+    def new_volume(self, **attributes: str) -> str:
+        """The id of an empty one that is deleted after the test."""
+        volume: str = self.cinder.create_volume(size=1, **attributes).id
+        self.addCleanup(self.cinder.delete_volume, volume)
+        self.wait_for_volume(volume, 'available')
+        return volume
+
+    def wait_for_volume(self, volume: str, status: str) -> None:
+        """Wait until a volume, by its id, has a status."""
+        self.cinder.wait_for_status(
+            self.cinder.get_volume(volume),
+            status,
+            ['error'],
+            0.3,
+            VOLUME_TIMEOUT,
+        )
 
     # Snapshots
 
@@ -314,7 +338,7 @@ class VolumesTest(base.CloudTest):
 
         :param others: options of the cloud
         """
-        options = {**self.cloud_options, 'app_factory': APP_FACTORY, **others}
+        options = {**self.cloud_options, 'app_factory': STOCK_API, **others}
         self.addCleanup(
             self.cloud.ensure,
             base.options(**self.cloud_options),
@@ -330,7 +354,7 @@ class VolumesTest(base.CloudTest):
 
 
 def is_possible(numbers: list[int]) -> bool:
-    """They were on the disks at one instant."""
+    """Whether the numbers were on the disks at one instant."""
     return (
         sorted(numbers, reverse=True) == numbers
         and numbers[0] - numbers[-1] <= 1
@@ -360,7 +384,7 @@ class CutsTest(VolumesTest):
         )
 
     def cuts(self, writing: Writing) -> list[list[int]]:
-        """Those of all snapshots in a row; the writer writes on.
+        """The cuts of all snapshots in a row, while the writer writes on.
 
         For every second one Cinder is asked slowly.
         """
@@ -371,14 +395,14 @@ class CutsTest(VolumesTest):
                 image = self.snapshot(self.server)
                 # While the next one is taken.
                 cuts.append(reader.submit(self.cut, image, writing))
-                still = image.properties.get('snapshot_still_seconds')
+                still = image.properties.get('snapshot_stall_seconds')
                 self.addDetail(f'still-{number}', text_content(f'{still} s'))
             found = [cut.result() for cut in cuts]
         self.assertGreater(found[-1][0], found[0][0], 'nobody writes')
         return found
 
     def find_impossible_cut(self, writing: Writing) -> None:
-        """There is one among the first few."""
+        """Find an impossible cut among the first few."""
         found: list[list[int]] = []
         while not self.impossible(found):
             self.assertLess(len(found), FEW_CUTS, found)
@@ -410,7 +434,7 @@ class CutsTest(VolumesTest):
         )
 
     def test_without_agent(self) -> None:
-        """It is paused."""
+        """The guest is paused."""
         before = self.before(self.server)
         self.write(TO_DEVICES)
         self.without_agent()
@@ -418,7 +442,7 @@ class CutsTest(VolumesTest):
         self.assert_as_before(before)
 
     def test_with_agent(self) -> None:
-        """Its file systems are frozen, which is all that a freeze holds."""
+        """The file systems are frozen, which is all that a freeze holds."""
         before = self.before(self.server)
         self.write(TO_FILES)
         self.assertEqual([], self.impossible(self.cuts(TO_FILES)))
@@ -445,17 +469,25 @@ class CutsTest(VolumesTest):
         self.find_impossible_cut(TO_DEVICES)
 
 
-class UpstreamTest(VolumesTest):
-    """The same cloud, without our line in ``api-paste.ini``."""
+class OneServerTest(VolumesTest):
+    """Snapshots of a server, which stays as it is."""
 
-    def test_same_image(self) -> None:
-        server = self.new_server_from_volume(1)
-        ours = self.snapshot(server, 'the same', colour='blue')
+    server: ClassVar[Server]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.boot_from_volume(1)
+        cls.addClassCleanup(cls.delete, cls.server)
+
+    def test_same_image_as_upstream(self) -> None:
+        """Upstream makes the same image, without our line for paste."""
+        ours = self.snapshot(self.server, 'the same', colour='blue')
         self.by_upstream()
-        upstream = self.snapshot(server, 'the same', colour='blue')
+        upstream = self.snapshot(self.server, 'the same', colour='blue')
         different = {'block_device_mapping', 'id', 'file'}
         different |= {'created_at', 'updated_at', 'location', 'name'}
-        # Where the store has it, by its id.
+        # The place of the image in the store, named by its id.
         different |= {'direct_url', 'locations'}
 
         def described(image: Image) -> dict[str, Any]:
@@ -482,10 +514,44 @@ class UpstreamTest(VolumesTest):
             for field in ('name', 'description', 'size', 'volume_id'):
                 self.assertEqual(getattr(two, field), getattr(one, field))
 
+    def test_states(self) -> None:
+        for status in ('PAUSED', 'SUSPENDED', 'SHUTOFF'):
+            with self.in_state(self.server, status):
+                before = self.before(self.server)
+                image = self.snapshot(self.server)
+                self.assertEqual(2, len(self.mapping(image)))
+                self.assert_as_before(before)
+
+    def test_command(self) -> None:
+        before = self.before(self.server)
+        result = subprocess.run(
+            self.command('create', self._domain_name(self.server)),
+            env={
+                **os.environ,
+                'OS_CLIENT_CONFIG_FILE': str(
+                    self.cloud.directory / 'clouds.yaml'
+                ),
+                'OS_CLOUD': 'demo',
+            },
+            capture_output=True,
+            check=True,
+            timeout=base.SNAPSHOT_TIMEOUT,
+        )
+        made = json.loads(result.stdout)
+        self.addCleanup(self.admin.image.delete_image, made['image'])
+        # By its type it may be one of version 1.
+        glance: Any = self.demo.image
+        image = self.wait_for_image(glance.get_image(made['image']))
+        self.assertEqual(
+            set(made['volumes'].values()),
+            {each['snapshot_id'] for each in self.mapping(image)},
+        )
+        self.assert_as_before(before)
+
 
 class BootTest(VolumesTest):
     def test_server_of_the_image(self) -> None:
-        """It has all volumes, in order, with the data of that instant.
+        """The server has all volumes, in order, with the data of that instant.
 
         With upstream's nova-api they are in the order of the database, which
         is that of their random ids, and the right one once in six times.
@@ -546,106 +612,121 @@ class BootTest(VolumesTest):
         # Before the snapshot that it is a clone of.
         self.delete_volume(copy)
 
+    def test_printed_commands(self) -> None:
+        """A user types the commands of ``make cloud STORAGE=ceph``."""
+        printed = usage(self.cloud, self.cloud.options)
+        # The cloud of somebody who tries it out has their names already.
+        names = {
+            name: f'{name}-{uuid.uuid4().hex[:6]}'
+            for name in ('three', 'four', 'volumes')
+        }
+        self.addCleanup(self._forget, names)
+        script = [f'. {self.cloud.directory}/openrc-demo']
+        for command in VOLUME_COMMANDS:
+            self.assertIn(f'\n  {command}\n', printed)
+            script.append(
+                ' '.join(names.get(word, word) for word in command.split())
+            )
+        run(
+            ['bash', '-euc', '\n'.join(script)],
+            timeout=len(script) * base.SNAPSHOT_TIMEOUT,
+        )
+        # By its type it may be one of version 1.
+        glance: Any = self.demo.image
+        image = glance.find_image(names['volumes'], ignore_missing=False)
+        self.assertEqual('volumes', image.properties['snapshot_method'])
+        server = self.demo.compute.find_server(
+            names['four'], ignore_missing=False
+        )
+        self.assertEqual('ACTIVE', server.status)
+
+    def _forget(self, names: dict[str, str]) -> None:
+        """Delete what the printed commands have made, the last one first."""
+        volumes: dict[str, list[str]] = {'three': [], 'four': []}
+        for name, found in volumes.items():
+            server = self.demo.compute.find_server(names[name])
+            if server is not None:
+                found += self.volumes_of(server)
+                self.delete(server)
+        # A volume goes after the snapshot of it, and that after its clone.
+        for volume in volumes['four']:
+            self.delete_volume(volume)
+        glance: Any = self.demo.image
+        image = glance.find_image(names['volumes'])
+        if image is not None:
+            mapping = self.mapping(image)
+            self.admin.image.delete_image(image.id)
+            self.delete_snapshots(mapping)
+            for each in mapping:
+                self._wait_until_none(
+                    self.cinder.find_snapshot, each['snapshot_id']
+                )
+        for volume in volumes['three']:
+            self.delete_volume(volume)
+
     def delete_volume(self, volume: str) -> None:
         """Delete one that no server has any more."""
-        self.cinder.wait_for_status(
-            self.cinder.get_volume(volume),
-            'available',
-            ['error'],
-            0.3,
-            VOLUME_TIMEOUT,
-        )
+        self.wait_for_volume(volume, 'available')
         self.cinder.delete_volume(volume)
         self._wait_until_none(self.cinder.find_volume, volume)
-
-    def test_states(self) -> None:
-        server = self.new_server_from_volume(1)
-        for status in ('PAUSED', 'SUSPENDED', 'SHUTOFF'):
-            with self.in_state(server, status):
-                before = self.before(server)
-                image = self.snapshot(server)
-                self.assertEqual(2, len(self.mapping(image)))
-                self.assert_as_before(before)
 
     def test_many_volumes(self) -> None:
         server = self.new_server_from_volume(25)
         self.assertEqual(26, len(self.mapping(self.snapshot(server))))
 
-    def test_multiattach(self) -> None:
-        self._with_volume(volume_type=MULTIATTACH)
-
-    def test_encrypted(self) -> None:
-        self._with_volume(volume_type=LUKS)
-
-    def test_another_zone(self) -> None:
-        self._with_volume(availability_zone=OTHER_ZONE)
-
-    def _with_volume(self, **attributes: str) -> None:
-        volume = self.cinder.create_volume(size=1, **attributes)
-        self.addCleanup(self.cinder.delete_volume, volume.id)
-        self.cinder.wait_for_status(
-            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
-        )
+    def test_volumes_of_each_kind(self) -> None:
+        volumes = [self.new_volume(**kind) for kind in KINDS]
         server = self.new_server_from_volume()
-        self.demo.compute.create_volume_attachment(
-            server.id, volume_id=volume.id
+        for volume in volumes:
+            self.demo.compute.create_volume_attachment(
+                server.id, volume_id=volume
+            )
+            self.wait_for_volume(volume, 'in-use')
+        volumes = self.volumes_of(server)
+        self.assertEqual(1 + len(KINDS), len(volumes))
+        with self.domain(server) as domain:
+            self.assertEqual(
+                {
+                    device: (f'volumes/volume-{volume}', 'cinder')
+                    for device, volume in zip(
+                        ('vda', *DATA), volumes, strict=False
+                    )
+                },
+                disks_in_ceph(domain),
+            )
+        self._assert_nova_alone_can_detach(volumes[-1])
+        mapping = self.mapping(self.snapshot(server))
+        self.assertEqual(
+            ['/dev/vda', *(f'/dev/{disk}' for disk in DATA[: len(KINDS)])],
+            [each['device_name'] for each in mapping],
         )
-        self.cinder.wait_for_status(
-            volume, 'in-use', ['error'], 0.3, VOLUME_TIMEOUT
+
+    def _assert_nova_alone_can_detach(self, volume: str) -> None:
+        """Nova says so by a token of its own beside that of the user."""
+        [attachment] = self.cinder.get_volume(volume).attachments
+        self.assertRaises(
+            sdk_exceptions.ConflictException,
+            self.cinder.delete_attachment,
+            attachment['attachment_id'],
         )
-        self.assertEqual(2, len(self.mapping(self.snapshot(server))))
 
     def test_root_disk_of_an_image(self) -> None:
         """Volumes beside it have no part in it, as upstream."""
-        volume = self.cinder.create_volume(size=1)
-        self.addCleanup(self.cinder.delete_volume, volume.id)
-        self.cinder.wait_for_status(
-            volume, 'available', ['error'], 0.3, VOLUME_TIMEOUT
-        )
+        volume = self.new_volume()
         server = self.new_server()
-        self.demo.compute.create_volume_attachment(
-            server.id, volume_id=volume.id
-        )
+        self.demo.compute.create_volume_attachment(server.id, volume_id=volume)
         image = self.ask_for_snapshot(server)
         image = base.CloudTest.wait_for_image(self, image)
         self.assertNotIn('block_device_mapping', image.properties)
-        self.assertEqual([], self.snapshots_of([volume.id]))
-
-    def test_command(self) -> None:
-        server = self.new_server_from_volume(1)
-        before = self.before(server)
-        result = subprocess.run(
-            self.command('create', self._domain_name(server)),
-            env={
-                **os.environ,
-                'OS_CLIENT_CONFIG_FILE': str(
-                    self.cloud.directory / 'clouds.yaml'
-                ),
-                'OS_CLOUD': 'demo',
-            },
-            capture_output=True,
-            check=True,
-            timeout=base.SNAPSHOT_TIMEOUT,
-        )
-        made = json.loads(result.stdout)
-        self.addCleanup(self.admin.image.delete_image, made['image'])
-        # By its type it may be one of version 1.
-        glance: Any = self.demo.image
-        image = self.wait_for_image(glance.get_image(made['image']))
-        self.assertEqual(
-            set(made['volumes'].values()),
-            {each['snapshot_id'] for each in self.mapping(image)},
-        )
-        self.assert_as_before(before)
+        self.assertEqual([], self.snapshots_of([volume]))
 
 
-@ddt.ddt
 class FaultsTest(VolumesTest):
     """After each: no snapshot, no image, and a guest that goes on."""
 
     server: ClassVar[Server]
     nova_compute: ClassVar[Overrides] = {
-        ('snapshot', 'stillness_timeout'): 5,
+        ('snapshot', 'stall_timeout'): 5,
         ('snapshot', 'volume_timeout'): 60,
         ('cinder', 'timeout'): 10,
     }
@@ -669,16 +750,10 @@ class FaultsTest(VolumesTest):
         self.wait_for_records(self.server)
         return self.fault(self.server)
 
-    @tables.rows(
-        {
-            'error_500': (500, 'cinder-unavailable'),
-            'over_limit': (413, 'cinder-over-limit'),
-        }
-    )
-    def test_cinder_refuses_the_third(self, status: int, code: str) -> None:
-        self.proxy.answer(3, status)
+    def test_cinder_refuses_the_third(self) -> None:
+        self.proxy.answer(3, 500)
         before = self.before(self.server)
-        self.assertIn(code, self.fails(before, lambda: None))
+        self.assertIn('cinder-unavailable', self.fails(before, lambda: None))
 
     def test_answer_of_the_third_is_lost(self) -> None:
         """Cinder has made a snapshot of it all the same."""
@@ -754,10 +829,16 @@ class FaultsTest(VolumesTest):
                 lambda: self.proxy.asked > 0, 'Cinder to be asked', 60, 0.02
             )
             self.proxy.stop_answering()
-            time.sleep(8)
             with self.domain(self.server) as domain:
-                self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, domain.state()[0])
-                self.assertFalse(laws.agent_says_frozen(domain))
+                wait_until(
+                    lambda: (
+                        domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+                        and laws.agent_says_frozen(domain) is False
+                    ),
+                    'the guest to go on',
+                    GOES_ON,
+                    0.2,
+                )
             self.proxy.heal()
 
         self.proxy.space(1.0)
@@ -792,17 +873,3 @@ class FaultsTest(VolumesTest):
         self.assertEqual([], self.snapshots_of(volumes))
         for volume in volumes:
             self._wait_until_none(self.cinder.find_volume, volume)
-
-    def test_killed_while_the_guest_stands_still(self) -> None:
-        before = self.before(self.server)
-        self.proxy.space(1.0)
-        image = self.ask_for_snapshot(self.server)
-        wait_until(
-            lambda: self.proxy.asked > 1, 'Cinder to be asked', 60, 0.02
-        )
-        self.cloud.compute.kill()
-        self.proxy.heal()
-        self.cloud.compute.start()
-        self.wait_until_gone(image)
-        self.assertEqual([], self.snapshots_of(self.volumes_of(self.server)))
-        self.assert_as_before(before)

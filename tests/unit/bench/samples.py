@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bench.content import GIB
-from tests.bench.processes import Usage
-from tests.bench.results import Results
-from tests.bench.sample import COMPUTE
-from tests.bench.sample import QEMU
-from tests.bench.sample import Sample
-from tests.bench.subjects import subject_of
-from tests.bench.ways import Way
+from bench.content import GIB
+from bench.processes import Usage
+from bench.results import Results
+from bench.sample import COMPUTE
+from bench.sample import QEMU
+from bench.sample import Sample
+from bench.subjects import subject_of
+from bench.ways import Way
 
 SUBJECT = subject_of(4)
 

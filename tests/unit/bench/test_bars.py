@@ -7,23 +7,23 @@ from typing import Any
 import ddt
 import testtools
 
-from tests.bench import bars
-from tests.bench.bars import Bar
-from tests.bench.content import GIB
-from tests.bench.content import MIB
-from tests.bench.figures import Figure
-from tests.bench.processes import Usage
-from tests.bench.sample import Sample
-from tests.bench.subjects import BLOCK
-from tests.bench.subjects import EMPTY
-from tests.bench.subjects import EMPTY_HUGE
-from tests.bench.subjects import PAUSED
-from tests.bench.subjects import ZEROS
-from tests.bench.ways import BACKUP
-from tests.bench.ways import FLOOR
-from tests.bench.ways import MIRROR
-from tests.bench.ways import UPSTREAM
-from tests.bench.ways import ZSTD
+from bench import bars
+from bench.bars import Bar
+from bench.content import GIB
+from bench.content import MIB
+from bench.figures import Figure
+from bench.processes import Usage
+from bench.sample import Sample
+from bench.subjects import BLOCK
+from bench.subjects import EMPTY
+from bench.subjects import EMPTY_HUGE
+from bench.subjects import PAUSED
+from bench.subjects import ZEROS
+from bench.ways import BACKUP
+from bench.ways import FLOOR
+from bench.ways import MIRROR
+from bench.ways import UPSTREAM
+from bench.ways import ZSTD
 from tests.unit.bench import samples
 from tests.unit.tables import rows
 
@@ -81,22 +81,22 @@ class BarsTest(testtools.TestCase):
             'wall': (
                 BACKUP_SAMPLE,
                 {'wall': 24},
-                {'wall, to the floor'},
+                {'wall, relative to the floor'},
             ),
             'wall_above_the_floor': (
                 UPSTREAM_SAMPLE,
                 {'wall': 29},
-                {"wall above the floor, to upstream's"},
+                {"wall above the floor, relative to upstream's"},
             ),
             'wall_with_zstd': (
                 ZSTD_SAMPLE,
                 {'wall': 20},
-                {'wall with zstd, to the floor of the uncompressed image'},
+                {'wall with zstd, relative to the uncompressed floor'},
             ),
             'written': (
                 BACKUP_SAMPLE,
                 {'usage': samples.used(Usage(1, 0, GIB), Usage())},
-                {'bytes written on the host, to those of upstream'},
+                {'bytes written on the host, relative to upstream'},
             ),
             'temporary': (
                 BACKUP_SAMPLE,
@@ -106,30 +106,30 @@ class BarsTest(testtools.TestCase):
             'stall': (
                 BACKUP_SAMPLE,
                 {'stall': 0.3},
-                {"the guest's longest stall, to that of upstream"},
+                {"the guest's longest stall, relative to upstream"},
             ),
             'long_stall': (
                 BACKUP_SAMPLE,
                 {'stall': 0.5},
                 {
-                    "the guest's longest stall, to that of upstream",
+                    "the guest's longest stall, relative to upstream",
                     'the same, beyond the freeze and the thaw',
                 },
             ),
             'processor': (
                 BACKUP_SAMPLE,
                 {'usage': samples.used(Usage(), Usage(4))},
-                {'processor seconds for a GiB, to those of upstream'},
+                {'CPU seconds per GiB, relative to upstream'},
             ),
             'memory': (
                 ZSTD_SAMPLE,
                 {'memory': 151 * MIB},
-                {'memory of the data plane, the most'},
+                {'maximum memory of the data plane'},
             ),
             'image': (
                 UPSTREAM_SAMPLE,
                 {'size': 0.9 * GIB},
-                {'image, to that of upstream'},
+                {'size of the image, relative to upstream'},
             ),
         }
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import testtools
 
-from tests.bench import content
-from tests.bench.content import BLOCK
-from tests.bench.content import MIB
-from tests.bench.content import START
-from tests.lab.bounded import run
+from bench import content
+from bench.content import BLOCK
+from bench.content import MIB
+from bench.content import START
+from lab.bounded import run
 
 
 class ContentTest(testtools.TestCase):

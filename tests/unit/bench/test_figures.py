@@ -5,11 +5,11 @@ import operator
 
 import testtools
 
-from tests.bench.bars import wall
-from tests.bench.figures import Figure
-from tests.bench.figures import Samples
-from tests.bench.ways import BACKUP
-from tests.bench.ways import UPSTREAM
+from bench.bars import wall
+from bench.figures import Figure
+from bench.figures import Samples
+from bench.ways import BACKUP
+from bench.ways import UPSTREAM
 from tests.unit.bench import samples
 from tests.unit.bench.samples import SUBJECT
 

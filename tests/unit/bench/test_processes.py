@@ -9,9 +9,9 @@ from pathlib import Path
 
 import testtools
 
-from tests.bench import processes
-from tests.bench.content import MIB
-from tests.bench.processes import Usage
+from bench import processes
+from bench.content import MIB
+from bench.processes import Usage
 
 WRITE = """\
 import sys, time

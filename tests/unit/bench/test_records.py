@@ -8,9 +8,9 @@ from pathlib import Path
 
 import testtools
 
-from tests.bench.errors import BenchError
-from tests.bench.records import Images
-from tests.bench.records import VolumeSnapshots
+from bench.errors import BenchError
+from bench.records import Images
+from bench.records import VolumeSnapshots
 
 VOLUMES = ['one', 'two']
 
@@ -76,7 +76,7 @@ class VolumeSnapshotsTest(RecordsTest):
         self.assertFalse(snapshots.are_available(VOLUMES))
 
     def test_one_was_not_asked_for_yet(self) -> None:
-        """That of before does not count."""
+        """A snapshot of an earlier run does not count."""
         snapshots = self.snapshots(
             ('1', 'one', 'available', 0), ('2', 'two', 'available', 1)
         )

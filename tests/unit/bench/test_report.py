@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import testtools
 
-from tests.bench import report
-from tests.bench.ways import BACKUP
-from tests.bench.ways import FLOOR
+from bench import report
+from bench.ways import BACKUP
+from bench.ways import FLOOR
 from tests.unit.bench import samples
 
 
@@ -46,11 +46,11 @@ class ReportTest(testtools.TestCase):
     def test_bars(self) -> None:
         self.assertEqual(
             ['1.15 ×', '1.11 (0.56 … 0.56)', 'met'],  # noqa: RUF001
-            self.after('wall, to the floor', 3),
+            self.after('wall, relative to the floor', 3),
         )
         self.assertEqual(
             ['below 1 ×', '—', 'not measured'],  # noqa: RUF001
             self.after(
-                'wall with zstd, to the floor of the uncompressed image', 3
+                'wall with zstd, relative to the uncompressed floor', 3
             ),
         )

@@ -15,7 +15,7 @@ import fixtures
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
-from nova_snapshot_driver.host import Host
+from nova_snapshot_driver.hypervisor.host import Host
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.host import DEVICES
 from tests.unit.host import FakeHost
@@ -23,7 +23,7 @@ from tests.unit.host import FakeHost
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a command has come to."""
+    """The result of a command."""
 
     status: int
     output: str

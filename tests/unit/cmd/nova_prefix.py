@@ -21,7 +21,7 @@ class LibvirtSnapshotDriver(driver.ComputeDriver):
         raise AssertionError('nothing is to be started')
 """
 
-# It would patch half of the standard library otherwise.
+# The driver would patch half of the standard library otherwise.
 VIRT_DRIVER = """\
 import os
 

@@ -7,13 +7,14 @@ import threading
 import fixtures
 import testtools
 
-from nova_snapshot_driver.cancel_request import CancelRequest
-from nova_snapshot_driver.guest import Definition
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.cmd import cancel
+from nova_snapshot_driver.hypervisor.guest import Definition
+from nova_snapshot_driver.state.cancel_request import CancelRequest
+from nova_snapshot_driver.state.journal import Journal
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
 from tests.unit.cmd.command import Result
+from tests.unit.entries import taken
 from tests.unit.running_snapshot import RunningSnapshot
 
 PATIENCE = 30
@@ -79,7 +80,7 @@ class CancelTest(testtools.TestCase):
 
     def test_not_everything_is_given_back(self) -> None:
         definition = Definition(documents.NAME, documents.UUID, '', False)
-        Journal(self.state).remember(Entry(definition))
+        Journal(self.state).remember(taken(definition))
         snapshot = self.begin()
         result = self.cancel()
         self.assertEqual(1, result.status)
@@ -120,6 +121,7 @@ class CancelTest(testtools.TestCase):
         self.assertEqual([], self.requests())
 
     def test_one_that_does_not_end(self) -> None:
+        self.useFixture(fixtures.MockPatchObject(cancel, 'GRACE', 0))
         self.command.config.write_text('[snapshot]\nguest_timeout = 1\n')
         self.begin(hears=False)
         result = self.cancel()
@@ -130,7 +132,7 @@ class CancelTest(testtools.TestCase):
 
 
 class SnapshotTest(testtools.TestCase):
-    """What the driver does about it."""
+    """The driver's reaction to a request."""
 
     def setUp(self) -> None:
         super().setUp()

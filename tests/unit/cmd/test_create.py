@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
+import ddt
 import fixtures
 import libvirt
 import testtools
 
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
 from tests.unit.fake_data_plane import CONTENT
 from tests.unit.fake_glance import Answer
@@ -46,6 +49,25 @@ class RecordTest(CreateCase):
     def test_name(self) -> None:
         self.assertEqual('nightly', self.create('--name', 'nightly')['name'])
 
+    def test_domain_whose_name_glance_does_not_take(self) -> None:
+        for name, begin in (
+            ('n' * 300, 'n' * 237),
+            ('web 🚀', 'web _'),
+            ('я' * 255, 'я' * 237),
+        ):
+            self.useFixture(
+                fixtures.MockPatchObject(
+                    self.host.machine, 'name', name, spec=str
+                )
+            )
+            found = self.command.to_glance(
+                'create', documents.UUID, '--format', 'json'
+            )
+            self.assertEqual(0, found.status, found.errors)
+            self.assertRegex(
+                found.json['name'], rf'^{begin}-\d{{4}}-\d\d-\d\d-\d{{6}}$'
+            )
+
     def test_domain_by_uuid(self) -> None:
         result = self.command.to_glance('create', documents.UUID)
         self.assertEqual(0, result.status)
@@ -60,6 +82,43 @@ class RecordTest(CreateCase):
         self.assertEqual(documents.BASE_IMAGE, image['base_image_ref'])
         self.assertEqual('private', image['visibility'])
         self.assertEqual('available', image['image_state'])
+
+    def test_disk_that_was_taken(self) -> None:
+        image = self.create()
+        self.assertEqual('vda', image['snapshot_disk'])
+        self.assertEqual(str(2 << 30), image['snapshot_disk_size'])
+        self.assertEqual('qcow2', image['snapshot_source_format'])
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json'
+        )
+        self.assertEqual('vda', result.json['disk'])
+        self.assertEqual(2 << 30, result.json['disk_size'])
+        self.assertEqual('qcow2', result.json['source_format'])
+        result = self.command.to_glance('create', documents.NAME)
+        self.assertIn('vda (qcow2, 2147483648 bytes)', result.output)
+
+    def test_disk_of_which_libvirt_knows_no_size(self) -> None:
+        """A refusal names the disk, and leaves no image."""
+        machine = self.host.machine
+        machine.stop()
+        assert machine.config is not None
+        machine.config = machine.config.replace(
+            '<source file=', "<source fdgroup='a' file="
+        )
+        machine.refusals['blockInfo'] = 1
+        result = self.command.to_glance('create', documents.NAME)
+        self.assertEqual(1, result.status)
+        self.assertIn('disk/source/@fdgroup=a', result.errors)
+        self.assertEqual({}, self.glance.images)
+
+    def test_disk_of_which_qemu_img_knows_the_size(self) -> None:
+        """libvirt needs a package for Ceph to know it of a guest at rest."""
+        self.host.machine.stop()
+        self.host.machine.refusals['blockInfo'] = 2
+        self.host.qemu_img.size = 3 << 30
+        image = self.create()
+        self.assertEqual(3, image['min_disk'])
+        self.assertEqual(str(3 << 30), image['snapshot_disk_size'])
 
     def test_disk_of_two_gib(self) -> None:
         self.assertEqual(2, self.create()['min_disk'])
@@ -85,6 +144,146 @@ class RecordTest(CreateCase):
         image = self.create()
         for name in ('base_image_ref', 'user_id', 'owner_id'):
             self.assertNotIn(name, image)
+
+
+@ddt.ddt
+class ChosenNameTest(CreateCase):
+    """A name that somebody has chosen is not changed."""
+
+    @tables.rows(
+        {
+            'empty': ('',),
+            'long': ('n' * 256,),
+            'emoji': ('web 🚀',),
+            'no_utf8': ('web\udcff',),
+        }
+    )
+    def test_refused(self, name: str) -> None:
+        result = self.command.to_glance(
+            *('create', documents.NAME, '--name', name, '--format', 'json')
+        )
+        self.assertEqual(1, result.status)
+        self.assertEqual('name-invalid', result.json['error']['code'])
+        self.assertEqual([], self.glance.requests)
+        self.assertEqual([], self.command.uris)
+
+    def test_as_it_is(self) -> None:
+        for name in ('я' * 255, ' a  b ', 'a/b'):
+            self.assertEqual(name, self.create('--name', name)['name'])
+
+
+class RefusedPropertiesTest(CreateCase):
+    """Glance refuses properties."""
+
+    def add_base(self, **fields: object) -> None:
+        record = self.glance.images.pop(self.glance.add(**fields))
+        self.glance.images[documents.BASE_IMAGE] = {
+            **record,
+            'id': documents.BASE_IMAGE,
+        }
+
+    def dropped(self, *arguments: str) -> list[str]:
+        """The properties that a snapshot lacks; all others are there."""
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json', *arguments
+        )
+        self.assertEqual(0, result.status, result.errors)
+        names: list[str] = result.json['properties_dropped']
+        image = self.glance.images[result.json['image']]
+        self.assertEqual('active', image['status'])
+        for name in ('user_id', 'snapshot_method', 'image_state', 'owner_id'):
+            self.assertEqual(name not in names, name in image, name)
+        self.assertEqual('qcow2', image['disk_format'])
+        self.assertEqual('private', image['visibility'])
+        return names
+
+    def test_none(self) -> None:
+        self.assertEqual([], self.dropped())
+
+    def test_at_the_record(self) -> None:
+        self.glance.protected = {'user_id'}
+        self.assertEqual(['user_id'], self.dropped())
+
+    def test_at_the_end(self) -> None:
+        self.glance.protected = {'snapshot_method', 'owner_id'}
+        self.assertEqual(['owner_id', 'snapshot_method'], self.dropped())
+
+    def test_inherited(self) -> None:
+        self.add_base(com_example_licence='gold', hw_disk_bus='scsi')
+        self.glance.protected = {'com_example_licence', 'user_id'}
+        self.assertEqual(['com_example_licence', 'user_id'], self.dropped())
+        (image,) = set(self.glance.images) - {documents.BASE_IMAGE}
+        self.assertEqual('scsi', self.glance.images[image]['hw_disk_bus'])
+
+    def test_too_many(self) -> None:
+        self.glance.most_properties = 4
+        self.assertEqual(
+            {
+                *('image_location', 'image_state', 'owner_id'),
+                *('snapshot_method', 'snapshot_method_reason'),
+                *('snapshot_quiesced', 'snapshot_quiesced_reason'),
+                'snapshot_quiesced_file_systems',
+                *('snapshot_disk', 'snapshot_disk_size'),
+                'snapshot_source_format',
+            },
+            set(self.dropped()),
+        )
+
+    def test_it_is_said(self) -> None:
+        log = self.useFixture(fixtures.FakeLogger())
+        self.glance.protected = {'snapshot_method'}
+        result = self.command.to_glance('create', documents.NAME)
+        self.assertEqual(0, result.status)
+        self.assertRegex(
+            ' '.join(result.output.split()),
+            'Glance refused the properties snapshot_method',
+        )
+        self.assertIn('without the property snapshot_method', log.output)
+        self.assertIn('is protected', log.output)
+        self.assertIn('without the properties snapshot_method', log.output)
+
+    def test_one_that_a_server_needs(self) -> None:
+        self.add_base(hw_firmware_type='uefi')
+        self.glance.protected = {'hw_firmware_type', 'user_id'}
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json'
+        )
+        self.assertEqual(1, result.status)
+        error = result.json['error']
+        self.assertEqual('glance-error', error['code'])
+        self.assertIn('hw_firmware_type', error['message'])
+        self.assertEqual([documents.BASE_IMAGE], list(self.glance.images))
+
+    def test_one_that_a_server_needs_left_out(self) -> None:
+        """The remedy that the documentation has."""
+        self.add_base(hw_firmware_type='uefi')
+        self.glance.protected = {'hw_firmware_type'}
+        self.command.config.write_text(
+            '[DEFAULT]\nnon_inheritable_image_properties = hw_firmware_type\n'
+        )
+        self.assertEqual([], self.dropped())
+
+    def test_glance_goes_away_meanwhile(self) -> None:
+        """The record that was created by then is not left behind."""
+        self.glance.protected = {'user_id'}
+        create_or_refuse = self.glance._create
+
+        def create(fields: dict[str, Any]) -> Answer:
+            answer = create_or_refuse(fields)
+            if answer.status == 201:
+                # The next request but one is of the first property.
+                number = len(self.glance.requests)
+                self.glance.troubles[number + 2] = unavailable
+            return answer
+
+        self.useFixture(
+            fixtures.MockPatchObject(self.glance, '_create', create)
+        )
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json'
+        )
+        self.assertEqual('glance-unavailable', result.json['error']['code'])
+        self.assertEqual({}, self.glance.images)
 
 
 class BaseImageTest(CreateCase):
@@ -131,7 +330,7 @@ class BaseImageTest(CreateCase):
         self.assertEqual('12', image['os_version'])
 
     def test_hidden_base_image(self) -> None:
-        """Its owner has hidden it, and not what is made from it."""
+        """The owner has hidden the image alone, and not its snapshots."""
         self.add_base(os_hidden=True)
         self.assertFalse(self.create()['os_hidden'])
 
@@ -176,7 +375,7 @@ class ResultTest(CreateCase):
             image,
             documents.NAME,
             'backup (the guest is running)',
-            'yes (by the guest agent)',
+            'yes (by the guest agent, 1 file system)',
             f'{len(CONTENT)} bytes',
             SHA512[:40],
         ):
@@ -185,13 +384,18 @@ class ResultTest(CreateCase):
     def test_failure_leaves_no_image(self) -> None:
         self.host.machine.job_dies_at = 1
         result = self.command.to_glance(
-            'create', documents.NAME, '--path', 'mirror'
+            'create', documents.NAME, '--method', 'mirror'
         )
         self.assertEqual(1, result.status)
         self.assertEqual({}, self.glance.images)
 
-    def test_no_way_leaves_no_image(self) -> None:
+    def shut_down_for_ever(self) -> None:
+        """Have a guest that is waited for until its bound, which is short."""
         self.host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
+        self.command.config.write_text('[snapshot]\nguest_timeout = 1\n')
+
+    def test_no_way_leaves_no_image(self) -> None:
+        self.shut_down_for_ever()
         result = self.command.to_glance(
             'create', documents.NAME, '--format', 'json'
         )
@@ -200,11 +404,11 @@ class ResultTest(CreateCase):
         self.assertEqual({}, self.glance.images)
 
     def test_no_way_and_the_image_can_not_be_deleted(self) -> None:
-        self.host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
+        self.shut_down_for_ever()
         create = ('create', documents.NAME, '--format', 'json')
         refusal = self.command.to_glance(*create).json['error']['message']
         self.assertEqual('DELETE', self.glance.requests[-1].method)
-        # The same requests once more, and the last one is refused.
+        # Repeat the same requests, and refuse the last one.
         last = 2 * len(self.glance.requests)
         self.glance.troubles[last] = lambda: Answer(403)
         result = self.command.to_glance(*create)
@@ -222,6 +426,12 @@ class ResultTest(CreateCase):
         result = self.command.to_glance('create', 'web-9')
         self.assertEqual(1, result.status)
         self.assertEqual([], self.glance.requests)
+
+    def test_domain_that_is_not_utf8(self) -> None:
+        result = self.command.to_glance(
+            'create', 'web\udcff', '--format', 'json'
+        )
+        self.assertEqual('domain-not-found', result.json['error']['code'])
 
     def test_no_cloud(self) -> None:
         result = self.command.run('create', documents.NAME, '--format', 'json')
@@ -252,6 +462,33 @@ class OutputTest(CreateCase):
         )
         self.assertIn(self.path.name, result.output)
         self.assertNotIn('SHA-512', result.output)
+
+    def test_no_name(self) -> None:
+        """An empty name is not taken for an upload."""
+        result = self.command.to_glance(
+            *('create', documents.NAME, '--output', '', '--format', 'json')
+        )
+        self.assertEqual('output-exists', result.json['error']['code'])
+        self.assertEqual([], self.glance.requests)
+
+    def test_long_name(self) -> None:
+        for name in ('x' * 255, 'я' * 127):
+            image = self.host.root / name
+            result = self.command.run(
+                'create', documents.NAME, '--output', str(image)
+            )
+            self.assertEqual(0, result.status, result.errors)
+            self.assertTrue(image.exists())
+            image.unlink()
+
+    def test_name_that_can_not_be(self) -> None:
+        for name in ('x' * 256, 'я' * 128, 'd/' * 3000 + 'x'):
+            result = self.command.run(
+                *('create', documents.NAME, '--format', 'json'),
+                *('--output', str(self.host.root / name)),
+            )
+            self.assertEqual(1, result.status)
+            self.assertEqual('output-unusable', result.json['error']['code'])
 
     def test_existing_file(self) -> None:
         self.path.write_text('precious')

@@ -5,6 +5,8 @@ import contextlib
 import io
 import logging
 import os
+import pathlib
+import re
 import signal
 import threading
 
@@ -14,14 +16,15 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
-from nova_snapshot_driver.cmd import output
-from nova_snapshot_driver.encoding import Encoding
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
 from tests.unit.cmd.command import Result
 
 PATIENCE = 30
+PAGE = pathlib.Path(__file__).parents[3] / 'doc/source/cli/nova-snapshot.rst'
 
 
 @ddt.ddt
@@ -32,7 +35,7 @@ class ArgumentsTest(testtools.TestCase):
             'unknown_command': ('destroy',),
             'no_domain': ('create',),
             'unknown_option': ('create', 'web-1', '--fast'),
-            'bad_choice': ('create', 'web-1', '--path', 'sideways'),
+            'bad_choice': ('create', 'web-1', '--method', 'sideways'),
             'bad_number': ('create', 'web-1', '--deadline', 'soon'),
             'nothing_to_cancel': ('cancel',),
         }
@@ -51,6 +54,7 @@ class ArgumentsTest(testtools.TestCase):
             'check': ('check', '--help'),
             'status': ('status', '--help'),
             'cancel': ('cancel', '--help'),
+            'recover': ('recover', '--help'),
         }
     )
     def test_help(self, *arguments: str) -> None:
@@ -59,6 +63,33 @@ class ArgumentsTest(testtools.TestCase):
             raised = self.assertRaises(SystemExit, main.main, arguments)
         self.assertEqual(0, raised.code)
         self.assertIn('usage: nova-snapshot', output.getvalue())
+
+    def test_options_of_create_are_in_groups(self) -> None:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            self.assertRaises(SystemExit, main.main, ['create', '--help'])
+        _, what, how, limits, connection, _ = re.split(
+            r'\n\n(?:what|how|limits|connection|configuration):\n',
+            output.getvalue(),
+        )
+        for group, options in (
+            (what, ('DOMAIN', '--name', '--output')),
+            (how, ('--method', '--quiesce', '--pause')),
+            (limits, ('--deadline', '--bandwidth')),
+            (connection, ('--connect', '--os-cloud', '--glance-url')),
+        ):
+            for option in options:
+                self.assertIn(f'\n  {option} ', f'\n{group}')
+
+    def test_statuses_are_told(self) -> None:
+        help_of_all = main.parser().format_help()
+        for status, meaning in main.EXIT_STATUSES.items():
+            self.assertRegex(help_of_all, rf'\n  {status} +{meaning}\n')
+
+    def test_page_has_the_same_statuses(self) -> None:
+        section = PAGE.read_text().split('\nExit status\n')[1]
+        told = re.findall(r'^   \* - (\d+)$', section, re.MULTILINE)
+        self.assertEqual([str(status) for status in main.EXIT_STATUSES], told)
 
     def test_version(self) -> None:
         output = io.StringIO()
@@ -110,6 +141,23 @@ class StatusTest(MainCase):
         self.assertEqual(1, result.status)
         self.assertIn('Input/output error', result.json['error']['message'])
 
+    def test_fault_of_the_program(self) -> None:
+        def fail() -> None:
+            raise KeyError('what\nis <b>this</b>') from ValueError('a cause')
+
+        self.host.data_plane.at_extract = fail
+        result = self.create('--format', 'json')
+        self.assertEqual(1, result.status)
+        error = result.json['error']
+        self.assertEqual('unexpected-error', error['code'])
+        self.assertIn('KeyError', error['message'])
+        self.assertIn('a cause', error['message'])
+        self.assertIn('report', error['message'])
+        self.assertEqual(1, len(result.errors.splitlines()), result.errors)
+        result = self.create()
+        self.assertEqual(1, result.status)
+        self.assertNotIn('Traceback', result.errors)
+
     def test_wrong_configuration(self) -> None:
         self.command.config.write_text('this is no configuration\n')
         result = self.create('--format', 'json')
@@ -139,6 +187,10 @@ class SignalTest(MainCase):
 
     def interrupt(self, number: signal.Signals) -> None:
         before = self.host.before()
+        # A shell starts what runs in the background with SIGINT ignored, and
+        # the command keeps to that.
+        self.addCleanup(signal.signal, number, signal.getsignal(number))
+        signal.signal(number, signal.SIG_DFL)
         handler = signal.getsignal(number)
 
         def kill() -> None:
@@ -160,8 +212,23 @@ class SignalTest(MainCase):
     def test_sigint(self) -> None:
         self.interrupt(signal.SIGINT)
 
+    def test_signal_that_is_ignored_stays_so(self) -> None:
+        """As by nohup, or in the background of a script."""
+        numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            handler = signal.signal(number, signal.SIG_IGN)
+            self.addCleanup(signal.signal, number, handler)
+
+        def send() -> None:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+        self.host.data_plane.at_extract = send
+        self.assertEqual(0, self.create().status)
+        self.assertIs(signal.SIG_IGN, signal.getsignal(signal.SIGHUP))
+
     def test_handler_interrupts_no_step(self) -> None:
-        """It runs in the main thread, and the command in another."""
+        """The handler runs in the main thread, and the command in another."""
         threads = []
         self.host.data_plane.at_extract = lambda: threads.append(
             threading.current_thread()
@@ -189,7 +256,7 @@ class OptionsTest(MainCase):
             '[libvirt]\nsnapshot_image_format = vmdk\n'
         )
         result = self.create(
-            *('--path', 'cold', '--quiesce', 'never'),
+            *('--method', 'cold', '--quiesce', 'never'),
             *('--image-format', 'qcow2', '--compress', '--format', 'json'),
         )
         self.assertEqual('cold', result.json['method'])

@@ -6,10 +6,10 @@ import pathlib
 
 import testtools
 
-from nova_snapshot_driver.journal import Entry
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.state.journal import Journal
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
+from tests.unit.entries import taken
 from tests.unit.fake_libvirt import FakeDomain
 
 
@@ -21,13 +21,13 @@ class RecoverTest(testtools.TestCase):
         self.before = self.host.before()
 
     def die(self) -> None:
-        """What a snapshot leaves that is killed while the guest is frozen."""
+        """Leave the remains of a snapshot that was killed during a freeze."""
         guest = self.host.guest()
         self.journal().remember(
-            Entry(guest.definition(), frozen=True, image=self.host.image)
+            taken(guest.definition(), frozen=True, image=self.host.image)
         )
         guest.undefine()
-        guest.freeze()
+        guest.agent.freeze()
         directory = pathlib.Path(self.host.directories.snapshots)
         space = directory / f'{documents.UUID}-x1y2z3'
         space.mkdir(parents=True)

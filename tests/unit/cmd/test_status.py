@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import testtools
 
-from nova_snapshot_driver.journal import Journal
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.takings.undefine import Undefine
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
 from tests.unit.running_snapshot import RunningSnapshot
-from tests.unit.test_journal import ENTRY
+from tests.unit.state.test_journal import DEFINITION
+from tests.unit.state.test_journal import ENTRY
 
 
 class StatusTest(testtools.TestCase):
@@ -93,35 +94,30 @@ class LeftTest(testtools.TestCase):
         Journal(self.state).remember(ENTRY)
         result = self.command.run('status', '--all', '--format', 'json')
         (left,) = result.json['left']
+        self.assertEqual({'web-1', ENTRY.uuid}, {left['domain'], left['uuid']})
         self.assertEqual(
-            {
-                'definition': False,
-                'power_state': 'paused',
-                'paused': True,
-                'frozen': True,
-                'devices': ['hostdev0'],
-            },
-            left['taken'],
+            [each.KIND for each in ENTRY.takings],
+            [each['kind'] for each in left['takings']],
         )
-        self.assertEqual(ENTRY.image, left['image'])
-        self.assertEqual(f'images/{ENTRY.image}', left['clone'])
-        self.assertEqual(list(ENTRY.volumes), left['volumes'])
-        self.assertEqual(ENTRY.draft, left['file'])
+        self.assertIn(
+            {
+                'kind': 'freeze',
+                'state': 'frozen',
+                'undo': 'thaw its file systems',
+            },
+            left['takings'],
+        )
 
     def test_no_secret(self) -> None:
         """The definition of a domain holds some."""
-        Journal(self.state).remember(
-            dataclasses.replace(ENTRY, persistent=True)
-        )
+        Journal(self.state).remember(ENTRY.with_(Undefine(DEFINITION)))
         for form in ('table', 'json'):
             result = self.command.run('status', '--all', '--format', form)
             self.assertNotIn('<', result.output)
 
     def test_one_that_runs(self) -> None:
         Journal(self.state).remember(ENTRY)
-        self.useFixture(
-            RunningSnapshot(self.state, 'web-1', ENTRY.definition.uuid)
-        )
+        self.useFixture(RunningSnapshot(self.state, 'web-1', ENTRY.uuid))
         result = self.command.run('status', '--all', '--format', 'json')
         self.assertEqual([], result.json['left'])
         self.assertEqual(1, len(result.json['running']))

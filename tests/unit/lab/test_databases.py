@@ -6,7 +6,7 @@ from pathlib import Path
 
 import testtools
 
-from tests.lab.cloud.databases import copy_databases
+from lab.cloud.databases import copy_databases
 
 
 class CopyTest(testtools.TestCase):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import testtools
 
-from tests.lab.cloud.keyring import POOLS
-from tests.lab.cloud.keyring import keyring
-from tests.lab.cloud.keyring import read_key
-from tests.lab.cloud.keyring import write_keyrings
+from lab.cloud.keyring import POOLS
+from lab.cloud.keyring import keyring
+from lab.cloud.keyring import read_key
+from lab.cloud.keyring import write_keyrings
 
 
 class KeyringTest(testtools.TestCase):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import testtools
 
-from tests.lab.cloud.settings import ACCOUNTS
-from tests.lab.cloud.settings import LISTENERS
-from tests.lab.cloud.settings import Settings
+from lab.cloud.settings import ACCOUNTS
+from lab.cloud.settings import LISTENERS
+from lab.cloud.settings import Settings
 
 
 class SettingsTest(testtools.TestCase):

@@ -9,10 +9,11 @@ from typing import Any
 
 import testtools
 
-from tests.lab.cloud.options import CloudOptions
-from tests.lab.cloud.options import Storage
-from tests.lab.cloud.state import State
-from tests.lab.errors import LabError
+from lab.cloud.options import STOCK_API
+from lab.cloud.options import CloudOptions
+from lab.cloud.options import Storage
+from lab.cloud.state import State
+from lab.errors import LabError
 
 
 class StateTest(testtools.TestCase):
@@ -30,7 +31,7 @@ class StateTest(testtools.TestCase):
         with tempfile.TemporaryDirectory() as name:
             path = Path(name, 'state.json')
             path.write_text(json.dumps({'options': options, 'checkout': 'a'}))
-            self.assertEqual(_state(), State.read(path))
+            self.assertEqual(_state(app_factory=STOCK_API), State.read(path))
 
     def test_nothing_is_stale_without_a_change(self) -> None:
         self.assertEqual(set(), _state().stale(_state()))

@@ -12,11 +12,17 @@ import time
 
 import fixtures
 
-from nova_snapshot_driver.domain import Layer
-from nova_snapshot_driver.view import Export
+from nova_snapshot_driver.common.ownership import Inode
+from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Server
+from nova_snapshot_driver.transfer.nbd.bounds import Bounds
 
-#: What would be a failure of the test, and not of what it tests, in seconds.
+#: The seconds after which the test itself is at fault.
 PATIENCE = 30
+
+#: The bounds of a job that has none.
+BOUNDS = Bounds(timeout=PATIENCE)
 
 
 class Disks(fixtures.Fixture):
@@ -46,7 +52,7 @@ class Disks(fixtures.Fixture):
         return Layer(str(path), 'raw')
 
     def qcow2(self, raw: Layer, *options: str, name: str = 'qcow2') -> Layer:
-        """The same content in another format."""
+        """A copy of an image in qcow2."""
         path = self.root / name
         run(
             *('qemu-img', 'convert', '-f', raw.format, '-O', 'qcow2'),
@@ -55,7 +61,7 @@ class Disks(fixtures.Fixture):
         return Layer(str(path), 'qcow2')
 
     def torn(self, raw: Layer, offset: int) -> Layer:
-        """The same content, of which a sector can't be read."""
+        """An image with the same content, of which a sector can't be read."""
         rules = self.root / 'rules'
         rules.write_text(
             '[inject-error]\nevent = "none"\niotype = "read"\n'
@@ -66,6 +72,7 @@ class Disks(fixtures.Fixture):
     def serve_sectors(self, raw: Layer, size: int) -> Export:
         """Have a server for an image whose sectors have some size."""
         return self._serve(
+            raw,
             *(
                 '--image-opts',
                 f'driver=raw,file.driver=blkdebug,'
@@ -75,10 +82,10 @@ class Disks(fixtures.Fixture):
         )
 
     def serve(self, image: Layer) -> Export:
-        """Have a server of its own for an image."""
-        return self._serve('-f', image.format, image.path)
+        """Have a server of its own for a raw image."""
+        return self._serve(image, '-f', image.format, image.path)
 
-    def _serve(self, *arguments: str) -> Export:
+    def _serve(self, image: Layer, *arguments: str) -> Export:
         socket = self.root / f'socket-{len(self._servers)}'
         self._servers.append(
             subprocess.Popen(
@@ -93,7 +100,13 @@ class Disks(fixtures.Fixture):
             if time.monotonic() > deadline:
                 raise AssertionError('the server does not come')
             time.sleep(0.01)
-        return Export(str(socket), 'vda')
+        return Export(
+            str(socket),
+            'vda',
+            _size(image),
+            Inode.of(os.stat(socket)),
+            Server(os.geteuid(), ('-k', str(socket))),
+        )
 
     def kill_servers(self) -> None:
         for server in self._servers:
@@ -106,19 +119,25 @@ class Disks(fixtures.Fixture):
             server.send_signal(signal.SIGSTOP)
 
 
+def _size(raw: Layer) -> int:
+    """The size of a raw image, as QEMU sees it."""
+    _, _, path = raw.path.rpartition(':')
+    return -(-os.path.getsize(path) // 512) * 512
+
+
 def noise(size: int, seed: int = 0) -> bytes:
-    """What can't be compressed."""
+    """Bytes that can't be compressed."""
     return random.Random(seed).randbytes(size)
 
 
 def text(size: int) -> bytes:
-    """What can."""
+    """Bytes that can be compressed."""
     lines = b''.join(b'%d: the same again\n' % i for i in range(4096))
     return (lines * (size // len(lines) + 1))[:size]
 
 
 def run(*command: str) -> str:
-    """What a command says; it has to succeed."""
+    """The output of a command, which has to succeed."""
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise AssertionError(

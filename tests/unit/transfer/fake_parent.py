@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nova_snapshot_driver.image import GlanceAccess
+from nova_snapshot_driver.clients.access import GlanceAccess
 
 
 class FakeParent:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to hold after a death, whoever has died."""
+"""The laws that hold after a death, whoever has died."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 from testtools.content import text_content
 
+from lab.bounded import wait_until
+from lab.cloud.configuration import Overrides
+from lab.cloud.options import Storage
+from lab.errors import LabTimeout
 from tests import laws
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.cloud.options import Storage
-from tests.lab.errors import LabTimeout
+from tests.exhaustive import seed
 from tests.openstack import base
 from tests.openstack.ceph.strays import strays
 from tests.openstack.ceph.survival import victims
 from tests.openstack.ceph.survival.cases import Case
 from tests.openstack.ceph.survival.cases import cases_of
 from tests.openstack.ceph.survival.cases import is_enough
-from tests.openstack.ceph.survival.cases import seed
 from tests.openstack.ceph.survival.results import GONE
 from tests.openstack.ceph.survival.results import PROVEN
 from tests.openstack.ceph.survival.results import Outcome
 from tests.openstack.ceph.survival.results import note
-from tests.openstack.ceph.test_volumes import OURS
 
 #: Nobody knows of a snapshot that dies before that, of which nothing is there
 #: but the image that nova-api has made.
@@ -50,7 +49,7 @@ SETTLE_TIMEOUT = 60
 #: Nothing but a domain is looked at.
 NOWHERE = laws.Directories('', '')
 
-#: Whoever has a part in any path.
+#: The participants of any method.
 ALL_VICTIMS = tuple(
     victim for victim in victims.VICTIMS if victim != 'cinder-volume'
 )
@@ -64,7 +63,6 @@ class SurvivalTest(base.CloudTest):
 
     cloud_options: ClassVar[dict[str, Any]] = {
         'storage': Storage.CEPH,
-        'app_factory': OURS,
         'gated': True,
     }
     nova_compute: ClassVar[Overrides] = {
@@ -110,7 +108,7 @@ class SurvivalTest(base.CloudTest):
         return outcomes
 
     def steps(self) -> list[str]:
-        """Those of a snapshot, from the one on by which it is known."""
+        """The steps of a snapshot, from the one on by which it is known."""
         with self.cloud.gate.watched():
             self.discard(self.snapshot(self.server))
         steps = self.cloud.gate.steps
@@ -213,12 +211,7 @@ class SurvivalTest(base.CloudTest):
                 *self._differences(before, self.directories),
                 *(strays(self.cloud.ceph, self.admin.image) - self._strays),
                 *self.left_elsewhere(),
-                *(
-                    f'process {pid}'
-                    for pid in victims.processes(
-                        victims.DATA_PLANE, victims.WATCHDOG
-                    )
-                ),
+                *(f'process {pid}' for pid in victims.processes(self.cloud)),
             ]
             return not left
 
@@ -228,7 +221,7 @@ class SurvivalTest(base.CloudTest):
             self.fail('; '.join(left))
 
     def left_elsewhere(self) -> list[str]:
-        """What a snapshot has left, but for the host and Ceph."""
+        """The remains of a snapshot outside of the host and Ceph."""
         return []
 
     def _begin_anew(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which cases there are of a path."""
+"""The cases of a method."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import random
 from collections.abc import Sequence
 
+from tests.exhaustive import seed
 from tests.openstack.ceph.survival.victims import POWER
 
-#: What the variable ``NOVA_SNAPSHOT_SURVIVAL`` is for all cases.
+#: The value of ``NOVA_SNAPSHOT_SURVIVAL`` for all cases.
 ALL = 'all'
 
 #: How many cases there are of each path otherwise.
@@ -27,11 +28,6 @@ class Case:
 
     def __str__(self) -> str:
         return f'{self.path}, {self.step}, {self.victim}'
-
-
-def seed() -> str:
-    """By which a few cases are drawn."""
-    return os.environ.get('NOVA_SNAPSHOT_SEED', '0')
 
 
 def wants_all() -> bool:

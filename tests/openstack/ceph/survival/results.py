@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of each case."""
+"""The outcome of each case."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tests.lab.directory import lab_directory
+from lab.directory import lab_directory
 from tests.openstack.ceph.survival.cases import Case
 
-#: What may come of an image.
+#: The outcomes of an image.
 PROVEN = 'proven'
 GONE = 'gone'
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     :ivar seconds: until the guest was whole again; None where it was not
     :ivar image: what came of the image, ``PROVEN`` or ``GONE``
@@ -52,7 +52,7 @@ def begin() -> None:
 
 
 def outcomes() -> list[Outcome]:
-    """What was noted."""
+    """The outcomes so far."""
     found = []
     for line in _lines(_table()):
         fields = json.loads(line)
@@ -61,7 +61,7 @@ def outcomes() -> list[Outcome]:
 
 
 def said() -> list[str]:
-    """What was said, a line each."""
+    """The lines below the table."""
     return _lines(_text())
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+from tests.exhaustive import seed
 from tests.openstack.ceph.survival import results
-from tests.openstack.ceph.survival.cases import seed
 from tests.openstack.ceph.survival.results import Outcome
 
 HEAD = ('path', 'step', 'victim', 'whole after', 'image')

@@ -18,10 +18,11 @@ from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 from testtools.content import text_content
 
-from tests.lab.bounded import wait_until
-from tests.lab.errors import LabTimeout
-from tests.lab.proxy import Cut
-from tests.lab.proxy import Flip
+from lab.bounded import wait_until
+from lab.errors import LabTimeout
+from lab.proxy import Cut
+from lab.proxy import Flip
+from tests import exhaustive
 from tests.openstack.ceph.strays import strays
 from tests.openstack.ceph.survival import cases
 from tests.openstack.ceph.survival import results
@@ -38,18 +39,18 @@ SERVERS = 4
 ALL_SNAPSHOTS = 100
 FEW_SNAPSHOTS = 8
 
-#: One of so many is disturbed.
+#: The number of snapshots of which one is disturbed.
 EVERY = 10
 
-#: Those after which Glance may leave data in its store: what it had received
-#: when it died, and all of an image that somebody has deleted as its upload
-#: ended.
+#: The disturbances after which Glance may leave data in its store: the part
+#: that it had received when it died, and all of an image that somebody has
+#: deleted as its upload ended.
 OF_GLANCE = ('glance-api', 'image deleted')
 
 #: Seconds from the request to the disturbance, at most.
 LATEST = 3.0
 
-#: What nova-compute may have more in the end: its own pools fill up, by one
+#: The growth that is allowed to nova-compute: its own pools fill up, by one
 #: thread for a task that comes while the others are busy.
 GROWTH = {'MiB': 40, 'threads': 16, 'files': 16}
 
@@ -84,16 +85,16 @@ class SoakTest(HeldTest):
 
     def test_soak(self) -> None:
         number = ALL_SNAPSHOTS if cases.wants_all() else FEW_SNAPSHOTS
-        self.addDetail('seed', text_content(cases.seed()))
+        self.addDetail('seed', text_content(exhaustive.seed()))
         self._strays = strays(self.cloud.ceph, self.admin.image)
-        lot = random.Random(f'{cases.seed()} soak')
+        lot = random.Random(f'{exhaustive.seed()} soak')
         disturbed = {
             lot.randrange(first, min(first + EVERY, number)): self.disturbance(
                 lot
             )
             for first in range(0, number, EVERY)
         }
-        # Whatever is made once for all is there by then.
+        # Warm up: caches and pools are filled by the first round.
         self.round({})
         before = self.weight()
         ends: list[str] = []
@@ -140,13 +141,13 @@ class SoakTest(HeldTest):
         for each in before:
             self.assert_as_before(each)
         if any(each.kind in OF_GLANCE for each in disturbed.values()):
-            # What it has not removed is its own.
+            # The data that Glance has not removed is its own affair.
             self._strays |= {f'images/{image.id}' for image in images}
         self.assert_glance_is_clean()
         return ends
 
     def assert_glance_is_clean(self) -> None:
-        """What has not become an image goes, if not at once."""
+        """Data that has not become an image goes, if not at once."""
         left: set[str] = set()
 
         def is_clean() -> bool:
@@ -173,7 +174,7 @@ class SoakTest(HeldTest):
         self.admin.image.delete_image(image.id)
         return PROVEN
 
-    # What disturbs
+    # Disturbances
 
     def disturbance(self, lot: random.Random) -> Disturbance:
         return Disturbance(
@@ -214,7 +215,7 @@ class SoakTest(HeldTest):
     ) -> None:
         self.demo.image.delete_image(image.id)
 
-    # What nova-compute takes
+    # The use of nova-compute
 
     def weight(self) -> dict[str, int]:
         process = Path('/proc', str(self.cloud.compute.pid))

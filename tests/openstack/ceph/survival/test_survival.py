@@ -9,9 +9,9 @@ from typing import ClassVar
 from openstack.compute.v2.server import Server
 from openstack.image.v2.image import Image
 
-from tests.lab.bounded import wait_until
-from tests.lab.cloud.configuration import Overrides
-from tests.lab.cloud.content import RAW_IMAGE
+from lab.bounded import wait_until
+from lab.cloud.configuration import Overrides
+from lab.cloud.content import RAW_IMAGE
 from tests.openstack.ceph.survival import victims
 from tests.openstack.ceph.survival.base import SurvivalTest
 from tests.openstack.ceph.test_rbd import CephTest
@@ -32,7 +32,7 @@ class DefaultTest(SurvivalTest):
 class MirrorTest(SurvivalTest):
     nova_compute: ClassVar[Overrides] = {
         **SurvivalTest.nova_compute,
-        ('snapshot', 'path'): 'mirror',
+        ('snapshot', 'method'): 'mirror',
     }
 
     def test_mirror(self) -> None:
@@ -42,7 +42,7 @@ class MirrorTest(SurvivalTest):
 class ColdTest(SurvivalTest):
     nova_compute: ClassVar[Overrides] = {
         **SurvivalTest.nova_compute,
-        ('snapshot', 'path'): 'cold',
+        ('snapshot', 'method'): 'cold',
     }
 
     def test_cold(self) -> None:
@@ -61,7 +61,7 @@ class RootVolumeTest(VolumesTest, SurvivalTest):
         self.survives('volumes')
 
     def prove(self, image: Image) -> None:
-        """Its snapshots are in Cinder."""
+        """The snapshots of the image are in Cinder."""
         volumes = self.volumes_of(self.server)
         self.assertEqual(sorted(volumes), sorted(self.snapshots_of(volumes)))
         for each in self.mapping(image):

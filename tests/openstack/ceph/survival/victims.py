@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is killed, as by ``kill -9``."""
+"""The victims, which are killed as by ``kill -9``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.cloud.cloud import Cloud
+from lab.cloud.cloud import Cloud
 from tests.openstack.held import data_plane_of
 
-#: What the driver starts, by what its command line has.
+#: The words of the driver's processes in their command lines.
 DATA_PLANE = 'nova_snapshot_driver.transfer'
-WATCHDOG = 'nova_snapshot_driver.watchdog'
+WATCHDOG = 'nova_snapshot_driver.recovery'
 
 #: Kills somebody.
 #: Its arguments are the cloud and the name of the domain; it returns whether
@@ -22,13 +22,18 @@ WATCHDOG = 'nova_snapshot_driver.watchdog'
 Kill = Callable[[Cloud, str], bool]
 
 
-def processes(*modules: str) -> list[int]:
-    """The processes that run a module."""
+def processes(cloud: Cloud) -> list[int]:
+    """The processes that the driver of a cloud has started, orphans included.
+
+    Tests that need no cloud have the driver in another Python.
+    """
     found = []
     for entry in Path('/proc').glob('[0-9]*/cmdline'):
         with contextlib.suppress(OSError):
             arguments = entry.read_bytes().decode(errors='replace').split('\0')
-            if any(module in arguments for module in modules):
+            if str(cloud.install.python) in arguments and any(
+                module in arguments for module in (DATA_PLANE, WATCHDOG)
+            ):
                 found.append(int(entry.parent.name))
     return found
 
@@ -52,7 +57,7 @@ def _kill_guest(cloud: Cloud, domain: str) -> bool:
 def _cut_power(cloud: Cloud, domain: str) -> bool:
     """All that belongs to a snapshot dies at one moment, but the disks."""
     cloud.compute.kill()
-    _kill_all(processes(DATA_PLANE, WATCHDOG))
+    _kill_all(processes(cloud))
     had_guest = cloud.libvirtd.kill_guest(domain)
     cloud.libvirtd.cut_off()
     for name in ('glance', 'cinder-api', 'cinder-scheduler', 'cinder-volume'):

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import testtools
 
-from tests.bench.volumes.report import report
-from tests.bench.volumes.results import Results
-from tests.bench.volumes.results import Sample
-from tests.bench.volumes.ways import FROZEN
-from tests.bench.volumes.ways import UPSTREAM_FROZEN
-from tests.bench.volumes.ways import Way
+from bench.volumes.report import report
+from bench.volumes.results import Results
+from bench.volumes.results import Sample
+from bench.volumes.ways import FROZEN
+from bench.volumes.ways import UPSTREAM_FROZEN
+from bench.volumes.ways import Way
 
 
 def sample(way: Way, number: int, stall: float, still: float | None) -> Sample:
-    """One that was never taken."""
+    """A made-up sample."""
     return Sample(
         way=way.name,
         round=number,
@@ -60,7 +60,7 @@ class ReportTest(testtools.TestCase):
     def test_what_upstream_does_not_say(self) -> None:
         self.assertEqual(
             ['—', '—', '0.50', '—'],
-            self.row('stood still, as the driver says, s'),
+            self.row('stall, as the driver reports it, s'),
         )
 
     def test_rounds(self) -> None:

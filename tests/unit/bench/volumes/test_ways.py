@@ -7,9 +7,9 @@ from pathlib import Path
 import ddt
 import testtools
 
-from tests.bench.volumes import ways
-from tests.bench.volumes.ways import Way
-from tests.lab.cloud.log import ServiceLog
+from bench.volumes import ways
+from bench.volumes.ways import Way
+from lab.cloud.log import ServiceLog
 from tests.unit.tables import rows
 
 SKIPPED = 'INFO Skipping quiescing instance: the agent does not answer.'
@@ -29,7 +29,7 @@ class WayOfTest(testtools.TestCase):
         self, properties: dict[str, str], logged: str, way: Way
     ) -> None:
         if properties:
-            properties = {'snapshot_still_seconds': '0.5', **properties}
+            properties = {'snapshot_stall_seconds': '0.5', **properties}
         with tempfile.TemporaryDirectory() as name:
             path = Path(name, 'nova-api.log')
             path.write_text(f'{SKIPPED} That was before.\n')

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a request reaches the services of a cloud."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from typing import Protocol
+
+#: The seconds of silence after which a request to Glance has failed.
+GLANCE_TIMEOUT = 600
+
+#: The seconds of silence after which a request to Cinder has failed.
+CINDER_TIMEOUT = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class GlanceAccess:
+    """Where Glance is, and what a request to it needs.
+
+    :ivar token: None for a Glance without authentication
+    :ivar service_token: of the service that asks on behalf of the token's
+        owner; with it Glance also takes a token that has expired meanwhile
+    :ivar cacert: a file with the certificates to trust, else the system's
+    :ivar certificate: a file with the certificate of this client
+    :ivar key: a file with the key of that certificate
+    :ivar timeout: the seconds of silence after which a request has failed,
+        and those in which all of its answer has to come
+    :ivar global_request_id: of the request that all of this is done for
+    """
+
+    endpoint: str
+    token: str | None = dataclasses.field(default=None, repr=False)
+    service_token: str | None = dataclasses.field(default=None, repr=False)
+    cacert: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    insecure: bool = False
+    timeout: float = GLANCE_TIMEOUT
+    global_request_id: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a request reads."""
+        named = (self.cacert, self.certificate, self.key)
+        return tuple(path for path in named if path)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class CinderAccess:
+    """Where Cinder is, and what a request to it needs.
+
+    :ivar endpoint: with the project that is meant, as the catalog has it
+    :ivar token: None for a Cinder without authentication
+    :ivar service_token: of the service that asks on behalf of the token's
+        owner; with it Cinder also takes a token that has expired meanwhile
+    :ivar cacert: a file with the certificates to trust, else the system's
+    :ivar certificate: a file with the certificate of this client
+    :ivar key: a file with the key of that certificate
+    :ivar timeout: the seconds of silence after which a request has failed,
+        and those in which all of its answer has to come
+    :ivar global_request_id: of the request that all of this is done for
+    """
+
+    endpoint: str
+    token: str | None = dataclasses.field(default=None, repr=False)
+    service_token: str | None = dataclasses.field(default=None, repr=False)
+    cacert: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    insecure: bool = False
+    timeout: float = CINDER_TIMEOUT
+    global_request_id: str | None = None
+
+
+class Context(Protocol):
+    """The context of a request."""
+
+    def glance_access(self) -> GlanceAccess:
+        """Access to Glance, with a token that is valid now."""
+
+    def cinder_access(self) -> CinderAccess:
+        """Access to Cinder, with a token that is valid now."""

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snapshot check``: can this host take snapshots?"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from oslo_config import cfg
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.clients.rbd import Ceph
+from nova_snapshot_driver.cmd.check import api_paste
+from nova_snapshot_driver.cmd.check import compute_driver
+from nova_snapshot_driver.cmd.check import deployment
+from nova_snapshot_driver.cmd.check import directories
+from nova_snapshot_driver.cmd.check import nova_options
+from nova_snapshot_driver.cmd.check import probe
+from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import look
+from nova_snapshot_driver.cmd.check.interpreter import OPTION
+from nova_snapshot_driver.cmd.check.nova_user import NovaUser
+from nova_snapshot_driver.cmd.check.service_user import ServiceUser
+from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.cmd.shared import volume_backed
+from nova_snapshot_driver.common import landlock
+from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.view import RbdImage
+from nova_snapshot_driver.conf import read_settings
+from nova_snapshot_driver.hypervisor.domain import Domain
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.snapshot import space
+from nova_snapshot_driver.snapshot.capture import backup
+from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.disk import obstacles
+from nova_snapshot_driver.snapshot.disk import require_reachable
+from nova_snapshot_driver.snapshot.disk import with_shut_directories
+from nova_snapshot_driver.snapshot.plan.grounds import Words
+from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.model import AnyPlan
+from nova_snapshot_driver.snapshot.plan.model import Method
+from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.planner import make_plan
+from nova_snapshot_driver.snapshot.plan.planner import make_volumes_plan
+from nova_snapshot_driver.state import reach
+from nova_snapshot_driver.state.workspace import MIB
+from nova_snapshot_driver.state.workspace import Place
+from nova_snapshot_driver.state.workspace import require_space
+from nova_snapshot_driver.takings import lost_agent
+
+#: The least versions of Nova 34 (``MIN_LIBVIRT_VERSION``,
+#: ``MIN_QEMU_VERSION``).
+MIN_LIBVIRT_VERSION = 8_000_000
+MIN_QEMU_VERSION = 6_002_000
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        'check',
+        parents=[common],
+        help='check whether this host can take snapshots',
+        description='Check whether this host can take snapshots, by doing '
+        'all that a snapshot does on a small scale. A problem is named with '
+        'its remedy, and the exit status is 1.',
+    )
+    parser.add_argument(
+        'domains',
+        metavar='DOMAIN',
+        nargs='*',
+        help='a domain to plan a snapshot of, whose agent is asked',
+    )
+    parser.add_argument(
+        '--nova-python',
+        metavar='PATH',
+        help='the Python that nova-compute runs on (default: the one that '
+        'the script nova-compute names)',
+    )
+    parser.set_defaults(run=run, overrides=lambda _arguments: [])
+
+
+def run(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    cancellation: Cancellation,
+) -> int:
+    findings = list(_findings(arguments, conf, cancellation))
+    if arguments.format == 'json':
+        output.print_json([dataclasses.asdict(found) for found in findings])
+    else:
+        output.print_verdicts(
+            (found.subject, found.verdict, found.detail) for found in findings
+        )
+    return int(any(found.verdict == 'bad' for found in findings))
+
+
+def _findings(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    cancellation: Cancellation,
+) -> Iterator[Finding]:
+    options = nova_options.load(conf)
+    service_user = ServiceUser(options, conf.glance.timeout)
+    user = NovaUser.find(conf)
+    yield from _nova(
+        arguments, conf, options, user, service_user, cancellation
+    )
+    yield from api_paste.findings(
+        options.wsgi.api_paste_config, conf.config_file
+    )
+    yield from _directories(conf, user)
+    if conf.snapshot.metrics_file is not None:
+        yield look(
+            'Metrics',
+            lambda: directories.metrics(conf.snapshot.metrics_file, user),
+        )
+    yield _confinement()
+    yield from probe.findings(arguments, conf, service_user, cancellation)
+    yield from _host(arguments.domains, conf)
+
+
+def _confinement() -> Finding:
+    version = landlock.version()
+    if version:
+        return Finding(
+            'Data plane: confinement',
+            'ok',
+            f'Landlock, version {version}, holds the process that reads a '
+            'disk to the files of its snapshot.',
+        )
+    return Finding(
+        'Data plane: confinement',
+        'note',
+        'This kernel has no Landlock: the process that reads a disk may come '
+        'to all files of its user. Enable it with lsm=landlock,... on the '
+        'command line of a kernel from 5.13 on.',
+    )
+
+
+def _nova(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    options: cfg.ConfigOpts,
+    user: NovaUser,
+    service_user: ServiceUser,
+    cancellation: Cancellation,
+) -> Iterator[Finding]:
+    driver = options.compute_driver
+    found = deployment.findings(
+        arguments.nova_python,
+        compute_driver.is_meant(driver),
+        user,
+        cancellation,
+    )
+    if not found:
+        yield Finding(
+            'Nova',
+            'note',
+            'There is none to be found, and this command needs none. If '
+            f'nova-compute has an environment of its own: {OPTION}',
+        )
+        return
+    yield compute_driver.finding(driver, conf.config_file)
+    yield from found
+    yield from nova_options.findings(conf, options)
+    yield from service_user.findings()
+
+
+def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:
+    if user.is_somebody_else:
+        yield user.finding(conf.config_file)
+    yield look(
+        'State directory',
+        lambda: directories.state(conf.snapshot.state_directory, user),
+    )
+    yield look(
+        'Snapshots directory',
+        lambda: directories.temporary(
+            Place(conf.libvirt.snapshots_directory), user
+        ),
+    )
+    if conf.snapshot.scratch_directory:
+        yield look(
+            'Scratch directory',
+            lambda: directories.temporary(
+                backup.scratch_place(read_settings(conf).capture), user
+            ),
+        )
+
+
+def _host(domains: list[str], conf: cfg.ConfigOpts) -> Iterator[Finding]:
+    with contextlib.ExitStack() as stack:
+        try:
+            host = stack.enter_context(Host.open(conf.libvirt.connection_uri))
+        except exception.ConnectionFailed as error:
+            yield Finding('libvirt', 'bad', str(error))
+            return
+        yield look(
+            'libvirt',
+            lambda: _recent(host.libvirt_version(), MIN_LIBVIRT_VERSION),
+        )
+        yield look(
+            'QEMU', lambda: _recent(host.qemu_version(), MIN_QEMU_VERSION)
+        )
+        yield look('QEMU: directories', lambda: _reachable(conf, host))
+        for domain in domains:
+            yield from _domain(conf, host, domain)
+
+
+def _reachable(conf: cfg.ConfigOpts, host: Host) -> str:
+    user = host.qemu_user()
+    if user is None:
+        return 'libvirt gives QEMU no user of its own'
+    for place in (
+        Place(conf.libvirt.snapshots_directory),
+        backup.scratch_place(read_settings(conf).capture),
+    ):
+        reach.require(user, place)
+    return f'{reach.user_name(user.uid)} is not kept out by a mode'
+
+
+def _recent(found: int, least: int) -> str:
+    if found < least:
+        raise exception.TooOld(found=_dotted(found), least=_dotted(least))
+    return _dotted(found)
+
+
+def _dotted(version: int) -> str:
+    return f'{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}'
+
+
+def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
+    subject = f'Domain {name}'
+    settings = read_settings(conf)
+    try:
+        guest = host.guest(name)
+        domain = guest.describe()
+        if volume_backed.root_volume(domain):
+            yield from _volumes(conf, guest, domain, subject)
+            return
+        plan = make_plan(
+            settings.plan,
+            Instance(name),
+            domain,
+            guest.power.state(),
+            with_shut_directories(settings.capture, domain, obstacles()),
+        )
+        require_reachable(settings.capture, domain, plan)
+        yield Finding(subject, 'ok', str(plan))
+        job = guest.jobs.block_job(plan.disk) if guest.is_active() else None
+        if job:
+            yield Finding(
+                f'{subject}: block job',
+                'bad',
+                f'a {job} job runs on {plan.disk.target}; a snapshot is '
+                'refused until it has ended, unless a dead snapshot left it.',
+            )
+        if plan.method is Method.DIRECT and plan.disk.rbd:
+            yield _ceph(conf, subject, plan.disk.rbd)
+        yield from _agent(conf, guest, subject, plan)
+        yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
+    except exception.SnapshotError as error:
+        yield Finding(subject, 'bad', str(error))
+
+
+def _volumes(
+    conf: cfg.ConfigOpts, guest: Guest, domain: Domain, subject: str
+) -> Iterator[Finding]:
+    """Check a domain whose root disk is a volume: it needs no space here."""
+    plan = make_volumes_plan(
+        read_settings(conf).plan,
+        Instance(guest.name),
+        domain,
+        guest.power.state(),
+        len(volume_backed.volumes_of(domain)),
+    )
+    yield Finding(subject, 'ok', str(plan))
+    yield from _agent(conf, guest, subject, plan)
+
+
+def _ceph(conf: cfg.ConfigOpts, subject: str, disk: RbdImage) -> Finding:
+    subject = f'{subject}: Ceph'
+    ceph = Ceph(read_settings(conf).undo.ceph, disk.user)
+    try:
+        ceph.cluster()
+        parent = ceph.parent(disk)
+    except (exception.CephError, exception.CommandMissing) as error:
+        return Finding(subject, 'note', f'the image is streamed: {error}')
+    if parent is None:
+        return Finding(
+            subject,
+            'note',
+            f'{disk} is no clone. Where Glance does not show the location of '
+            'the image that it was made from, it is streamed.',
+        )
+    return Finding(
+        subject, 'ok', f'{disk} is cloned into the pool {parent[0].pool}'
+    )
+
+
+def _agent(
+    conf: cfg.ConfigOpts, guest: Guest, subject: str, plan: AnyPlan
+) -> Iterator[Finding]:
+    subject = f'{subject}: agent'
+    if guest.agent.is_lost():
+        yield Finding(
+            subject,
+            'note',
+            'an agent runs in the guest, or libvirt takes it to, and libvirt '
+            f'does not reach it. {lost_agent.REMEDY}',
+        )
+    elif plan.freeze:
+        yield _answer(conf, guest, subject, plan)
+
+
+def _answer(
+    conf: cfg.ConfigOpts, guest: Guest, subject: str, plan: AnyPlan
+) -> Finding:
+    quiesce = Quiesce(
+        guest,
+        plan,
+        conf.snapshot.quiesce_timeout,
+        conf.snapshot.guest_timeout,
+    )
+    try:
+        quiesce.check()
+    except exception.QuiesceFailed as error:
+        return Finding(subject, 'bad', str(error))
+    if not quiesce.possible:
+        return Finding(subject, 'note', str(quiesce.reason))
+    count = _file_systems(conf, guest)
+    if count is None:
+        return Finding(subject, 'ok', 'it answers')
+    if count:
+        return Finding(
+            subject, 'ok', f'it answers; file systems on disks: {count}'
+        )
+    nothing = Words.NOTHING_TO_FREEZE.value
+    if plan.quiesce_required:
+        refusal = exception.QuiesceFailed(domain=guest.name, reason=nothing)
+        return Finding(subject, 'bad', str(refusal))
+    return Finding(subject, 'note', nothing)
+
+
+def _file_systems(conf: cfg.ConfigOpts, guest: Guest) -> int | None:
+    """How many file systems the agent reports; None if it does not tell.
+
+    A snapshot does not ask for them: the freeze itself counts.
+    """
+    try:
+        with guest.agent.response_timeout(conf.snapshot.quiesce_timeout):
+            return guest.agent.count_file_systems()
+    except exception.HypervisorError:
+        return None
+
+
+def _space(conf: cfg.ConfigOpts, guest: Guest, plan: Plan) -> str:
+    root = conf.libvirt.snapshots_directory
+    place = directories.existing(root)
+    needs = space.needs(
+        guest, plan, place, None if plan.stream else Place(place)
+    )
+    require_space(guest.name, needs)
+    needed = sum(need.size for need in needs)
+    found = [f'up to {-(-needed // MIB)} MiB of {root}'] if needed else []
+    if plan.method is Method.BACKUP:
+        scratch = directories.existing(
+            backup.scratch_place(read_settings(conf).capture).directory
+        )
+        require_space(
+            guest.name,
+            [backup.scratch_need(read_settings(conf).capture, scratch)],
+        )
+        found.append(f'what the guest overwrites meanwhile, in {scratch}')
+    return ', and '.join(found) or 'none is needed'

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver as nova-compute meets it: configured, installed, importable."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+import sys
+
+import nova_snapshot_driver
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.interpreter import OPTION
+from nova_snapshot_driver.cmd.check.interpreter import Failure
+from nova_snapshot_driver.cmd.check.interpreter import Interpreter
+from nova_snapshot_driver.cmd.check.interpreter import Interview
+from nova_snapshot_driver.cmd.check.nova_user import NovaUser
+from nova_snapshot_driver.common.cancellation import Cancellation
+
+PROJECT = 'nova-snapshot-driver'
+
+#: The oldest Nova that the driver is tested with.
+LEAST_NOVA = 33
+
+
+def findings(
+    python: str | None,
+    wanted: bool,
+    user: NovaUser,
+    cancellation: Cancellation,
+) -> list[Finding]:
+    """Whether nova-compute will find the driver, why not, and what to do.
+
+    :param python: the interpreter that nova-compute runs on, if it is given
+    :param wanted: ``compute_driver`` asks for it; nothing is wrong with a host
+        that is to have the command line alone
+    :param user: that nova-compute runs as
+    :returns: nothing where there is no Nova and no need of one
+    """
+    gravity = 'bad' if wanted else 'note'
+    try:
+        interpreter = Interpreter.find(python)
+        interview = interpreter.ask(user, cancellation)
+    except exception.Cancelled:
+        raise
+    except exception.SnapshotError as error:
+        return [Finding('Nova', gravity, str(error))]
+    deployment = Deployment(interpreter, interview, gravity)
+    if deployment.has_nova:
+        return [deployment.nova(), deployment.driver()]
+    return [deployment.nova()] if wanted or deployment.is_expected else []
+
+
+class Deployment:
+    """Nova and the driver, as nova-compute's interpreter sees them.
+
+    :param gravity: the verdict on what keeps Nova from finding the driver
+    """
+
+    def __init__(
+        self, interpreter: Interpreter, interview: Interview, gravity: str
+    ) -> None:
+        self._interpreter = interpreter
+        self._interview = interview
+        self._gravity = gravity
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether anything suggests that this host runs Nova."""
+        return (
+            not self._interpreter.assumed or self._interview.nova is not None
+        )
+
+    @property
+    def has_nova(self) -> bool:
+        return self._interview.virt is not None
+
+    def nova(self) -> Finding:
+        if not self.has_nova:
+            return Finding('Nova', self._gravity, self._why_no_nova())
+        verdict, detail = 'ok', self._where_nova_is()
+        if self._is_old():
+            verdict = 'note'
+            detail += (
+                f' The driver is made for {LEAST_NOVA} and later, and was '
+                'not tried with this one.'
+            )
+        if self._interpreter.others:
+            verdict = 'note'
+            detail += (
+                f' There is {" and ".join(self._interpreter.others)} too, on '
+                f'another Python. If that is what runs: {OPTION}'
+            )
+        return Finding('Nova', verdict, detail)
+
+    def driver(self) -> Finding:
+        """The verdict on whether Nova finds the driver, if there is a Nova."""
+        trouble = self._why_no_driver()
+        if trouble:
+            return Finding('Driver', self._gravity, trouble)
+        interview = self._interview
+        version = interview.package_version
+        detail = f'{version or "of no version"} in {interview.package}'
+        own = importlib.metadata.version(PROJECT)
+        if version not in (None, own):
+            return Finding(
+                'Driver',
+                'note',
+                f'{detail}. This command is {own}, and tries something else '
+                f'than nova-compute does. {self._install("--upgrade")}',
+            )
+        return Finding('Driver', 'ok', detail)
+
+    def _where_nova_is(self) -> str:
+        interview = self._interview
+        script = self._interpreter.script
+        runs = f' ({script})' if script else ''
+        return (
+            f'{interview.nova_version or "of an unknown version"} in '
+            f'{interview.nova}, on {self._interpreter.path}{runs}.'
+        )
+
+    def _is_old(self) -> bool:
+        major = (self._interview.nova_version or '').split('.')[0]
+        return major.isdecimal() and int(major) < LEAST_NOVA
+
+    def _why_no_nova(self) -> str:
+        interview, path = self._interview, self._interpreter.path
+        if not self.is_expected:
+            return (
+                'compute_driver names a driver, and there is no Nova to be '
+                'found: no nova-compute on PATH, beside this command or in '
+                f'/usr/bin, and no Nova in {interview.prefix}. {OPTION}'
+            )
+        if interview.nova is None:
+            return f'{path} has no Nova. {OPTION}'
+        failure = interview.nova_failure
+        if failure and failure.module in ('nova.virt', 'nova.virt.driver'):
+            return self._not_nova()
+        return f'It cannot be imported on {path}: {failure}. Mend that first.'
+
+    def _not_nova(self) -> str:
+        """The complaint about a package ``nova`` that is somebody else's."""
+        interview = self._interview
+        owners = interview.owners
+        owned = f', which belongs to {", ".join(owners)},' if owners else ''
+        hides = (
+            f' and hides the one in {", ".join(interview.hidden)}'
+            if interview.hidden
+            else ''
+        )
+        remedy = (
+            f'Remove it, and install Nova again if it was overwritten: '
+            f'{self._interpreter.pip("uninstall", *owners)}'
+            if owners
+            else 'Move it out of the way.'
+        )
+        return (
+            f"{interview.nova}{owned} is not OpenStack's Nova{hides}. {remedy}"
+        )
+
+    def _why_no_driver(self) -> str | None:
+        interview = self._interview
+        if interview.visible:
+            if interview.driver_failure:
+                return self._why_not_imported(interview.driver_failure)
+            if not interview.is_driver:
+                return (
+                    'nova.virt.snapshot_driver holds no driver that '
+                    f'nova-compute may read. {self._install_again()}'
+                )
+            return None
+        if interview.package is None:
+            return self._not_installed()
+        return self._not_beside_nova()
+
+    def _not_installed(self) -> str:
+        interview = self._interview
+        here = (
+            ''
+            if interview.prefix == sys.prefix
+            else f' This command runs in {sys.prefix}.'
+        )
+        return (
+            f'It is not installed where Nova is, in {interview.prefix}.{here} '
+            f'{self._install()}{self._afterwards(interview.purelib)}'
+        )
+
+    def _not_beside_nova(self) -> str:
+        """The complaint about a driver outside of the directory of Nova's."""
+        interview = self._interview
+        package = str(interview.package)
+        detail = (
+            f'It is installed in {package}, and Nova looks for drivers in '
+            f'{interview.virt} alone.'
+        )
+        if not os.path.isdir(_shipped(package)):
+            return (
+                f'{package} holds no nova/virt/snapshot_driver. '
+                f'{self._install_again()}'
+            )
+        if _is_checkout(package):
+            return (
+                f'{detail} An editable install by an old setuptools is not '
+                'to be found there; one by a recent setuptools is: '
+                + self._pip_install('--editable', package)
+            )
+        return f'{detail} Let it see this one: {self._link(package)}'
+
+    def _why_not_imported(self, failure: Failure) -> str:
+        detail = f'Its import fails: {failure}.'
+        missing = failure.module
+        if missing == 'libvirt':
+            return (
+                f'{detail} Install libvirt-python there: '
+                f'{self._pip_install("libvirt-python")} (it is compiled, with '
+                "libvirt's headers); for the distribution's own Python it is "
+                'the package python3-libvirt.'
+            )
+        if missing and missing.split('.')[0] == 'nova_snapshot_driver':
+            return f'{detail} {self._install_again()}'
+        if missing and not missing.startswith('nova.'):
+            return f'{detail} Install what it needs: {self._install()}'
+        if self._is_old():
+            return (
+                f'{detail} Nova {self._interview.nova_version} is too old; '
+                f'{LEAST_NOVA} is needed.'
+            )
+        return (
+            f'{detail} Is the driver as recent as Nova? '
+            f'{self._install("--upgrade")}'
+        )
+
+    def _install(self, *flags: str) -> str:
+        return f'Install it there: {self._pip_install(*flags, _source())}'
+
+    def _install_again(self) -> str:
+        """The advice to install all of it again, readable for Nova's user.
+
+        The umask of root may be a strict one.
+        """
+        command = self._pip_install(
+            '--force-reinstall', '--no-deps', _source()
+        )
+        return f'Install it again, for all to read: umask 022; {command}'
+
+    def _pip_install(self, *arguments: str) -> str:
+        managed = (
+            ['--break-system-packages']
+            if self._interview.externally_managed
+            else []
+        )
+        return self._interpreter.pip('install', *managed, *arguments)
+
+    def _afterwards(self, site: str) -> str:
+        """The command that is needed if pip installs apart from Nova."""
+        if os.path.realpath(os.path.join(site, 'nova')) == os.path.realpath(
+            str(self._interview.nova)
+        ):
+            return ''
+        return f', and let Nova see it: {self._link(site)}'
+
+    def _link(self, site: str) -> str:
+        return shlex.join(
+            ['ln', '-s', _shipped(site), f'{self._interview.virt}/']
+        )
+
+
+def _source() -> str:
+    """The argument for pip: the project that this command comes from."""
+    site = os.path.dirname(os.path.dirname(nova_snapshot_driver.__file__))
+    return site if _is_checkout(site) else PROJECT
+
+
+def _shipped(site: str) -> str:
+    """The package that Nova has to find, in a directory of packages."""
+    return os.path.join(site, 'nova', 'virt', 'snapshot_driver')
+
+
+def _is_checkout(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, 'pyproject.toml'))

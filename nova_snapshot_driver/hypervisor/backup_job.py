@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backup job: the content of a disk at the instant of its begin."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NoReturn
+
+import libvirt
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.hypervisor import backup_xml
+from nova_snapshot_driver.hypervisor.backup_xml import Place
+from nova_snapshot_driver.hypervisor.domain import Disk
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.libvirt_errors import with_free_names
+
+#: The errors of a read whose export is gone.
+UNREADABLE = (exception.CommandFailed, exception.SourceUnreadable)
+
+#: How long the end of a job is looked for whose export is gone, and how often,
+#: in seconds.
+END_TIMEOUT = 3.0
+END_INTERVAL = 0.1
+
+#: How long a snapshot that has all of its data waits for the end of the job,
+#: in seconds. It takes some hundredths of one.
+PROMPTLY = 2.0
+
+#: The undo of the job, in words.
+END = 'end the backup job'
+
+
+class BackupJob:
+    """A backup job in pull mode, which QEMU exports by NBD.
+
+    While it runs, QEMU keeps in a scratch file what the guest overwrites.
+    Abortion is its normal end. Source: ``virDomainBackupBegin``.
+
+    :param place: of its files
+    :param timeout: the seconds in which it must end when told to
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        disk: Disk,
+        place: Place,
+        timeout: int,
+    ) -> None:
+        self._guest = guest
+        self._disk = disk
+        self._place = place
+        self._timeout = timeout
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The job runs for as long as the context is on.
+
+        What was read inside is complete, whatever becomes of the job then:
+        QEMU serves no byte of an export whose job has ended.
+
+        :raises BackupRefused: libvirt does not begin it
+        :raises BackupFailed: it has ended before all was read
+        :raises UndoFailed: it does not end; at once where all was read
+        """
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._surely, self._timeout)
+            self._begin()
+            try:
+                yield
+            except UNREADABLE as error:
+                if self._has_ended():
+                    self._fail_early(error)
+                raise
+            failed.pop_all()
+        self._end_promptly()
+
+    def _begin(self) -> None:
+        xml = backup_xml.document(self._disk, self._place)
+        try:
+            with self._guest.calling('begin the backup job') as handle:
+                with_free_names(
+                    lambda: handle.backupBegin(xml, None, self._flags())
+                )
+        except exception.HypervisorError as error:
+            raise exception.BackupRefused(
+                domain=self._guest.name, reason=error.fields['reason']
+            ) from error
+
+    def _flags(self) -> int:
+        if self._disk.secret is None:
+            return 0
+        return int(libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
+
+    def _end_promptly(self) -> None:
+        try:
+            with undo.under_way():
+                self._end(PROMPTLY)
+        except exception.HypervisorTimeout as error:
+            # A snapshot that has all of its data is not to wait any longer.
+            raise exception.UndoFailed(
+                domain=self._guest.name,
+                undo=END,
+                reason=f'it is still there after {PROMPTLY:.0f} s',
+                remedy=self._remedy(),
+            ) from error
+        except exception.SnapshotError:
+            # libvirtd may be about to be started again.
+            self._surely(PROMPTLY)
+
+    def _surely(self, timeout: float) -> None:
+        undo.retry_undo(
+            self._guest.name, END, lambda: self._end(timeout), self._remedy()
+        )
+
+    def _end(self, timeout: float) -> None:
+        if self._runs():
+            self._guest.jobs.end_backup(timeout)
+
+    def _remedy(self) -> str:
+        return f'End it with "virsh domjobabort {self._guest.name}".'
+
+    def _has_ended(self) -> bool:
+        """Whether the job is over, or will be at once.
+
+        The export of a guest that stops is gone before libvirt has seen that
+        the guest is.
+        """
+        return wait.holds_within(
+            lambda: not self._runs(), END_TIMEOUT, interval=END_INTERVAL
+        )
+
+    def _runs(self) -> bool:
+        try:
+            return self._guest.jobs.backup_socket() == self._place.socket
+        except exception.DomainNotFound:
+            return False
+
+    def _has_stopped(self) -> bool:
+        try:
+            return not self._guest.is_active()
+        except exception.DomainNotFound:
+            return True
+
+    def _fail_early(self, cause: Exception) -> NoReturn:
+        reason = 'somebody has ended it'
+        if self._has_stopped():
+            reason = 'the guest has stopped'
+        raise exception.BackupFailed(
+            domain=self._guest.name, disk=self._disk.target, reason=reason
+        ) from cause

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live way: a backup job shows the disk as it was at its begin.
+
+The domain stays as it is, the disk is read where it lies, and the file
+systems stand still only for the moment in which the job is begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.clients import qemu_img
+from nova_snapshot_driver.common import ownership
+from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.common.ownership import Inode
+from nova_snapshot_driver.common.ownership import Kind
+from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import Server
+from nova_snapshot_driver.hypervisor.agent_channel import EVENT_PATIENCE
+from nova_snapshot_driver.hypervisor.backup_job import BackupJob
+from nova_snapshot_driver.hypervisor.backup_xml import Place
+from nova_snapshot_driver.hypervisor.domain import Disk
+from nova_snapshot_driver.hypervisor.domain import PowerState
+from nova_snapshot_driver.hypervisor.domain import QemuUser
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot.capture import silence
+from nova_snapshot_driver.snapshot.capture.base import CaptureTools
+from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
+from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.state import workspace
+from nova_snapshot_driver.takings import lost_agent
+from nova_snapshot_driver.takings import temporary_files
+
+LOG = logging.getLogger(__name__)
+
+SCRATCH_DIRECTORY = '[snapshot] scratch_directory'
+
+#: The longest path of a socket that the kernel accepts, in bytes.
+LONGEST_SOCKET = 107
+
+#: A file that everybody may read, unless /proc hides foreign processes.
+_FIRST_PROCESS = '/proc/1/cmdline'
+
+#: How often the space for the scratch file is looked at, in seconds.
+WATCH_INTERVAL = 0.2
+
+
+@contextlib.contextmanager
+def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
+    """The content of the root disk while the guest runs on, or is paused.
+
+    :raises BackupRefused: there can be no such job
+    :raises BackupFailed: the job has ended too early
+    :raises ScratchFull: the job was ended for want of space
+    :raises QuiesceFailed: quiescing is required and failed
+    """
+    is_read = False
+    try:
+        with _export(guest, plan, tools) as export:
+            yield export
+            is_read = True
+    except exception.UndoFailed as error:
+        if not is_read:
+            raise
+        tools.aftermath.leave(error)
+
+
+@contextlib.contextmanager
+def _export(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
+    qemu = guest.describe().qemu_user
+    with (
+        _socket(guest, qemu, tools) as socket,
+        _scratch(guest, tools) as scratch,
+    ):
+        _see_that_none_is_in_the_way(guest)
+        place = Place(socket, scratch.file('scratch'))
+        _make_encrypted(guest, plan.disk, place.scratch)
+        tools.quiesce.check()
+        # The size that QEMU says of the export later is held against it.
+        size = guest.capacity(plan.disk)
+        job = BackupJob(guest, plan.disk, place, tools.settings.guest_timeout)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_agent_kept(guest, tools))
+            # A guest that was found paused is to stay so. Any other may run
+            # by then: it is woken, or reset.
+            if plan.power_state is not PowerState.PAUSED:
+                stack.callback(_let_go_on, guest)
+            with tools.quiesce.frozen():
+                stack.enter_context(job.running())
+            inode = _claimed(guest, socket, qemu, tools)
+            stack.enter_context(
+                _space_watched(guest, scratch.path, tools.settings)
+            )
+            stack.enter_context(silence.heard(guest, tools.cancellation))
+            yield Export(
+                socket, plan.disk.target, size, inode, _server(guest, qemu)
+            )
+
+
+def scratch_place(settings: CaptureSettings) -> workspace.Place:
+    """The directory in which the scratch files lie."""
+    if settings.scratch_directory:
+        return workspace.Place(settings.scratch_directory, SCRATCH_DIRECTORY)
+    return workspace.Place(settings.snapshots_directory)
+
+
+def scratch_need(settings: CaptureSettings, directory: str) -> workspace.Need:
+    """The room that a directory needs for a backup job to begin.
+
+    An error names the option by which the scratch files get another place.
+    """
+    return workspace.Need(
+        workspace.Place(directory, SCRATCH_DIRECTORY),
+        settings.scratch_reserve,
+    )
+
+
+@contextlib.contextmanager
+def _socket(
+    guest: Guest, qemu: QemuUser | None, tools: CaptureTools
+) -> Iterator[str]:
+    """The path of a socket that QEMU and this driver can reach alone."""
+    root = tools.settings.snapshots_directory
+    with workspace.socket_directory(root, guest.uuid) as directory:
+        socket = os.path.join(directory, temporary_files.SOCKET)
+        if len(os.fsencode(socket)) > LONGEST_SOCKET:
+            raise exception.BackupRefused(
+                domain=guest.name,
+                reason=f'{socket} is too long for a socket',
+            )
+        if qemu is not None and qemu.uid != os.geteuid():
+            _see_that_processes_can_be_seen(guest)
+            try:
+                tools.environment.entrust(directory, qemu.uid)
+            except PermissionError as error:
+                raise exception.BackupRefused(
+                    domain=guest.name,
+                    reason=f'this user may not give {directory} to QEMU '
+                    f'({error.strerror})',
+                ) from error
+        yield socket
+
+
+def _see_that_processes_can_be_seen(guest: Guest) -> None:
+    """See that it can be told whose process serves an export.
+
+    It could not be while the job runs, which is too late for another way.
+    """
+    if not os.access(_FIRST_PROCESS, os.R_OK):
+        raise exception.BackupRefused(
+            domain=guest.name,
+            reason='this user does not see the processes of others (the mount '
+            'option hidepid of /proc; its option gid lets a group see them)',
+        )
+
+
+def _claimed(
+    guest: Guest, socket: str, qemu: QemuUser | None, tools: CaptureTools
+) -> Inode:
+    """The socket that QEMU has made, which is ours from now on.
+
+    :raises BackupRefused: something else is there
+    """
+    owner = os.geteuid() if qemu is None else qemu.uid
+    try:
+        return tools.environment.claim(socket, Kind.SOCKET, (owner,))
+    except exception.ClaimRefused as error:
+        raise exception.BackupRefused(
+            domain=guest.name, reason=str(error).rstrip('.')
+        ) from error
+
+
+def _server(guest: Guest, qemu: QemuUser | None) -> Server:
+    """The QEMU of a guest, as libvirt has started it."""
+    return Server(None if qemu is None else qemu.uid, ('-uuid', guest.uuid))
+
+
+@contextlib.contextmanager
+def _scratch(
+    guest: Guest, tools: CaptureTools
+) -> Iterator[workspace.Workspace]:
+    place = scratch_place(tools.settings)
+    with workspace.Workspace.open(
+        place.directory, guest.uuid, place.option
+    ) as scratch:
+        workspace.require_space(
+            guest.name, [scratch_need(tools.settings, scratch.path)]
+        )
+        yield scratch
+
+
+def _make_encrypted(guest: Guest, disk: Disk, scratch: str) -> None:
+    """Make the scratch file of an encrypted disk.
+
+    QEMU would do so while the guest stands still, and take seconds to compute
+    what makes a passphrase hard to guess.
+    """
+    if disk.secret is None:
+        return
+    qemu_img.create_encrypted(
+        scratch, guest.capacity(disk), guest.passphrase(disk)
+    )
+    ownership.set_mode(scratch, 0o600)
+
+
+def _see_that_none_is_in_the_way(guest: Guest) -> None:
+    """See that no other job would have libvirt wait, with the guest frozen."""
+    reason = None
+    if guest.jobs.has_lost_job():
+        reason = 'libvirt has lost one, and keeps its place'
+    elif guest.jobs.is_busy():
+        reason = 'it has a job of another kind'
+    if reason is not None:
+        raise exception.BackupRefused(domain=guest.name, reason=reason)
+
+
+def _let_go_on(guest: Guest) -> None:
+    """See that no guest stands still for want of room for its scratch file."""
+    undo.retry_undo(
+        guest.name,
+        'let the guest go on',
+        guest.power.resume_after_io_error,
+        f'Do it with "virsh resume {guest.name}".',
+    )
+
+
+@contextlib.contextmanager
+def _agent_kept(guest: Guest, tools: CaptureTools) -> Iterator[None]:
+    """libvirt reaches the guest's agent afterwards, if anybody could.
+
+    :raises UndoFailed: the guest is left without its channel
+    """
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if time.monotonic() - began >= EVENT_PATIENCE:
+            note = lost_agent.recover(guest, tools.undo.settings)
+            if note is not None:
+                tools.aftermath.notes.append(note)
+
+
+@contextlib.contextmanager
+def _space_watched(
+    guest: Guest, directory: str, settings: CaptureSettings
+) -> Iterator[None]:
+    """End the job before the scratch file fills its file system.
+
+    A full file system would make the guest's own writes fail.
+
+    :raises ScratchFull: the job was ended
+    """
+    watch = _SpaceWatch(guest, directory, settings)
+    thread = threading.Thread(target=watch.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        watch.stop()
+        thread.join()
+        # A job ended for want of space explains every later failure.
+        watch.check()
+        raise
+    # All has been read: the end of the job takes no byte from the image.
+    watch.stop()
+    thread.join()
+
+
+class _SpaceWatch:
+    """
+    :param directory: of the scratch file
+    """
+
+    def __init__(
+        self, guest: Guest, directory: str, settings: CaptureSettings
+    ) -> None:
+        self._guest = guest
+        self._directory = directory
+        self._reserve = settings.scratch_reserve
+        self._timeout = settings.guest_timeout
+        self._stopped = threading.Event()
+        self._available: int | None = None
+
+    def run(self) -> None:
+        while not self._stopped.wait(WATCH_INTERVAL):
+            available = workspace.free_bytes(self._directory)
+            if available >= self._reserve:
+                continue
+            self._available = available
+            try:
+                self._guest.jobs.end_backup(self._timeout)
+            except exception.SnapshotError as error:
+                LOG.error('%s; it is tried again', error)
+            else:
+                return
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def check(self) -> None:
+        """See that the job was not ended."""
+        if self._available is not None:
+            raise exception.ScratchFull(
+                domain=self._guest.name,
+                directory=self._directory,
+                available=self._available // workspace.MIB,
+                reserve=self._reserve // workspace.MIB,
+            )

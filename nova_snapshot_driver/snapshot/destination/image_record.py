@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of an image in Glance, whatever its data are to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.clients.access import Context
+from nova_snapshot_driver.clients.glance import Glance
+from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.destination.base import Artefacts
+from nova_snapshot_driver.snapshot.destination.base import Destination
+from nova_snapshot_driver.snapshot.destination.settings import (
+    DestinationSettings,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+class ImageRecord(Destination):
+    """An image in Glance whose record exists.
+
+    :param image: its id
+    """
+
+    def __init__(
+        self, settings: DestinationSettings, context: Context, image: str
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self.image = image
+        self._is_discarded = False
+
+    @property
+    def artefacts(self) -> Artefacts:
+        return Artefacts(image=self.image)
+
+    def check(self) -> None:
+        self.glance().get(self.image)
+
+    def glance(self) -> Glance:
+        """The Glance of the image, with a token that is valid now."""
+        return Glance(self._context.glance_access())
+
+    @contextlib.contextmanager
+    def discarded_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except exception.NotSupported:
+            # Nothing was begun, and whoever asked may know another way.
+            raise
+        except BaseException as cause:
+            self.discard(cause)
+            raise
+
+    def discard(self, cause: BaseException) -> None:
+        """Leave nothing of the image, because of an error."""
+        if self._is_discarded:
+            return
+        self._is_discarded = True
+        try:
+            self.glance().delete(self.image)
+        except exception.SnapshotError as error:
+            raise exception.ImageLeftBehind(
+                image=self.image, cause=str(cause), reason=str(error)
+            ) from cause
+        LOG.info('Image %s of the failed snapshot is gone', self.image)
+
+    def _write(self, properties: dict[str, Any]) -> tuple[str, ...]:
+        """
+        :returns: the names of those that Glance has refused
+        """
+        return metadata.write(self.glance(), self.image, properties)

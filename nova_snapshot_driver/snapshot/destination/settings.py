@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of destinations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from nova_snapshot_driver.transfer.settings import TransferSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class DestinationSettings:
+    """The options that destinations depend on.
+
+    :ivar retries: how often a request to Glance that failed is repeated
+    :ivar volume_timeout: the seconds that Cinder may take
+    :ivar stall_timeout: the seconds in which all snapshots of volumes are
+        created
+    """
+
+    transfer: TransferSettings
+    retries: int
+    volume_timeout: int
+    stall_timeout: int

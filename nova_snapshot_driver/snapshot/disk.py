@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot of a root disk on this host or in Ceph.
+
+Several methods capture its content. Where libvirt or Ceph refuses one of them,
+another is tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common.events import Event
+from nova_snapshot_driver.hypervisor.domain import Domain
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot.attempt import Attempt
+from nova_snapshot_driver.snapshot.capture import backup
+from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
+from nova_snapshot_driver.snapshot.clone_attempt import CloneAttempt
+from nova_snapshot_driver.snapshot.destination.base import Adopting
+from nova_snapshot_driver.snapshot.destination.base import Destination
+from nova_snapshot_driver.snapshot.plan.grounds import Ground
+from nova_snapshot_driver.snapshot.plan.grounds import Words
+from nova_snapshot_driver.snapshot.plan.model import Method
+from nova_snapshot_driver.snapshot.plan.model import Obstacles
+from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.planner import make_plan
+from nova_snapshot_driver.snapshot.read_attempt import ReadAttempt
+from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.snapshot.result import Stopwatch
+from nova_snapshot_driver.snapshot.session import Session
+from nova_snapshot_driver.state import reach
+from nova_snapshot_driver.state.workspace import Place
+from nova_snapshot_driver.transfer.nbd import libnbd
+
+LOG = logging.getLogger(__name__)
+
+ATTEMPTS: dict[Method, type[Attempt]] = {
+    Method.DIRECT: CloneAttempt,
+    Method.BACKUP: ReadAttempt,
+    Method.MIRROR: ReadAttempt,
+    Method.COLD: ReadAttempt,
+}
+
+
+class DiskSnapshot:
+    """The snapshot of a root disk, by the first method that is not refused."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known = obstacles(session.request.destination)
+        self._tried: Method | None = None
+
+    def check(self) -> None:
+        self._plan()
+
+    def take(self) -> Snapshot:
+        while True:
+            try:
+                return self._try()
+            except exception.CloneRefused as error:
+                refusal: exception.SnapshotError = error
+                method = Method.DIRECT
+            except exception.BackupRefused as error:
+                refusal, method = error, Method.BACKUP
+            obstacle: dict[str, Any] = {method.value: refused(refusal)}
+            self._known = dataclasses.replace(self._known, **obstacle)
+            # Stop after a refusal of a method that was not tried: it would
+            # repeat for ever.
+            if method is not self._tried or not self._has_another(method):
+                raise refusal
+            events.log_event(
+                LOG.warning,
+                Event.REFUSED,
+                refusal,
+                self._session.guest.uuid,
+                method=method.value,
+                code=refusal.code,
+            )
+
+    def _try(self) -> Snapshot:
+        watch = Stopwatch()
+        plan = self._plan()
+        with (
+            self._session.reported(plan) as session,
+            contextlib.ExitStack() as disk_operation,
+        ):
+            if not plan.stream:
+                # Take the slot first: a guest must not stand suspended while
+                # the disks of others are busy, and nothing that may change is
+                # decided before.
+                disk_operation.enter_context(
+                    session.environment.disk_operation(
+                        session.request.cancellation
+                    )
+                )
+                plan = self._plan()
+            session.announce(plan)
+            self._tried = plan.method
+            attempt = ATTEMPTS[plan.method]
+            return attempt(session, plan, watch, disk_operation.close).take()
+
+    def _plan(self) -> Plan:
+        settings, guest = self._session.settings, self._session.guest
+        # Ask for the state first: a guest that has stopped may have another
+        # description.
+        power_state = self._session.power_state()
+        domain = guest.describe()
+        plan = make_plan(
+            settings.plan,
+            self._session.request.instance,
+            domain,
+            power_state,
+            with_shut_directories(settings.capture, domain, self._known),
+        )
+        _require_readable(guest, plan)
+        require_reachable(settings.capture, domain, plan)
+        return plan
+
+    def _has_another(self, method: Method) -> bool:
+        """Whether a method is left.
+
+        :param method: the one that was refused
+        """
+        try:
+            return self._plan().method is not method
+        except (exception.NotSupported, exception.DirectoryShut):
+            return False
+
+
+def refused(error: exception.SnapshotError) -> Ground:
+    """The ground for another method: a service has refused this one."""
+    return Ground(Words.REFUSED, error.fields['reason'])
+
+
+def obstacles(destination: Destination | None = None) -> Obstacles:
+    """The obstacles to methods that this process meets.
+
+    :param destination: of the image; None for any
+    """
+    has_libnbd = libnbd.is_available()
+    to_file = not isinstance(destination, Adopting | None)
+    return Obstacles(
+        stream=None if has_libnbd else 'libnbd is missing',
+        direct=Ground(Words.TO_FILE) if to_file else None,
+    )
+
+
+def with_shut_directories(
+    settings: CaptureSettings, domain: Domain, known: Obstacles
+) -> Obstacles:
+    """The known obstacles, and those that the modes of directories add.
+
+    An encrypted disk has no other method than a backup job: the plan may fail
+    with the closed directory as its reason then.
+    """
+    disk = domain.root_disk
+    if known.backup is not None or (disk is not None and disk.encrypted):
+        return known
+    try:
+        reach.require(domain.qemu_user, backup.scratch_place(settings))
+    except exception.DirectoryShut as error:
+        return dataclasses.replace(
+            known,
+            backup=Ground(
+                Words.DIRECTORY_SHUT,
+                f'{error.fields["user"]} may not enter '
+                f'{error.fields["directory"]}',
+            ),
+        )
+    return known
+
+
+def require_reachable(
+    settings: CaptureSettings, domain: Domain, plan: Plan
+) -> None:
+    """Check that QEMU can access the files that it is to read or write.
+
+    :raises DirectoryShut: it can't
+    """
+    snapshots = Place(settings.snapshots_directory)
+    places: dict[Method, tuple[Place, ...]] = {
+        Method.BACKUP: (snapshots, backup.scratch_place(settings)),
+        Method.MIRROR: (snapshots,),
+    }
+    for place in places.get(plan.method, ()):
+        reach.require(domain.qemu_user, place)
+
+
+def _require_readable(guest: Guest, plan: Plan) -> None:
+    """Check that this process can read what QEMU does not read for it.
+
+    :raises NotSupported: it can't
+    """
+    if plan.method in (Method.DIRECT, Method.BACKUP):
+        return
+    if plan.method is Method.MIRROR and plan.disk.source == 'block':
+        return
+    path = plan.source.path
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        raise exception.NotSupported(
+            domain=guest.name,
+            reason=f'this user may not read its root disk {path}.',
+        )

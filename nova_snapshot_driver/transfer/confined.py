@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the host that a job of the data plane can access.
+
+A guest that has broken out of its QEMU may send anything to a job, and the
+header of an image may lead QEMU's tools anywhere. A job that falls for them
+must not reach the rest of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+
+import nova_snapshot_driver
+from nova_snapshot_driver.common import confinement
+from nova_snapshot_driver.common import landlock
+from nova_snapshot_driver.common.confinement import Capability
+from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.transfer.jobs.job import AnyJob
+from nova_snapshot_driver.transfer.jobs.job import Extract
+from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Save
+from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Upload
+
+#: The limit of a process that encodes and sends: its data in bytes, with the
+#: stacks of its threads. Snapshots have needed up to 60 MiB, for any disk and
+#: encoding; the rest is for a million holes in a disk.
+MEMORY = 192 << 20
+
+#: The stack of a thread in bytes, whatever the limits of a shell are.
+STACK = 1 << 20
+
+#: The limit of QEMU's tools and of Ceph's.
+MEMORY_OF_TOOLS = 4 << 30
+
+#: Files of the host that Python, the resolver and TLS read.
+SYSTEM = (
+    *('/usr', '/lib', '/lib64', '/bin', '/sbin'),
+    *('/dev/null', '/dev/urandom', '/proc/self', '/proc/sys/crypto'),
+    '/sys/devices/system/cpu',
+    *('/etc/ssl', '/etc/pki', '/etc/ca-certificates', '/etc/gnutls'),
+    '/etc/crypto-policies',
+    *('/etc/resolv.conf', '/etc/hosts', '/etc/nsswitch.conf'),
+    *('/etc/host.conf', '/etc/gai.conf', '/etc/services'),
+    *('/etc/localtime', '/etc/ld.so.cache', '/run/systemd/resolve'),
+)
+
+#: The variables that name certificates.
+CERTIFICATES = (
+    *('SSL_CERT_FILE', 'SSL_CERT_DIR'),
+    *('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'),
+)
+
+
+def at_the_start() -> None:
+    """Give up the rights that no job needs.
+
+    Root keeps the right to use files of other users.
+    """
+    confinement.give_up(keep={Capability.DAC_OVERRIDE})
+    threading.stack_size(STACK)
+
+
+def to(job: AnyJob) -> bool:
+    """Restrict this process to the files and the memory of its job.
+
+    The restriction holds for its tools as well. A tool that reads an image
+    learns the backing files from the image: such a job may read all that its
+    user may.
+
+    :returns: whether the kernel restricts the access to files
+    """
+    # Extract and Flatten leave the data to a tool.
+    is_by_tool = isinstance(job, Extract | Flatten)
+    view = _view(job)
+    reads_by_name = isinstance(view, Export | None)
+    if isinstance(job, Save | Stream):
+        # Data of the job that do not fit into memory go to its directory.
+        tempfile.tempdir = job.directory
+    confinement.limit_memory(
+        MEMORY_OF_TOOLS if is_by_tool else MEMORY,
+        MEMORY if reads_by_name and not is_by_tool else MEMORY_OF_TOOLS,
+    )
+    # Ceph's commands read and write where their configuration says.
+    if isinstance(job, Flatten):
+        return False
+    return landlock.restrict(
+        _readable(job, view) if reads_by_name else None, _writable(job)
+    )
+
+
+def _view(job: AnyJob) -> View | None:
+    """The view that a job reads; None where it reads a file, or nothing."""
+    return job.view if isinstance(job, Extract | Save | Stream) else None
+
+
+def _readable(job: AnyJob, view: View | None) -> list[str]:
+    files = [os.environ.get(name, '') for name in CERTIFICATES]
+    return [
+        *SYSTEM,
+        *(sys.prefix, sys.base_prefix, sys.exec_prefix),
+        *(entry for entry in sys.path if os.path.isabs(entry)),
+        *nova_snapshot_driver.__path__,
+        *filter(None, files),
+        *(os.get_exec_path() if isinstance(job, Extract) else []),
+        *(job.files if isinstance(job, Stream | Upload) else []),
+        # The command line of the NBD server; the kernel keeps what is private
+        # of other processes from this one.
+        *(['/proc'] if isinstance(view, Export) else []),
+        *([job.path] if isinstance(job, Upload) else []),
+    ]
+
+
+def _writable(job: AnyJob) -> list[str]:
+    return [
+        '/dev/null',
+        *([job.directory] if isinstance(job, Save | Stream) else []),
+        *(
+            [os.path.dirname(job.path)]
+            if isinstance(job, Extract | Save)
+            else []
+        ),
+    ]

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The content of a view, read through NBD."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import types
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.transfer.nbd import libnbd
+from nova_snapshot_driver.transfer.nbd import peer
+from nova_snapshot_driver.transfer.nbd import qemu_nbd
+from nova_snapshot_driver.transfer.nbd.bounds import Bounds
+from nova_snapshot_driver.transfer.nbd.patience import Patience
+from nova_snapshot_driver.transfer.nbd.read_ahead import ReadAhead
+from nova_snapshot_driver.transfer.nbd.throttle import Throttle
+
+#: The largest disk, in bytes: QEMU opens no larger qcow2 image, and the tables
+#: of one would not fit into memory.
+LARGEST = 1 << 51
+
+#: The bytes whose extents are asked for at once; the protocol has 32 bits for
+#: the length.
+_STATUS_REQUEST = 1 << 30
+
+#: The milliseconds of one poll, and the most seconds that it may take on a
+#: busy host.
+_POLL_MILLISECONDS = 100
+_LONGEST_WAIT = 1.0
+
+#: The unit of extents, in bytes.
+_SECTOR = 512
+
+#: The most extents in an answer, which is QEMU's own limit.
+_MOST_IN_ANSWER = 1 << 17
+
+#: The most questions for extents. QEMU's answers are complete or full; the
+#: rest of a disk with more extents is read.
+_MOST_ANSWERS = 1 << 16
+
+
+class Source:
+    """The content of a disk, which stays the same while it is read.
+
+    Nothing that the server says is trusted: a guest that has broken out of its
+    QEMU may be the server.
+
+    :param size: the known size of the disk in bytes; None where nobody else
+        knows it
+    :ivar size: of the disk, in bytes
+    """
+
+    def __init__(
+        self,
+        module: types.ModuleType,
+        connect: Callable[[Any], None],
+        bounds: Bounds,
+        size: int | None = None,
+    ) -> None:
+        self._module = module
+        self._bounds = bounds
+        self._throttle = Throttle(bounds.bandwidth)
+        self._patience = Patience(bounds.timeout, bounds.least_rate)
+        self._handle = module.NBD()
+        with self._translated():
+            self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
+            # Block sizes are not negotiated: the server has to take any then.
+            self._handle.set_request_block_size(False)
+            # A buffer whose reading has failed is never looked at.
+            self._handle.set_pread_initialize(False)
+            connect(self._handle)
+            self._wait_until(self._handle.aio_is_ready)
+            self.size: int = self._handle.get_size()
+            _check_size(self.size, size)
+            self._knows_extents = self._handle.can_meta_context(
+                module.CONTEXT_BASE_ALLOCATION
+            )
+
+    def close(self) -> None:
+        # Do not wait for answers: the requests under way only read.
+        with contextlib.suppress(self._module.Error):
+            self._handle.aio_disconnect()
+        # The connection closes with the last reference to the handle.
+        del self._handle
+
+    def data(self) -> Iterator[tuple[int, int]]:
+        """The extents that hold data, as (offset, end).
+
+        All other parts read as zero.
+        """
+        if not self._knows_extents:
+            yield 0, self.size
+            return
+        offset = 0
+        for _ in range(_MOST_ANSWERS):
+            if offset == self.size:
+                return
+            end = min(offset + _STATUS_REQUEST, self.size)
+            for length, flags in self._status(offset, end):
+                begin, offset = offset, min(offset + length, end)
+                # A hole without the flag may read as anything.
+                if not flags & self._module.STATE_ZERO:
+                    yield begin, offset
+        if offset < self.size:
+            yield offset, self.size
+
+    def _status(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """The extents that a server says a part has, as (length, flags).
+
+        :raises SourceUnreadable: it can't be so
+        """
+        found: list[list[int]] = []
+        answered: list[int] = []
+
+        def extent(
+            context: str, offset: int, entries: list[int], _error: Any
+        ) -> None:
+            if context == self._module.CONTEXT_BASE_ALLOCATION:
+                found.append(entries)
+
+        def done(error: Any) -> int:
+            answered.append(error.value)
+            return 1
+
+        with self._translated():
+            self._handle.aio_block_status(end - begin, begin, extent, done)
+            self._wait_until(lambda: bool(answered))
+        self._patience.served(0)
+        if answered[0] or len(found) != 1:
+            said = os.strerror(answered[0]) if answered[0] else 'no answer'
+            raise exception.SourceUnreadable(
+                reason=f'no extents at {begin}: {said}'
+            )
+        (entries,) = found
+        if not 2 <= len(entries) <= 2 * _MOST_IN_ANSWER:
+            raise exception.SourceUnreadable(
+                reason=f'{len(entries) // 2} extents at {begin}'
+            )
+        return _extents(entries, begin, end)
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> ReadAhead:
+        """Read ahead what lies in ranges, given as (offset, length).
+
+        :returns: a context with the bytes, one range after the other, in
+            blocks of ``read_ahead.BLOCK`` bytes of which only the last is
+            shorter; each is valid until the next one is asked for
+        """
+        return ReadAhead(self, ranges)
+
+    def request(
+        self,
+        offset: int,
+        buffer: memoryview,
+        done: Callable[[int], None],
+    ) -> None:
+        """Start reading a part of the disk into a buffer.
+
+        :param done: called with an ``errno``, or 0, from within ``pump()``
+        """
+
+        def complete(error: Any) -> int:
+            self._patience.served(len(buffer))
+            done(error.value)
+            return 1
+
+        self._throttle.take(len(buffer))
+        with self._translated():
+            self._handle.aio_pread(
+                self._module.Buffer.from_buffer(buffer), offset, complete
+            )
+
+    def pump(self, until: Callable[[], bool]) -> None:
+        """Process answers until a condition holds.
+
+        :raises SourceUnreadable: the server is gone, or does not answer
+        """
+        with self._translated():
+            self._wait_until(until)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        last = time.monotonic()
+        while not condition():
+            if self._handle.aio_is_dead() or self._handle.aio_is_closed():
+                raise exception.SourceUnreadable(
+                    reason='the server has closed the connection'
+                )
+            self._handle.poll(_POLL_MILLISECONDS)
+            now = time.monotonic()
+            # The time in which this process was stopped does not count.
+            self._patience.waited(min(now - last, _LONGEST_WAIT))
+            last = now
+            if self._patience.is_over():
+                raise self._too_slow()
+
+    def _too_slow(self) -> exception.SourceUnreadable:
+        bounds = self._bounds
+        least = (
+            f', or less than {bounds.least_rate >> 10} KiB a second (options '
+            '[snapshot] source_timeout, least_rate)'
+            if bounds.least_rate
+            else ' (option [snapshot] source_timeout)'
+        )
+        return exception.SourceUnreadable(
+            reason=f'no answer for {bounds.timeout} s{least}'
+        )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._module.Error as error:
+            raise exception.SourceUnreadable(reason=str(error)) from error
+
+
+def _check_size(size: int, known: int | None) -> None:
+    """
+    :raises SourceUnreadable: no disk of ours has that size
+    """
+    if known is not None and size != known:
+        raise exception.SourceUnreadable(
+            reason=f'the server says {size} bytes, and libvirt {known}'
+        )
+    if not 0 <= size <= LARGEST:
+        raise exception.SourceUnreadable(
+            reason=f'the server says {size} bytes, and no disk has more than '
+            f'{LARGEST}'
+        )
+
+
+def _extents(
+    entries: list[int], begin: int, end: int
+) -> Iterator[tuple[int, int]]:
+    """
+    :param entries: lengths and flags, by turns
+    :raises SourceUnreadable: one is no piece of a disk
+    """
+    offset = begin
+    for length, flags in zip(entries[::2], entries[1::2], strict=True):
+        offset += length
+        # The last extent of an answer may exceed the request; a file may end
+        # in the middle of its last sector.
+        if length <= 0 or (offset % _SECTOR and offset + _SECTOR <= end):
+            raise exception.SourceUnreadable(
+                reason=f'an extent of {length} bytes before {offset}'
+            )
+        yield length, flags
+        if offset >= end:
+            return
+
+
+@contextlib.contextmanager
+def opened(view: View, bounds: Bounds, directory: str) -> Iterator[Source]:
+    """
+    :param directory: of the snapshot's own, in which a socket may lie
+    :raises LibnbdMissing: it can't be read through NBD here
+    :raises SourceUnreadable: nobody serves it
+    """
+    module = libnbd.load()
+    match view:
+        case Export():
+            reader = _export(module, view, bounds)
+        case Layer():
+            reader = _layer(module, view, bounds, directory)
+    with reader as source:
+        yield source
+
+
+@contextlib.contextmanager
+def _export(
+    module: types.ModuleType, export: Export, bounds: Bounds
+) -> Iterator[Source]:
+    with peer.connected(export) as connection:
+
+        def connect(handle: Any) -> None:
+            handle.set_export_name(export.name)
+            handle.aio_connect_socket(connection.detach())
+
+        with contextlib.closing(
+            Source(module, connect, bounds, export.size)
+        ) as source:
+            yield source
+
+
+@contextlib.contextmanager
+def _layer(
+    module: types.ModuleType, image: Layer, bounds: Bounds, directory: str
+) -> Iterator[Source]:
+    with qemu_nbd.serving(image, directory) as server:
+
+        def connect(handle: Any) -> None:
+            handle.aio_connect_socket(server.connection.detach())
+
+        try:
+            source = Source(module, connect, bounds)
+        except exception.SourceUnreadable as error:
+            raise exception.SourceUnreadable(
+                reason=server.complaint() or error.fields['reason']
+            ) from error
+        with contextlib.closing(source):
+            yield source

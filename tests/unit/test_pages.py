@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages at the top of the checkout name only paths that are there."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import ddt
+import testtools
+
+from tests.unit import tables
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+PAGES = (
+    'AGENTS.md',
+    'CONTRIBUTING.rst',
+    'HACKING.rst',
+    'README.rst',
+    'SECURITY.rst',
+)
+
+#: A path from the top, or from the package, with a directory in it.
+PATH = re.compile(r'`((?:[\w.-]+/)+[\w.-]*)`')
+
+
+#: The folder of the built pages, which a fresh checkout lacks.
+BUILT = 'doc/build/'
+
+
+def is_there(path: str) -> bool:
+    return path.startswith(BUILT) or any(
+        (top / path).exists() for top in (ROOT, ROOT / 'nova_snapshot_driver')
+    )
+
+
+@ddt.ddt
+class PagesTest(testtools.TestCase):
+    @tables.rows({page: (page,) for page in PAGES})
+    def test_what_a_page_names_is_there(self, page: str) -> None:
+        named = PATH.findall((ROOT / page).read_text())
+        self.assertEqual([], [path for path in named if not is_there(path)])
+
+    def test_index_names_much(self) -> None:
+        named = PATH.findall((ROOT / 'AGENTS.md').read_text())
+        self.assertGreater(len(named), 20)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line of JSON by which a job comes to its process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import ddt
+import testtools
+
+from nova_snapshot_driver.common.ownership import Inode
+from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Server
+from nova_snapshot_driver.transfer import __main__ as process
+from nova_snapshot_driver.transfer.formats.encoding import Encoding
+from nova_snapshot_driver.transfer.jobs.job import KINDS
+from nova_snapshot_driver.transfer.jobs.job import AnyJob
+from nova_snapshot_driver.transfer.jobs.job import Extract
+from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Save
+from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Upload
+from tests.unit import tables
+
+EXPORT = Export('/s', 'vda', 512, Inode(1, 2), Server(0, ('-k', '/s')))
+ENCRYPTED = Layer(
+    '/delta', 'qcow2', 's3cret', Layer('/base', 'raw', is_last=True)
+)
+ZSTD = Encoding('qcow2', 'zstd', 3)
+
+JOBS: tuple[AnyJob, ...] = (
+    Extract(ENCRYPTED, Encoding('vmdk'), '/image'),
+    Flatten(('rbd', 'flatten', 'images/a'), 'images/a'),
+    Save(EXPORT, ZSTD, '/image', '/own'),
+    Stream(EXPORT, ZSTD, 'image', ('/ca.pem',), 3, '/own'),
+    Upload('/image', 'image', (), 0),
+)
+
+STREAM = JOBS[3].to_dict()
+
+#: A program that names all modules that a parent loads.
+PARENT = """\
+import sys
+from nova_snapshot_driver.transfer import data_plane
+print(*sys.modules)
+"""
+
+
+@ddt.ddt
+class JobTest(testtools.TestCase):
+    def test_every_kind(self) -> None:
+        kinds = {job.kind for job in JOBS}
+        self.assertEqual(kinds, set(KINDS))
+        self.assertEqual(kinds, set(process.JOBS))
+
+    @tables.rows({job.kind: (job,) for job in JOBS})
+    def test_comes_over(self, job: AnyJob) -> None:
+        fields = json.loads(json.dumps(job.to_dict()))
+        self.assertEqual(job, KINDS[job.kind].from_dict(fields))
+
+    def test_secret_is_in_no_text(self) -> None:
+        self.assertNotIn('s3cret', repr(JOBS[0]))
+
+    @tables.rows(
+        {
+            'no_field': ({},),
+            'one_less': ({n: v for n, v in STREAM.items() if n != 'retries'},),
+            'one_more': ({**STREAM, 'path': '/image'},),
+            'number': ({**STREAM, 'retries': '3'},),
+            'less_than_nothing': ({**STREAM, 'retries': -1},),
+            'text': ({**STREAM, 'image': None},),
+            'list': ({**STREAM, 'files': '/ca.pem'},),
+            'list_of_texts': ({**STREAM, 'files': [1]},),
+            'encoding': ({**STREAM, 'encoding': 'qcow2'},),
+            'field_of_encoding': ({**STREAM, 'encoding': {'form': 'raw'}},),
+            'view': ({**STREAM, 'view': {'s3cret': {}}},),
+            'no_view': ({**STREAM, 'view': None},),
+            'field_of_view': ({**STREAM, 'view': {'export': {}}},),
+            'field_of_layer': (
+                {**STREAM, 'view': {'layer': {'path': '/a', 's3cret': 1}}},
+            ),
+        }
+    )
+    def test_wrong(self, fields: dict[str, Any]) -> None:
+        self.assertRaises(ValueError, Stream.from_dict, fields)
+
+    def test_passphrase_is_in_no_error(self) -> None:
+        fields = {**STREAM, 'view': {'image': {'passphrase': 's3cret'}}}
+        error = self.assertRaises(ValueError, Stream.from_dict, fields)
+        self.assertNotIn('s3cret', str(error))
+
+    def test_parent_does_none(self) -> None:
+        """A parent never uses nbd or a compressor, and does not load them."""
+        loaded = subprocess.check_output(
+            [sys.executable, '-c', PARENT], text=True, timeout=60
+        ).split()
+        self.assertIn('nova_snapshot_driver.transfer.jobs.job', loaded)
+        self.assertEqual(
+            set(),
+            {
+                'nbd',
+                'libnbdmod',
+                'requests',
+                'zstandard',
+                *process.JOBS.values(),
+            }
+            & set(loaded),
+        )
