@@ -13,9 +13,9 @@ from lab.bounded import wait_until
 from lab.options import GuestOptions
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot.plan.instance import Instance
+from tests import processes
 from tests import laws
 from tests.functional import base
-from tests.functional import data_plane_process
 
 #: MiB a second: the image takes far longer than what happens meanwhile.
 SLOW = 4
@@ -73,7 +73,7 @@ class BackupJobTest(base.SnapshotTest):
 
     def test_data_plane_is_killed(self) -> None:
         def kill() -> None:
-            pid = data_plane_process.pid()
+            pid = processes.data_plane()
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 

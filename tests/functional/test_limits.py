@@ -12,8 +12,8 @@ from lab.options import GuestOptions
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.result import Snapshot
+from tests import processes
 from tests.functional import base
-from tests.functional import data_plane_process
 from tests.functional import machine
 
 MIB = 1 << 20
@@ -50,7 +50,7 @@ class GuestTest(base.SnapshotTest):
         seen = set()
 
         def look(step: str, done: int, total: int) -> None:
-            pid = data_plane_process.pid()
+            pid = processes.data_plane()
             if pid is not None:
                 seen.add(
                     (
@@ -83,9 +83,9 @@ class DiskTest(base.HostTest):
 
         def look(step: str, done: int, total: int) -> None:
             nonlocal peak
-            pid = data_plane_process.pid()
+            pid = processes.data_plane()
             if pid is not None:
-                peak = max(peak, data_plane_process.peak_memory(pid))
+                peak = max(peak, processes.peak_memory(pid))
 
         image = self.output / 'image'
         try:

@@ -22,6 +22,7 @@ from lab.guest import WitnessGuest
 from lab.hypervisor import Hypervisor
 from lab.options import GuestOptions
 from tests import laws
+from tests import processes
 from tests.functional import base
 
 #: Seconds
@@ -103,16 +104,6 @@ class WatchdogTest(oslotest_base.BaseTestCase):
         )
         return process
 
-    def watchdogs(self) -> list[str]:
-        found = []
-        for entry in Path('/proc').glob('[0-9]*/cmdline'):
-            try:
-                if b'nova_snapshot_driver.recovery' in entry.read_bytes():
-                    found.append(entry.parent.name)
-            except OSError:
-                continue
-        return found
-
     def differences(self) -> list[str]:
         return laws.differences(self.connection, self.before, self.directories)
 
@@ -127,6 +118,7 @@ class WatchdogTest(oslotest_base.BaseTestCase):
 
     def is_rescued(self, path: str) -> None:
         process = self.start(path)
+        [watchdog] = processes.children(process.pid, processes.WATCHDOG)
         self.assertNotEqual([], self.differences())
         process.kill()
         process.wait(TIMEOUT)
@@ -135,15 +127,15 @@ class WatchdogTest(oslotest_base.BaseTestCase):
             f'the guest to be given back: {self.differences()}',
             BOUND,
         )
-        wait_until(lambda: not self.watchdogs(), 'its end', BOUND)
+        wait_until(lambda: not Path(f'/proc/{watchdog}').exists(), 'its end', BOUND)
         with self.guest.ticks as ticks:
             ticks.wait(5, 30)
 
     def test_terminated(self) -> None:
         """The snapshot gives it back, and its watchdog has nothing to do."""
         process = self.start('cold')
-        self.assertEqual(1, len(self.watchdogs()))
+        [watchdog] = processes.children(process.pid, processes.WATCHDOG)
         process.terminate()
         self.assertEqual(130, process.wait(TIMEOUT))
-        self.assertEqual([], self.watchdogs())
+        self.assertFalse(Path(f'/proc/{watchdog}').exists())
         self.assertEqual([], self.differences())

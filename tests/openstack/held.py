@@ -26,6 +26,7 @@ from lab.cloud.configuration import Overrides
 from lab.errors import LabError
 from lab.proxy import FaultyProxy
 from lab.proxy import Slow
+from tests import processes
 from tests.openstack import base
 
 MIB = 1 << 20
@@ -208,7 +209,9 @@ class HeldTest(base.CloudTest):
 
     def data_plane(self) -> list[int]:
         """The processes of nova-compute's data plane."""
-        return data_plane_of(self.cloud.compute.pid)
+        return processes.children(
+            self.cloud.compute.pid, processes.DATA_PLANE
+        )
 
     def wait_for_failure(self, server: Server, image: Image) -> Server:
         """Wait for a snapshot to have failed, with its image gone."""
@@ -289,26 +292,6 @@ def limit_copy(domain: Any, rate: int) -> None:
     job = domain.blockJobInfo('vda')
     if not job or job['end'] - job['cur'] < 64 * MIB:
         raise LabError(f'the copy of {domain.name()} is too far: {job}')
-
-
-def data_plane_of(parent: int) -> list[int]:
-    """The processes in which a process has gigabytes moved.
-
-    :param parent: its process id
-    """
-    found = []
-    for directory in Path('/proc').glob('[0-9]*'):
-        with contextlib.suppress(OSError):
-            status = (directory / 'stat').read_text()
-            # Behind the name, which may hold anything.
-            fields = status.rpartition(')')[2].split()
-            command = (directory / 'cmdline').read_bytes()
-            if (
-                int(fields[1]) == parent
-                and b'nova_snapshot_driver.transfer' in command
-            ):
-                found.append(int(directory.name))
-    return found
 
 
 @contextlib.contextmanager

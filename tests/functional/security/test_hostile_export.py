@@ -24,7 +24,7 @@ from nova_snapshot_driver.transfer import data_plane
 from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import Save
-from tests.functional import data_plane_process
+from tests import processes
 from tests.functional.test_limits import MOST_MEMORY
 from tests.unit import tables
 from tests.unit.transfer.nbd_server import NbdServer
@@ -134,7 +134,7 @@ class HostileExportTest(testtools.TestCase):
             with contextlib.suppress(OSError, KeyError):
                 while not ended.wait(0.005):
                     self.peak = max(
-                        self.peak, data_plane_process.peak_memory(pid)
+                        self.peak, processes.peak_memory(pid)
                     )
 
         thread = threading.Thread(target=watch)

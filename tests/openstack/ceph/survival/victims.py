@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.cloud.cloud import Cloud
-from tests.openstack.held import data_plane_of
-
-#: The words of the driver's processes in their command lines.
-DATA_PLANE = 'nova_snapshot_driver.transfer'
-WATCHDOG = 'nova_snapshot_driver.recovery'
+from tests.processes import DATA_PLANE
+from tests.processes import WATCHDOG
+from tests.processes import children
 
 #: Kills somebody.
 #: Its arguments are the cloud and the name of the domain; it returns whether
@@ -47,7 +45,7 @@ def _service(name: str) -> Kill:
 
 
 def _kill_data_plane(cloud: Cloud, _domain: str) -> bool:
-    return _kill_all(data_plane_of(cloud.compute.pid))
+    return _kill_all(children(cloud.compute.pid, DATA_PLANE))
 
 
 def _kill_guest(cloud: Cloud, domain: str) -> bool:
