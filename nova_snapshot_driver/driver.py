@@ -84,7 +84,7 @@ class SnapshotDriver:
         :raises NotSupported: this driver has no method for it
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        return self._take(
+        return self.take(
             Request(
                 instance,
                 self._image(context, instance, image_id),
@@ -107,7 +107,7 @@ class SnapshotDriver:
         :param path: a file that does not exist
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        return self._take(
+        return self.take(
             Request(
                 instance,
                 OutputFile(path),
@@ -117,24 +117,19 @@ class SnapshotDriver:
             )
         )
 
-    def _image(
-        self, context: Context, instance: Instance, image_id: str
-    ) -> GlanceImage | VolumeBackedImage:
-        devices = instance.block_devices
-        if devices is None:
-            return GlanceImage(self._settings.destination, context, image_id)
-        return VolumeBackedImage(
-            self._settings.destination, context, image_id, devices
-        )
+    def take(self, request: Request) -> Snapshot:
+        """Take a snapshot as a request has it.
 
-    def _take(self, request: Request) -> Snapshot:
+        :raises NotSupported: this driver has no method for it
+        :raises SnapshotError: it failed, and the guest is as it was
+        """
         destination = request.destination
         events.log_event(
             LOG.info,
             Event.BEGUN,
             f'Snapshot of domain {request.instance.domain} begins',
             domain=request.instance.domain,
-            image=destination.artefacts.image,
+            image=','.join(destination.artefacts.images) or None,
         )
         if self._settings.deadline:
             request.cancellation.limit(self._settings.deadline)
@@ -177,6 +172,16 @@ class SnapshotDriver:
         )
         return snapshot
 
+    def _image(
+        self, context: Context, instance: Instance, image_id: str
+    ) -> GlanceImage | VolumeBackedImage:
+        devices = instance.block_devices
+        if devices is None:
+            return GlanceImage(self._settings.destination, context, image_id)
+        return VolumeBackedImage(
+            self._settings.destination, context, image_id, devices
+        )
+
     def _unfinished(self, guest: Guest) -> Entry | None:
         """The journal entry of a guest whose image is complete."""
         entry = self._journal.recall(guest.uuid)
@@ -213,12 +218,12 @@ class SnapshotDriver:
 
 def _made_for(artefacts: Artefacts) -> Iterator[Taking]:
     """The takings to undo if the snapshot fails to become an image."""
-    if artefacts.draft is not None:
-        yield Draft(FilePath(artefacts.draft))
-    if artefacts.image is not None:
+    for draft in artefacts.drafts:
+        yield Draft(FilePath(draft))
+    for image in artefacts.images:
         if artefacts.volumes:
-            yield CinderSnapshots(artefacts.image, artefacts.volumes)
-        yield UnfinishedImage(artefacts.image)
+            yield CinderSnapshots(image, artefacts.volumes)
+        yield UnfinishedImage(image)
 
 
 def _snapshot_of(session: Session) -> DiskSnapshot | VolumesSnapshot:

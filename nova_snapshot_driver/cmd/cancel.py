@@ -94,17 +94,15 @@ def _wait(
 
 
 def _result(snapshot: Status) -> dict[str, Any]:
-    return {
-        name: getattr(snapshot, name)
-        for name in ('domain', 'uuid', 'image', 'file')
-    }
+    fields = snapshot.to_dict()
+    return {name: fields[name] for name in ('domain', 'uuid', 'image', 'file')}
 
 
 def _in_words(snapshot: Status, given_back: bool) -> dict[str, str]:
     where = (
-        {'Image': snapshot.image}
-        if snapshot.image
-        else {'File': snapshot.file or ''}
+        {'Image': ', '.join(snapshot.images)}
+        if snapshot.images
+        else {'File': ', '.join(snapshot.files)}
     )
     return {
         'Domain': snapshot.domain,

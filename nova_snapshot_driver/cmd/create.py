@@ -166,7 +166,7 @@ def run(
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
             )
-    result |= dataclasses.asdict(snapshot)
+    result |= snapshot.to_dict()
     if arguments.format == 'json':
         output.print_json(result)
     else:
@@ -341,8 +341,6 @@ def _first_properties(
     """The properties that nova-api writes on the record of a snapshot's image.
 
     Source: ``nova.compute.utils.create_image``.
-
-    As ``nova.compute.utils.create_image``.
     """
     size = space.disk_size(guest, *root) if root else 0
     smallest_disk = -(-size // GIB)
@@ -382,7 +380,8 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         if 'image' in result
         else {'File': result['file']}
     )
-    proof = {'SHA-512': snapshot.sha512} if snapshot.sha512 else {}
+    [image] = snapshot.images
+    proof = {'SHA-512': image.sha512} if image.sha512 else {}
     dropped = ', '.join(snapshot.properties_dropped)
     lacks = {'Glance refused': f'the properties {dropped}'} if dropped else {}
     what = (
@@ -399,19 +398,12 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
             'Streamed': with_reason(
                 'yes' if snapshot.streamed else 'no', snapshot.streamed_reason
             ),
-            'Format': snapshot.disk_format,
-            'Size': f'{snapshot.size} bytes',
+            'Format': image.disk_format,
+            'Size': f'{image.size} bytes',
             **proof,
         }
     )
-    disk = (
-        {
-            'Disk': f'{snapshot.disk} ({snapshot.source_format}, '
-            f'{snapshot.disk_size} bytes)'
-        }
-        if snapshot.disk
-        else {}
-    )
+    disk = {'Disk': image.source()} if image.disk else {}
     return {
         'Domain': snapshot.domain,
         **disk,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from oslo_config import cfg
@@ -51,7 +50,7 @@ def run(
     running = status.running(directory)
     left = journal.abandoned(directory) if arguments.all else []
     if arguments.format == 'json':
-        found: Any = [dataclasses.asdict(each) for each in running]
+        found: Any = [each.to_dict() for each in running]
         if arguments.all:
             found = {'running': found, 'left': [_left(each) for each in left]}
         output.print_json(found)

@@ -86,6 +86,10 @@ class Export:
 #: A Layer is a stable view only while no process writes to it.
 View = Export | Layer
 
+#: The views of several disks at one instant, by the names of the disks in
+#: their domain, as ``vda``.
+Views = Mapping[str, View]
+
 
 @dataclasses.dataclass(frozen=True)
 class RbdImage:

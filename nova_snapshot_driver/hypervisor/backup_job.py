@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backup job: the content of a disk at the instant of its begin."""
+"""A backup job: the content of disks at the instant of its begin."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NoReturn
 
 import libvirt
@@ -37,7 +38,7 @@ END = 'end the backup job'
 class BackupJob:
     """A backup job in pull mode, which QEMU exports by NBD.
 
-    While it runs, QEMU keeps in a scratch file what the guest overwrites.
+    While it runs, QEMU keeps in scratch files what the guest overwrites.
     Abortion is its normal end. Source: ``virDomainBackupBegin``.
 
     :param place: of its files
@@ -47,12 +48,12 @@ class BackupJob:
     def __init__(
         self,
         guest: Guest,
-        disk: Disk,
+        disks: Sequence[Disk],
         place: Place,
         timeout: int,
     ) -> None:
         self._guest = guest
-        self._disk = disk
+        self._disks = disks
         self._place = place
         self._timeout = timeout
 
@@ -80,7 +81,7 @@ class BackupJob:
         self._end_promptly()
 
     def _begin(self) -> None:
-        xml = backup_xml.document(self._disk, self._place)
+        xml = backup_xml.document(self._disks, self._place)
         try:
             with self._guest.calling('begin the backup job') as handle:
                 with_free_names(
@@ -92,7 +93,7 @@ class BackupJob:
             ) from error
 
     def _flags(self) -> int:
-        if self._disk.secret is None:
+        if all(disk.secret is None for disk in self._disks):
             return 0
         return int(libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
 
@@ -151,5 +152,7 @@ class BackupJob:
         if self._has_stopped():
             reason = 'the guest has stopped'
         raise exception.BackupFailed(
-            domain=self._guest.name, disk=self._disk.target, reason=reason
+            domain=self._guest.name,
+            disk=', '.join(disk.target for disk in self._disks),
+            reason=reason,
         ) from cause

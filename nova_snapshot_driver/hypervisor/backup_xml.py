@@ -7,6 +7,8 @@ Source: https://libvirt.org/formatbackup.html
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable
 from xml.etree import ElementTree
 
 from nova_snapshot_driver.hypervisor import domain
@@ -17,13 +19,19 @@ from nova_snapshot_driver.hypervisor import libvirt_xml
 class Place:
     """Where the files of a job lie.
 
-    :ivar socket: the Unix socket of the export, which is called as the disk
-    :ivar scratch: the file with what the guest overwrites; that of an
-        encrypted disk is made before the job, by ``qemu-img``
+    :ivar socket: the Unix socket of the exports, which are called as the disks
+    :ivar directory: of the scratch files
     """
 
     socket: str
-    scratch: str
+    directory: str
+
+    def scratch_of(self, disk: domain.Disk) -> str:
+        """The file with what the guest overwrites on a disk.
+
+        That of an encrypted disk is made before the job, by ``qemu-img``.
+        """
+        return os.path.join(self.directory, f'scratch-{disk.target}')
 
 
 def socket_of(xml: str) -> str:
@@ -48,7 +56,7 @@ def disks_of(xml: str) -> list[str]:
     ]
 
 
-def document(disk: domain.Disk, place: Place) -> str:
+def document(disks: Iterable[domain.Disk], place: Place) -> str:
     """The document of a job in pull mode, for ``virDomainBackupBegin``.
 
     Disks that are not named are left out of the job.
@@ -57,8 +65,17 @@ def document(disk: domain.Disk, place: Place) -> str:
     ElementTree.SubElement(
         root, 'server', transport='unix', socket=place.socket
     )
+    parent = ElementTree.SubElement(root, 'disks')
+    for disk in disks:
+        _describe(parent, disk, place.scratch_of(disk))
+    return ElementTree.tostring(root, encoding='unicode')
+
+
+def _describe(
+    parent: ElementTree.Element, disk: domain.Disk, path: str
+) -> None:
     backup = ElementTree.SubElement(
-        ElementTree.SubElement(root, 'disks'),
+        parent,
         'disk',
         name=disk.target,
         backup='yes',
@@ -66,7 +83,7 @@ def document(disk: domain.Disk, place: Place) -> str:
         exportname=disk.target,
     )
     ElementTree.SubElement(backup, 'driver', type='qcow2')
-    scratch = ElementTree.SubElement(backup, 'scratch', file=place.scratch)
+    scratch = ElementTree.SubElement(backup, 'scratch', file=path)
     if disk.secret is not None:
         # Data that the guest has overwritten is not to lie on a disk in
         # plain text either.
@@ -76,4 +93,3 @@ def document(disk: domain.Disk, place: Place) -> str:
         ElementTree.SubElement(
             encryption, 'secret', type='passphrase', uuid=disk.secret
         )
-    return ElementTree.tostring(root, encoding='unicode')

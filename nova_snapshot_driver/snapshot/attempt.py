@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An attempt at the image of a root disk, by the planned method."""
+"""An attempt at the images of disks, by the planned method."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Generic
+from typing import TypeVar
 
 from nova_snapshot_driver.snapshot import space
 from nova_snapshot_driver.snapshot.capture.base import Aftermath
-from nova_snapshot_driver.snapshot.capture.base import Capture
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.delivery import Delivery
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.result import Snapshot
 from nova_snapshot_driver.snapshot.result import Stopwatch
 from nova_snapshot_driver.snapshot.session import Session
@@ -24,9 +27,12 @@ from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.state.workspace import require_space
 from nova_snapshot_driver.takings.freeze import Freeze
 
+#: The captured disks: their views, or the clone that Ceph is to make.
+Captured = TypeVar('Captured')
 
-class Attempt(abc.ABC):
-    """An attempt: a view of the disk, and its delivery.
+
+class Attempt(abc.ABC, Generic[Captured]):
+    """An attempt: the disks at one instant, and their delivery.
 
     :param watch: runs since the attempt has begun
     :param disks_are_free: called when the disks of this host are not read or
@@ -51,9 +57,13 @@ class Attempt(abc.ABC):
 
     def take(self) -> Snapshot:
         with self._workspace() as workspace:
-            tools = self._means(workspace)
+            tools = self._tools(workspace)
             self._plan = dataclasses.replace(
-                self._plan, disk_size=self._disk_size()
+                self._plan,
+                disks=tuple(
+                    dataclasses.replace(each, size=self._size_of(each))
+                    for each in self._plan.disks
+                ),
             )
             self._request.states.pending_upload()
             self._watch.lap('prepare')
@@ -61,45 +71,47 @@ class Attempt(abc.ABC):
                 self._read(delivery, tools)
                 self._watch.lap('give_back')
                 self._disks_are_free()
-                proof = delivery.complete()
+                proofs = delivery.complete()
             if not self._plan.stream:
                 self._watch.lap('upload')
         return Snapshot.of(
             self._guest,
             self._plan,
             self._quiesce,
-            proof,
+            proofs,
             self._watch.laps,
             tuple(tools.aftermath.notes),
             tools.aftermath.is_unfinished,
         )
 
-    def _read(self, delivery: Delivery, tools: CaptureTools) -> None:
-        """Read all of the view, then give the guest back."""
+    def _read(self, delivery: Delivery[Captured], tools: CaptureTools) -> None:
+        """Read all of the disks, then give the guest back."""
         entry, rest = self._entry(), self._rest()
         with self._session.taking(entry, rest) as keeping:
-            with self._capture()(self._guest, self._plan, tools) as view:
+            with self._captured(tools) as captured:
                 self._watch.lap('capture')
-                delivery.read(view)
+                delivery.read(captured)
                 self._watch.lap(delivery.reading)
             if tools.aftermath.is_unfinished:
                 keeping.afterwards = entry.without(Freeze)
 
-    def _disk_size(self) -> int:
-        """The size of the disk in bytes, as the guest sees it."""
-        return space.disk_size(self._guest, self._plan.disk, self._plan.source)
+    def _size_of(self, planned: PlannedDisk) -> int:
+        """The size of a disk in bytes, as the guest sees it."""
+        return space.disk_size(self._guest, planned.disk, planned.source)
 
     @abc.abstractmethod
-    def _capture(self) -> Capture:
-        """The capture that yields the view."""
+    def _captured(
+        self, tools: CaptureTools
+    ) -> AbstractContextManager[Captured]:
+        """The disks at one instant, for as long as the context lasts."""
 
     @abc.abstractmethod
-    def _delivery(self, workspace: Workspace) -> Delivery:
-        """The way of that to the destination."""
+    def _delivery(self, workspace: Workspace) -> Delivery[Captured]:
+        """The way of the captured disks to the destination."""
 
     @abc.abstractmethod
-    def _place_of_image(self, root: str) -> Place | None:
-        """Where the image takes room on this host; None for nowhere."""
+    def _place_of_images(self, root: str) -> Place | None:
+        """Where the images take room on this host; None for nowhere."""
 
     @abc.abstractmethod
     def _entry(self) -> Entry:
@@ -114,14 +126,14 @@ class Attempt(abc.ABC):
         """A directory for the temporary files, with the room they need."""
         root = self._settings.capture.snapshots_directory
         with Workspace.open(root, self._guest.uuid) as workspace:
-            place = self._place_of_image(root)
+            place = self._place_of_images(root)
             require_space(
                 self._guest.name,
                 space.needs(self._guest, self._plan, root, place),
             )
             yield workspace
 
-    def _means(self, workspace: Workspace) -> CaptureTools:
+    def _tools(self, workspace: Workspace) -> CaptureTools:
         return CaptureTools(
             self._settings.capture,
             workspace,

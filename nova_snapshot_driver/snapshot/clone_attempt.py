@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+from contextlib import AbstractContextManager
 
 from nova_snapshot_driver.clients import rbd
 from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.snapshot.attempt import Attempt
 from nova_snapshot_driver.snapshot.capture import ceph_clone
-from nova_snapshot_driver.snapshot.capture.base import Capture
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.delivery import CloneDelivery
 from nova_snapshot_driver.snapshot.delivery import Delivery
 from nova_snapshot_driver.snapshot.destination.base import Adopting
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.result import Snapshot
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.workspace import Place
@@ -24,8 +24,8 @@ from nova_snapshot_driver.takings.ceph_clone import CephSnapshot
 from nova_snapshot_driver.takings.freeze import Freeze
 
 
-class CloneAttempt(Attempt):
-    """A clone inside Ceph, whose location Glance is given."""
+class CloneAttempt(Attempt[Clone]):
+    """A clone of one disk inside Ceph, whose location Glance is given."""
 
     _clone: Clone
 
@@ -35,7 +35,8 @@ class CloneAttempt(Attempt):
 
     def _find(self) -> Clone:
         """Name the clone that Ceph is to make, without making it."""
-        disk, destination = self._plan.disk.rbd, self._destination
+        [planned] = self._plan.disks
+        disk, destination = planned.disk.rbd, self._destination
         assert disk is not None  # noqa: S101 (for mypy)
         return ceph_clone.find(
             self._guest,
@@ -45,21 +46,16 @@ class CloneAttempt(Attempt):
             destination.image,
         )
 
-    def _disk_size(self) -> int:
+    def _size_of(self, planned: PlannedDisk) -> int:
         with rbd.refusals(self._guest.name):
             return Ceph(self._settings.undo.ceph, self._clone.disk.user).size(
                 self._clone.disk
             )
 
-    def _capture(self) -> Capture:
-        return ceph_clone.view
+    def _captured(self, tools: CaptureTools) -> AbstractContextManager[Clone]:
+        return ceph_clone.captured(self._guest, self._clone, tools)
 
-    def _means(self, workspace: Workspace) -> CaptureTools:
-        return dataclasses.replace(
-            super()._means(workspace), clone=self._clone
-        )
-
-    def _delivery(self, workspace: Workspace) -> Delivery:
+    def _delivery(self, workspace: Workspace) -> Delivery[Clone]:
         return CloneDelivery(
             self._session,
             self._plan,
@@ -68,7 +64,7 @@ class CloneAttempt(Attempt):
             self._destination,
         )
 
-    def _place_of_image(self, root: str) -> Place | None:
+    def _place_of_images(self, root: str) -> Place | None:
         return None
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the content of a view reaches the destination as an image."""
+"""How the content of captured disks reaches the destination as images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import errno
 from types import TracebackType
 from typing import Any
 from typing import ClassVar
+from typing import Generic
 from typing import Self
+from typing import TypeVar
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import rbd
 from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.view import RbdImage
-from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Views
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.destination import metadata
 from nova_snapshot_driver.snapshot.destination.base import Adopting
@@ -24,6 +26,7 @@ from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.base import Staged
 from nova_snapshot_driver.snapshot.destination.base import Streaming
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.session import Session
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.takings import ceph_clone
@@ -36,13 +39,16 @@ from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
 
+#: The captured disks: their views, or the clone that Ceph is to make.
+Captured = TypeVar('Captured')
 
-class Delivery(abc.ABC):
-    """A way to bring an image to its destination.
+
+class Delivery(abc.ABC, Generic[Captured]):
+    """A way to bring images to their destination.
 
     The end of the context removes all that is not to become an image.
 
-    :cvar reading: a word for what is done while the view is there
+    :cvar reading: a word for what is done while the disks are captured
     """
 
     reading: ClassVar[str]
@@ -67,24 +73,30 @@ class Delivery(abc.ABC):
         self._held.__exit__(kind, error, traceback)
 
     @abc.abstractmethod
-    def read(self, view: View | Clone) -> None:
-        """Read all of a view, which is not needed any more then."""
+    def read(self, captured: Captured) -> None:
+        """Read all of the disks, which need not be captured any more then."""
 
     @abc.abstractmethod
-    def complete(self) -> Proof:
-        """Have the whole image at the destination."""
+    def complete(self) -> tuple[Proof, ...]:
+        """Have the whole images at the destination.
 
-    def _properties(self) -> dict[str, Any]:
-        """The properties of the image."""
+        :returns: those of the disks of the plan, in their order
+        """
+
+    def _properties(self, planned: PlannedDisk) -> dict[str, Any]:
+        """The properties of the image of a disk."""
         return metadata.of_snapshot(
-            self._request.instance, self._plan, self._quiesce
+            self._request.instance, self._plan, planned, self._quiesce
         )
 
-    def _start(self, kind: type[Job[Any]]) -> DataPlane:
-        """Start the process that is to do a job, before the view is there.
+    def _start(self, kind: type[Job[Any]]) -> list[DataPlane]:
+        """Start a process for the job of each disk, before its view is there.
 
-        A guest that writes pays for every second of the view.
+        A guest that writes pays for every second of the views.
         """
+        return [self._start_one(kind) for _ in self._plan.disks]
+
+    def _start_one(self, kind: type[Job[Any]]) -> DataPlane:
         return self._held.enter_context(
             data_plane.started(
                 kind,
@@ -95,16 +107,16 @@ class Delivery(abc.ABC):
         )
 
 
-class StreamDelivery(Delivery):
-    """The bytes go once: from the view to the destination, as they are read.
+class StreamDelivery(Delivery[Views]):
+    """The bytes go once: from a view to the destination, as they are read.
 
     :param destination: that of the request
     """
 
     reading = 'stream'
 
-    _process: DataPlane
-    _proof: Proof
+    _processes: list[DataPlane]
+    _proofs: tuple[Proof, ...]
 
     def __init__(
         self,
@@ -119,28 +131,32 @@ class StreamDelivery(Delivery):
         self._destination = destination
 
     def __enter__(self) -> Self:
-        self._process = self._start(Stream)
+        self._processes = self._start(Stream)
         return self
 
-    def read(self, view: View | Clone) -> None:
-        assert not isinstance(view, Clone)  # noqa: S101 (for mypy)
+    def read(self, captured: Views) -> None:
         self._request.states.uploading()
-        self._proof = self._destination.stream(
-            self._process,
-            view,
-            self._plan.encoding,
-            self._workspace.path,
-            self._properties(),
+        self._proofs = tuple(
+            self._destination.stream(
+                process,
+                captured[planned.target],
+                planned,
+                self._workspace.path,
+                self._properties(planned),
+            )
+            for process, planned in zip(
+                self._processes, self._plan.disks, strict=True
+            )
         )
 
-    def complete(self) -> Proof:
-        # A cancellation counts until the image is published.
+    def complete(self) -> tuple[Proof, ...]:
+        # A cancellation counts until the images are published.
         self._request.cancellation.check()
-        return self._proof
+        return self._proofs
 
 
-class StagedDelivery(Delivery):
-    """A file of this host gets the image, and the destination the file.
+class StagedDelivery(Delivery[Views]):
+    """A file of this host gets each image, and the destination the file.
 
     :param destination: that of the request
     """
@@ -156,58 +172,74 @@ class StagedDelivery(Delivery):
         super().__init__(session, plan, quiesce)
         self._workspace = workspace
         self._destination = destination
-        self._path = destination.staging(workspace)
 
-    def complete(self) -> Proof:
-        # Heed a cancellation for as long as the image is not shown.
+    def _path(self, planned: PlannedDisk) -> str:
+        return self._destination.staging(self._workspace, planned)
+
+    def complete(self) -> tuple[Proof, ...]:
+        # Heed a cancellation for as long as the images are not shown.
         self._request.cancellation.check()
         self._request.states.uploading()
-        return self._destination.receive(
-            self._path,
-            self._properties(),
-            self._request.progress,
-            self._request.cancellation,
+        return tuple(
+            self._destination.receive(
+                self._path(planned),
+                self._properties(planned),
+                self._request.progress,
+                self._request.cancellation,
+            )
+            for planned in self._plan.disks
         )
 
 
 class SaveDelivery(StagedDelivery):
-    """The file is written in one pass."""
+    """The files are written in one pass."""
 
     reading = 'stream'
 
-    _process: DataPlane
+    _processes: list[DataPlane]
 
     def __enter__(self) -> Self:
-        self._process = self._start(Save)
+        self._processes = self._start(Save)
         return self
 
-    def read(self, view: View | Clone) -> None:
-        assert not isinstance(view, Clone)  # noqa: S101 (for mypy)
-        self._process.run(
-            Save(view, self._plan.encoding, self._path, self._workspace.path)
-        )
+    def read(self, captured: Views) -> None:
+        for process, planned in zip(
+            self._processes, self._plan.disks, strict=True
+        ):
+            process.run(
+                Save(
+                    captured[planned.target],
+                    planned.encoding,
+                    self._path(planned),
+                    self._workspace.path,
+                )
+            )
 
 
 class ExtractDelivery(StagedDelivery):
-    """The file is written by ``qemu-img``."""
+    """The files are written by ``qemu-img``."""
 
     reading = 'extract'
 
-    def read(self, view: View | Clone) -> None:
-        assert not isinstance(view, Clone)  # noqa: S101 (for mypy)
-        data_plane.run(
-            Extract(view, self._plan.encoding, self._path),
-            self._limits(),
-            self._request.progress,
-            self._request.cancellation,
-        )
+    def read(self, captured: Views) -> None:
+        for planned in self._plan.disks:
+            data_plane.run(
+                Extract(
+                    captured[planned.target],
+                    planned.encoding,
+                    self._path(planned),
+                ),
+                self._limits(),
+                self._request.progress,
+                self._request.cancellation,
+            )
 
     def _limits(self) -> Limits:
         limits = Limits.of(self._settings.transfer, Extract)
         return limits.without_yielding() if self._plan.suspends else limits
 
 
-class CloneDelivery(Delivery):
+class CloneDelivery(Delivery[Clone]):
     """Ceph copies the data, and Glance is told where the copy is.
 
     Glance finds the image where it would have put it itself, under the same
@@ -252,10 +284,10 @@ class CloneDelivery(Delivery):
             self._destination.discard(error)
         self._remove()
 
-    def read(self, view: View | Clone) -> None:
+    def read(self, captured: Clone) -> None:
         with rbd.refusals(self._domain):
             try:
-                self._copy(self._clone.image)
+                self._copy(captured.image)
             except BaseException:
                 # Remove the clone at once: the disk's snapshot can't go before
                 # it.
@@ -290,15 +322,16 @@ class CloneDelivery(Delivery):
             ceph_clone.remove_clone(self._domain, self._ceph, self._clone)
             self._is_begun = False
 
-    def complete(self) -> Proof:
+    def complete(self) -> tuple[Proof, ...]:
         cancellation = self._request.cancellation
         cancellation.check()
+        [planned] = self._plan.disks
         self._is_offered = True
         try:
             proof = self._destination.adopt(
                 self._clone.url,
                 self._size,
-                self._properties(),
+                self._properties(planned),
                 cancellation,
             )
         except exception.LocationRefused as refusal:
@@ -310,4 +343,4 @@ class CloneDelivery(Delivery):
         # it.
         self._request.states.uploading()
         cancellation.check()
-        return proof
+        return (proof,)

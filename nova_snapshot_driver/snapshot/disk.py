@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The snapshot of a root disk on this host or in Ceph.
+"""The snapshot of disks on this host or in Ceph.
 
-Several methods capture its content. Where libvirt or Ceph refuses one of them,
-another is tried.
+Several methods capture their content. Where libvirt or Ceph refuses one of
+them, another is tried.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from oslo_log import log as logging
@@ -17,9 +19,9 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.events import Event
+from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import Domain
 from nova_snapshot_driver.hypervisor.guest import Guest
-from nova_snapshot_driver.snapshot.attempt import Attempt
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
 from nova_snapshot_driver.snapshot.clone_attempt import CloneAttempt
@@ -41,16 +43,9 @@ from nova_snapshot_driver.transfer.nbd import libnbd
 
 LOG = logging.getLogger(__name__)
 
-ATTEMPTS: dict[Method, type[Attempt]] = {
-    Method.DIRECT: CloneAttempt,
-    Method.BACKUP: ReadAttempt,
-    Method.MIRROR: ReadAttempt,
-    Method.COLD: ReadAttempt,
-}
-
 
 class DiskSnapshot:
-    """The snapshot of a root disk, by the first method that is not refused."""
+    """The snapshot of disks, by the first method that is not refused."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -103,8 +98,10 @@ class DiskSnapshot:
                 plan = self._plan()
             session.announce(plan)
             self._tried = plan.method
-            attempt = ATTEMPTS[plan.method]
-            return attempt(session, plan, watch, disk_operation.close).take()
+            attempting = (session, plan, watch, disk_operation.close)
+            if plan.method is Method.DIRECT:
+                return CloneAttempt(*attempting).take()
+            return ReadAttempt(*attempting).take()
 
     def _plan(self) -> Plan:
         settings, guest = self._session.settings, self._session.guest
@@ -112,12 +109,16 @@ class DiskSnapshot:
         # description.
         power_state = self._session.power_state()
         domain = guest.describe()
+        disks = disks_of(domain, self._session.request.disks)
         plan = make_plan(
             settings.plan,
             self._session.request.instance,
             domain,
+            disks,
             power_state,
-            with_shut_directories(settings.capture, domain, self._known),
+            with_shut_directories(
+                settings.capture, domain, disks, self._known
+            ),
         )
         _require_readable(guest, plan)
         require_reachable(settings.capture, domain, plan)
@@ -132,6 +133,25 @@ class DiskSnapshot:
             return self._plan().method is not method
         except (exception.NotSupported, exception.DirectoryShut):
             return False
+
+
+def disks_of(domain: Domain, targets: Collection[str] = ()) -> list[Disk]:
+    """The disks of a domain that a snapshot is to take.
+
+    :param targets: their names in the domain, as ``vda``; none for the root
+        disk alone, if there is one
+    :raises NotSupported: the domain has no disk of such a name
+    """
+    if not targets:
+        return [] if domain.root_disk is None else [domain.root_disk]
+    found = [disk for disk in domain.disks if disk.target in targets]
+    missing = set(targets).difference(disk.target for disk in found)
+    if missing:
+        raise exception.NotSupported(
+            domain=domain.name,
+            reason=f'it has no disk {", ".join(sorted(missing))}.',
+        )
+    return found
 
 
 def refused(error: exception.SnapshotError) -> Ground:
@@ -153,15 +173,17 @@ def obstacles(destination: Destination | None = None) -> Obstacles:
 
 
 def with_shut_directories(
-    settings: CaptureSettings, domain: Domain, known: Obstacles
+    settings: CaptureSettings,
+    domain: Domain,
+    disks: Iterable[Disk],
+    known: Obstacles,
 ) -> Obstacles:
     """The known obstacles, and those that the modes of directories add.
 
     An encrypted disk has no other method than a backup job: the plan may fail
     with the closed directory as its reason then.
     """
-    disk = domain.root_disk
-    if known.backup is not None or (disk is not None and disk.encrypted):
+    if known.backup is not None or any(disk.encrypted for disk in disks):
         return known
     try:
         reach.require(domain.qemu_user, backup.scratch_place(settings))
@@ -200,11 +222,12 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
     """
     if plan.method in (Method.DIRECT, Method.BACKUP):
         return
-    if plan.method is Method.MIRROR and plan.disk.source == 'block':
-        return
-    path = plan.source.path
-    if os.path.exists(path) and not os.access(path, os.R_OK):
-        raise exception.NotSupported(
-            domain=guest.name,
-            reason=f'this user may not read its root disk {path}.',
-        )
+    for planned in plan.disks:
+        if plan.method is Method.MIRROR and planned.disk.source == 'block':
+            continue
+        path = planned.source.path
+        if os.path.exists(path) and not os.access(path, os.R_OK):
+            raise exception.NotSupported(
+                domain=guest.name,
+                reason=f'this user may not read its disk {path}.',
+            )

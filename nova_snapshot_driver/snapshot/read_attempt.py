@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image made of the data of the disk, which this host reads."""
+"""Images made of the data of disks, which this host reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
+from nova_snapshot_driver.common.view import Views
 from nova_snapshot_driver.snapshot.attempt import Attempt
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.snapshot.capture import cold
 from nova_snapshot_driver.snapshot.capture import mirror
-from nova_snapshot_driver.snapshot.capture.base import Capture
+from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.delivery import Delivery
 from nova_snapshot_driver.snapshot.delivery import ExtractDelivery
 from nova_snapshot_driver.snapshot.delivery import SaveDelivery
@@ -29,20 +31,20 @@ from nova_snapshot_driver.takings.managed_save import ManagedSave
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.undefine import Undefine
 
-CAPTURES: dict[Method, Capture] = {
-    Method.BACKUP: backup.view,
-    Method.MIRROR: mirror.view,
-    Method.COLD: cold.view,
-}
 
+class ReadAttempt(Attempt[Views]):
+    """An attempt that streams or converts the data of the disks."""
 
-class ReadAttempt(Attempt):
-    """An attempt that streams or converts the data of the disk."""
+    def _captured(self, tools: CaptureTools) -> AbstractContextManager[Views]:
+        match self._plan.method:
+            case Method.BACKUP:
+                return backup.captured(self._guest, self._plan, tools)
+            case Method.MIRROR:
+                return mirror.captured(self._guest, self._plan, tools)
+            case _:
+                return cold.captured(self._guest, self._plan, tools)
 
-    def _capture(self) -> Capture:
-        return CAPTURES[self._plan.method]
-
-    def _delivery(self, workspace: Workspace) -> Delivery:
+    def _delivery(self, workspace: Workspace) -> Delivery[Views]:
         delivering = (self._session, self._plan, self._quiesce, workspace)
         if self._streaming is not None:
             return StreamDelivery(*delivering, self._streaming)
@@ -50,12 +52,12 @@ class ReadAttempt(Attempt):
             return SaveDelivery(*delivering, self._staged)
         return ExtractDelivery(*delivering, self._staged)
 
-    def _place_of_image(self, root: str) -> Place | None:
+    def _place_of_images(self, root: str) -> Place | None:
         return None if self._streaming else self._staged.place(root)
 
     @property
     def _streaming(self) -> Streaming | None:
-        """The destination, where the image is to be streamed to it."""
+        """The destination, where the images are to be streamed to it."""
         destination = self._request.destination
         if self._plan.stream and isinstance(destination, Streaming):
             return destination
@@ -63,7 +65,7 @@ class ReadAttempt(Attempt):
 
     @property
     def _staged(self) -> Staged:
-        """The destination, where the image first becomes a file."""
+        """The destination, where the images first become files."""
         destination = self._request.destination
         assert isinstance(destination, Staged)  # noqa: S101 (for mypy)
         return destination

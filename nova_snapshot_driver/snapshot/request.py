@@ -46,7 +46,10 @@ class TaskStates:
 class Request:
     """A snapshot that is wanted.
 
+    :ivar destination: which takes an image of each disk
     :ivar context: of the request to Nova; None where there was none
+    :ivar disks: the names of the disks in the domain, as ``vda``; none for
+        the root disk alone
     """
 
     instance: Instance
@@ -55,3 +58,4 @@ class Request:
     progress: Progress
     cancellation: Cancellation
     context: Context | None = None
+    disks: tuple[str, ...] = ()

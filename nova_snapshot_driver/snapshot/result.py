@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -14,21 +16,53 @@ from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.volume_image import DISK_FORMAT
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.plan.model import VolumesPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenImage:
+    """An image that a snapshot has made.
+
+    :ivar disk_format: of the image
+    :ivar size: of the image, in bytes
+    :ivar sha512: of its bytes, as Glance has it too; None for a file
+    :ivar disk: the disk that was taken, by its name in the domain, as
+        ``vda``; None of volumes, of which all are, as the next two
+    :ivar disk_size: the size of the disk in bytes, as the guest sees it
+    :ivar source_format: the format of the topmost image of the disk
+    """
+
+    disk_format: str
+    size: int
+    sha512: str | None
+    disk: str | None = None
+    disk_size: int | None = None
+    source_format: str | None = None
+
+    @classmethod
+    def of(cls, planned: PlannedDisk, proof: Proof) -> TakenImage:
+        return cls(
+            disk_format=planned.encoding.format,
+            size=proof.size,
+            sha512=proof.sha512,
+            disk=planned.target,
+            disk_size=planned.size,
+            source_format=planned.disk.format,
+        )
+
+    def source(self) -> str:
+        """The disk that was taken, in words."""
+        return f'{self.disk} ({self.source_format}, {self.disk_size} bytes)'
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """A snapshot that has succeeded.
 
-    :ivar streamed: the image has never lain on this host
-    :ivar disk: the disk that was taken, by its name in the domain, as
-        ``vda``; None of volumes, of which all are, as the next two
-    :ivar disk_size: its size in bytes, as the guest sees it
-    :ivar source_format: the format of its topmost image
+    :ivar images: one for each disk; one for all volumes
+    :ivar streamed: the images have never lain on this host
     :ivar quiesced_file_systems: how many the guest agent had frozen
-    :ivar size: of the image, in bytes
-    :ivar sha512: of its bytes, as Glance has it too; None for a file
     :ivar seconds: how long each step took
     :ivar volumes: the snapshots in Cinder that it is made of, by the volumes
     :ivar paused: the vCPUs were stopped while the snapshots of the volumes
@@ -51,9 +85,7 @@ class Snapshot:
     streamed_reason: str
     quiesced: bool
     quiesced_reason: str
-    disk_format: str
-    size: int
-    sha512: str | None
+    images: tuple[TakenImage, ...]
     seconds: dict[str, float]
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)
     paused: bool | None = None
@@ -61,9 +93,6 @@ class Snapshot:
     stall_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     unfinished: bool = False
-    disk: str | None = None
-    disk_size: int | None = None
-    source_format: str | None = None
     quiesced_file_systems: int = 0
     properties_dropped: tuple[str, ...] = ()
 
@@ -71,13 +100,25 @@ class Snapshot:
     def total_seconds(self) -> float:
         return round(sum(self.seconds.values()), 3)
 
+    @property
+    def size(self) -> int:
+        """The bytes of all images."""
+        return sum(image.size for image in self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields for JSON; those of a single image are repeated at top."""
+        fields = dataclasses.asdict(self)
+        if len(self.images) == 1:
+            fields |= fields['images'][0]
+        return fields
+
     @classmethod
     def of(
         cls,
         guest: Guest,
         plan: Plan,
         quiesce: Quiesce,
-        proof: Proof,
+        proofs: Sequence[Proof],
         seconds: dict[str, float],
         notes: tuple[str, ...],
         unfinished: bool,
@@ -91,18 +132,15 @@ class Snapshot:
             streamed_reason=plan.stream_reason,
             quiesced=quiesce.done,
             quiesced_reason=str(quiesce.reason),
-            disk_format=plan.encoding.format,
-            size=proof.size,
-            sha512=proof.sha512,
+            images=tuple(map(TakenImage.of, plan.disks, proofs)),
             seconds=seconds,
             stall_seconds=_still(plan, quiesce, seconds),
             notes=notes,
             unfinished=unfinished,
-            disk=plan.disk.target,
-            disk_size=plan.disk_size,
-            source_format=plan.disk.format,
             quiesced_file_systems=quiesce.file_systems,
-            properties_dropped=proof.dropped,
+            properties_dropped=tuple(
+                name for proof in proofs for name in proof.dropped
+            ),
         )
 
     @classmethod
@@ -125,9 +163,7 @@ class Snapshot:
             streamed_reason='there is nothing to be sent',
             quiesced=quiesce.done,
             quiesced_reason=str(quiesce.reason),
-            disk_format=DISK_FORMAT,
-            size=proof.size,
-            sha512=proof.sha512,
+            images=(TakenImage(DISK_FORMAT, proof.size, proof.sha512),),
             seconds=seconds,
             volumes=volumes,
             paused=stall.paused,
@@ -143,12 +179,17 @@ class Snapshot:
         streamed = 'streamed' if self.streamed else 'converted'
         if self.method == Method.DIRECT.value:
             streamed = 'cloned'
+        disks = ', '.join(image.source() for image in self.images)
+        images = ', '.join(
+            f'{image.disk_format}, {image.size} bytes' for image in self.images
+        )
+        digests = ', '.join(
+            image.sha512 or 'not asked for' for image in self.images
+        )
         return (
-            f'{self.disk} ({self.source_format}, {self.disk_size} bytes), '
-            f'{self.method}, {streamed}, {self._quiesced()}, '
-            f'{self.disk_format}, {self.size} bytes, '
-            f'{self._in_steps()}, '
-            f'SHA-512 {self.sha512 or "not asked for"}{self._without()}'
+            f'{disks}, {self.method}, {streamed}, {self._quiesced()}, '
+            f'{images}, {self._in_steps()}, '
+            f'SHA-512 {digests}{self._without()}'
         )
 
     def _of_volumes(self) -> str:

@@ -83,8 +83,8 @@ class Session:
             Status(
                 domain=self.guest.name,
                 uuid=self.guest.uuid,
-                image=artefacts.image,
-                file=artefacts.file,
+                images=artefacts.images,
+                files=artefacts.files,
                 method=plan.method.value,
             ),
             self.request.progress,

@@ -12,6 +12,7 @@ from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.workspace import Need
 from nova_snapshot_driver.state.workspace import Place
 
@@ -21,18 +22,20 @@ def needs(
 ) -> list[Need]:
     """The space that is needed, by directory.
 
-    The scratch file of a backup job comes on top: nobody knows its size.
+    The scratch files of a backup job come on top: nobody knows their size.
 
     :param root: ``[libvirt] snapshots_directory``
-    :param place: where the image lies; None where it never does
-    :raises UnsafeBackingFile: the chain of the source can't be read safely
+    :param place: where the images lie; None where they never do
+    :raises UnsafeBackingFile: the chain of a source can't be read safely
     """
     found = []
-    chain = _chain(guest, plan)
-    if plan.method is Method.MIRROR:
-        found.append(Need(Place(root), _delta_bytes(guest, plan, chain)))
-    if place is not None:
-        found.append(Need(place, _content_bytes(guest, plan)))
+    for planned in plan.disks:
+        chain = _chain(guest, plan, planned)
+        if plan.method is Method.MIRROR:
+            delta = _delta_bytes(guest, planned, chain)
+            found.append(Need(Place(root), delta))
+        if place is not None:
+            found.append(Need(place, _content_bytes(guest, planned)))
     return found
 
 
@@ -54,25 +57,27 @@ def disk_size(guest: Guest, disk: Disk, source: Layer) -> int:
         return qemu_img.virtual_size(source)
 
 
-def _chain(guest: Guest, plan: Plan) -> list[Layer]:
+def _chain(guest: Guest, plan: Plan, planned: PlannedDisk) -> list[Layer]:
     if plan.method in (Method.DIRECT, Method.BACKUP):
         # Ceph or QEMU reads the chain, and no process here opens it anew.
         return []
-    return qemu_img.backing_chain(guest.name, plan.source)
+    return qemu_img.backing_chain(guest.name, planned.source)
 
 
-def _delta_bytes(guest: Guest, plan: Plan, chain: list[Layer]) -> int:
-    content = _content_bytes(guest, plan)
+def _delta_bytes(
+    guest: Guest, planned: PlannedDisk, chain: list[Layer]
+) -> int:
+    content = _content_bytes(guest, planned)
     # Without a backing file the delta gets all of the content, whatever holes
     # and compressed clusters the source has. A block device allocates nothing.
-    if not chain or not os.path.isfile(plan.source.path):
+    if not chain or not os.path.isfile(planned.source.path):
         return content
-    return min(qemu_img.allocated_bytes(plan.source), content)
+    return min(qemu_img.allocated_bytes(planned.source), content)
 
 
-def _content_bytes(guest: Guest, plan: Plan) -> int:
-    path = plan.source.path
+def _content_bytes(guest: Guest, planned: PlannedDisk) -> int:
+    path = planned.source.path
     unreadable = os.path.exists(path) and not os.access(path, os.R_OK)
-    if plan.disk.encrypted or unreadable:
-        return guest.capacity(plan.disk)
-    return qemu_img.content_bytes(plan.source)
+    if planned.disk.encrypted or unreadable:
+        return guest.capacity(planned.disk)
+    return qemu_img.content_bytes(planned.source)

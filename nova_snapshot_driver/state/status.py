@@ -15,8 +15,10 @@ import json
 import os
 import threading
 import time
-import typing
 from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
 
 from oslo_log import log as logging
 
@@ -28,10 +30,11 @@ from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
 from nova_snapshot_driver.state.workspace import MIB
+from nova_snapshot_driver.takings import codec
 
 LOG = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 #: The size in bytes that no status comes near to.
 LARGEST = 1 << 20
@@ -55,8 +58,8 @@ class Status:
     """How far one snapshot has come.
 
     :ivar pid: of the process that takes it
-    :ivar image: its id in Glance; None where it goes to a file
-    :ivar file: the other way round
+    :ivar images: the ids in Glance of those that it makes
+    :ivar files: the paths of those that go to files
     :ivar method: ``backup``, ``mirror``, ``cold`` or ``volumes``
     :ivar step: that runs, as in ``Progress``; None before the first
     :ivar done: bytes, or any other share of the total
@@ -68,8 +71,8 @@ class Status:
 
     domain: str
     uuid: str
-    image: str | None
-    file: str | None
+    images: tuple[str, ...]
+    files: tuple[str, ...]
     method: str
     pid: int = dataclasses.field(default_factory=os.getpid)
     step: str | None = None
@@ -82,10 +85,21 @@ class Status:
     updated: str = dataclasses.field(default_factory=_now)
 
     def to_json(self) -> str:
-        return json.dumps({'version': VERSION, **dataclasses.asdict(self)})
+        return json.dumps({'version': VERSION, **codec.fields_of(self)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields for JSON; a single image or file has a field of its own.
+
+        That field is null where there is none, or several.
+        """
+        return {
+            **codec.fields_of(self),
+            'image': only(self.images),
+            'file': only(self.files),
+        }
 
     @classmethod
-    def from_json(cls, text: str) -> Status:
+    def from_json(cls, text: str) -> Self:
         """
         :raises ValueError, TypeError, KeyError, AttributeError,
             RecursionError: it is none
@@ -93,11 +107,13 @@ class Status:
         fields = json.loads(text)
         if fields.pop('version') != VERSION:
             raise ValueError('it is of another version')
-        kinds = typing.get_type_hints(cls)
-        for name, value in fields.items():
-            if not isinstance(value, kinds[name]):
-                raise TypeError(f'its {name} is of another kind')
-        return cls(**fields)
+        status: Self = codec.built(cls, fields)
+        return status
+
+
+def only(values: Sequence[str]) -> str | None:
+    """The one of several values that is the only one, if any is."""
+    return values[0] if len(values) == 1 else None
 
 
 @contextlib.contextmanager

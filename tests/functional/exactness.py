@@ -77,7 +77,7 @@ class Exactness(base.SnapshotTest):
         # Nothing else still had it, and the one of an encrypted disk has it
         # otherwise.
         if not self.guest.disk.encrypted:
-            self.assertEqual(['scratch'], [file.name for file in kept])
+            self.assertEqual(['scratch-vda'], [file.name for file in kept])
         self._compare(reference, image)
         self._check(image)
         return snapshot

@@ -13,8 +13,8 @@ from lab.bounded import wait_until
 from lab.options import GuestOptions
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot.plan.instance import Instance
-from tests import processes
 from tests import laws
+from tests import processes
 from tests.functional import base
 
 #: MiB a second: the image takes far longer than what happens meanwhile.

@@ -261,11 +261,13 @@ class ShapeCase(base.HostTest):
         run(
             [
                 *('qemu-img', 'compare', '-f', 'raw'),
-                *('-F', snapshot.disk_format, shape.truth, image),
+                *('-F', snapshot.images[0].disk_format, shape.truth, image),
             ],
             timeout=TIMEOUT,
         )
-        self.assertEqual(shape.truth.stat().st_size, snapshot.disk_size)
+        self.assertEqual(
+            shape.truth.stat().st_size, snapshot.images[0].disk_size
+        )
         return snapshot
 
     def loop_device(self, content: Path) -> Path:
@@ -314,8 +316,8 @@ class DiskShapesTest(ShapeCase):
         domain = self.define(shape.xml, machine.disk_xml(other))
         self.holds_at_rest(domain, shape)
         snapshot = self.holds(shape)
-        self.assertEqual('sda', snapshot.disk)
-        self.assertEqual('raw', snapshot.source_format)
+        self.assertEqual('sda', snapshot.images[0].disk)
+        self.assertEqual('raw', snapshot.images[0].source_format)
 
     def test_boot_order(self) -> None:
         """The order of boot is no matter, as it is none to Nova."""
@@ -328,8 +330,8 @@ class DiskShapesTest(ShapeCase):
         domain = self.define(shape.xml, second)
         self.holds_at_rest(domain, shape)
         snapshot = self.holds(shape)
-        self.assertEqual('vda', snapshot.disk)
-        self.assertEqual('qcow2', snapshot.source_format)
+        self.assertEqual('vda', snapshot.images[0].disk)
+        self.assertEqual('qcow2', snapshot.images[0].source_format)
 
     def test_saved_guest_has_its_own_disk(self) -> None:
         """A saved guest comes back on the disk that it was saved with."""

@@ -124,7 +124,14 @@ class LibvirtdDeathTest(base.HostTest):
             self.to_libvirt, method=method
         ).snapshot_to_file(Instance(NAME), str(image))
         self._run(
-            *('compare', '-U', '-f', 'qcow2', '-F', snapshot.disk_format),
+            *(
+                'compare',
+                '-U',
+                '-f',
+                'qcow2',
+                '-F',
+                snapshot.images[0].disk_format,
+            ),
             *(self.disk.path, image),
         )
         image.unlink()

@@ -127,7 +127,9 @@ class WatchdogTest(oslotest_base.BaseTestCase):
             f'the guest to be given back: {self.differences()}',
             BOUND,
         )
-        wait_until(lambda: not Path(f'/proc/{watchdog}').exists(), 'its end', BOUND)
+        wait_until(
+            lambda: not Path(f'/proc/{watchdog}').exists(), 'its end', BOUND
+        )
         with self.guest.ticks as ticks:
             ticks.wait(5, 30)
 

@@ -334,7 +334,7 @@ class ComputeHost(FakeHost):
         )
         space = pathlib.Path(self.directories.snapshots)
         socket = space / f'libvirt-{documents.UUID}.a1b2c3d4' / 's'
-        scratch = space / f'{documents.UUID}-x1y2z3' / 'scratch'
+        scratch = space / f'{documents.UUID}-x1y2z3' / 'scratch-vda'
         for file in (socket, scratch):
             file.parent.mkdir(parents=True)
         FakeDomain(self.machine).backupBegin(

@@ -491,7 +491,7 @@ class RefusedTest(NovaCase):
         host = self.on(
             documents.file_disk(disk), state=libvirt.VIR_DOMAIN_SHUTOFF
         )
-        self.goes_to_nova(host, f'may not read its root disk {disk}')
+        self.goes_to_nova(host, f'may not read its disk {disk}')
 
     def test_disk_that_qemu_reads_for_this_user(self) -> None:
         host = self.on(documents.file_disk(self.unreadable_disk()))

@@ -25,7 +25,7 @@ directory, name, uuid, image, is_deaf = sys.argv[1:]
 cancellation = Cancellation()
 if is_deaf == 'hears':
     cancellation.watch(CancelRequest(directory, uuid).consume)
-begin = status.Status(name, uuid, image, None, 'mirror')
+begin = status.Status(name, uuid, (image,), (), 'mirror')
 with (
     Journal(directory).exclusive(uuid, name),
     status.reported(directory, begin, silent) as progress,

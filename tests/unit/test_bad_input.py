@@ -25,6 +25,7 @@ from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 from nova_snapshot_driver.snapshot.plan.model import Obstacles
@@ -84,8 +85,8 @@ JSON = strategies.recursive(
 BEGIN = Status(
     domain=documents.NAME,
     uuid=documents.UUID,
-    image=None,
-    file='/image',
+    images=(),
+    files=('/image',),
     method='backup',
 )
 
@@ -129,6 +130,7 @@ class AgentTest(testtools.TestCase):
             conf.plan_settings(self.host.conf),
             Instance(guest.name, quiesce=policy),
             guest.describe(),
+            disks_of(guest.describe()),
             guest.power.state(),
             Obstacles(),
         )
@@ -409,15 +411,17 @@ class DomainTest(testtools.TestCase):
                 conf.plan_settings(configuration),
                 Instance(documents.NAME),
                 found,
+                disks_of(found),
                 state,
                 Obstacles(),
             )
         except exception.NotSupported as refusal:
             self.assertIn(documents.NAME, str(refusal))
             return
-        self.assertTrue(plan.disk.target)
-        self.assertTrue(plan.source.path)
-        self.assertIn(plan.disk, found.disks)
+        [planned] = plan.disks
+        self.assertTrue(planned.target)
+        self.assertTrue(planned.source.path)
+        self.assertIn(planned.disk, found.disks)
 
     def test_cdrom_comes_first(self) -> None:
         found = domain.parse(

@@ -79,7 +79,7 @@ def state_directory(root: pathlib.Path) -> Paths:
     with journal.exclusive(UUID, 'web-1'), journal.kept(entry):
         CancelRequest(str(path), UUID).make()
         with status.reported(
-            str(path), Status('web-1', UUID, None, 'image', 'cold'), silent
+            str(path), Status('web-1', UUID, (), ('image',), 'cold'), silent
         ):
             yield {
                 path.parent: 0o711,

@@ -14,6 +14,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.model import AT_REST
 from nova_snapshot_driver.snapshot.plan.model import Obstacles
@@ -248,6 +249,7 @@ def plan_of(
         conf.plan_settings(conf.load([], options)),
         Instance(documents.NAME),
         guest.describe(),
+        disks_of(guest.describe()),
         state,
         Obstacles(),
     )

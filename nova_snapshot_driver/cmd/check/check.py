@@ -30,12 +30,14 @@ from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.view import RbdImage
 from nova_snapshot_driver.conf import read_settings
+from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import Domain
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.snapshot import space
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.disk import obstacles
 from nova_snapshot_driver.snapshot.disk import require_reachable
 from nova_snapshot_driver.snapshot.disk import with_shut_directories
@@ -241,29 +243,38 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
         if volume_backed.root_volume(domain):
             yield from _volumes(conf, guest, domain, subject)
             return
+        disks = disks_of(domain)
         plan = make_plan(
             settings.plan,
             Instance(name),
             domain,
+            disks,
             guest.power.state(),
-            with_shut_directories(settings.capture, domain, obstacles()),
+            with_shut_directories(
+                settings.capture, domain, disks, obstacles()
+            ),
         )
         require_reachable(settings.capture, domain, plan)
         yield Finding(subject, 'ok', str(plan))
-        job = guest.jobs.block_job(plan.disk) if guest.is_active() else None
-        if job:
-            yield Finding(
-                f'{subject}: block job',
-                'bad',
-                f'a {job} job runs on {plan.disk.target}; a snapshot is '
-                'refused until it has ended, unless a dead snapshot left it.',
-            )
-        if plan.method is Method.DIRECT and plan.disk.rbd:
-            yield _ceph(conf, subject, plan.disk.rbd)
+        for disk in disks:
+            yield from _block_job(guest, disk, subject)
+            if plan.method is Method.DIRECT and disk.rbd:
+                yield _ceph(conf, subject, disk.rbd)
         yield from _agent(conf, guest, subject, plan)
         yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
     except exception.SnapshotError as error:
         yield Finding(subject, 'bad', str(error))
+
+
+def _block_job(guest: Guest, disk: Disk, subject: str) -> Iterator[Finding]:
+    job = guest.jobs.block_job(disk) if guest.is_active() else None
+    if job:
+        yield Finding(
+            f'{subject}: block job',
+            'bad',
+            f'a {job} job runs on {disk.target}; a snapshot is refused until '
+            'it has ended, unless a dead snapshot left it.',
+        )
 
 
 def _volumes(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live way: a backup job shows the disk as it was at its begin.
+"""The live way: a backup job shows disks as they were at its begin.
 
-The domain stays as it is, the disk is read where it lies, and the file
+The domain stays as it is, the disks are read where they lie, and the file
 systems stand still only for the moment in which the job is begun.
 """
 
@@ -53,8 +53,10 @@ WATCH_INTERVAL = 0.2
 
 
 @contextlib.contextmanager
-def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
-    """The content of the root disk while the guest runs on, or is paused.
+def captured(
+    guest: Guest, plan: Plan, tools: CaptureTools
+) -> Iterator[dict[str, Export]]:
+    """The content of the disks while the guest runs on, or is paused.
 
     :raises BackupRefused: there can be no such job
     :raises BackupFailed: the job has ended too early
@@ -63,8 +65,8 @@ def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
     """
     is_read = False
     try:
-        with _export(guest, plan, tools) as export:
-            yield export
+        with _exports(guest, plan, tools) as exports:
+            yield exports
             is_read = True
     except exception.UndoFailed as error:
         if not is_read:
@@ -73,19 +75,24 @@ def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
 
 
 @contextlib.contextmanager
-def _export(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
+def _exports(
+    guest: Guest, plan: Plan, tools: CaptureTools
+) -> Iterator[dict[str, Export]]:
     qemu = guest.describe().qemu_user
+    disks = tuple(planned.disk for planned in plan.disks)
     with (
         _socket(guest, qemu, tools) as socket,
         _scratch(guest, tools) as scratch,
     ):
         _see_that_none_is_in_the_way(guest)
-        place = Place(socket, scratch.file('scratch'))
-        _make_encrypted(guest, plan.disk, place.scratch)
+        place = Place(socket, scratch.path)
+        if any(disk.secret is not None for disk in disks):
+            for disk in disks:
+                _make_scratch_file(guest, disk, place.scratch_of(disk))
         tools.quiesce.check()
-        # The size that QEMU says of the export later is held against it.
-        size = guest.capacity(plan.disk)
-        job = BackupJob(guest, plan.disk, place, tools.settings.guest_timeout)
+        # The sizes that QEMU says of the exports later are held against them.
+        sizes = {disk.target: guest.capacity(disk) for disk in disks}
+        job = BackupJob(guest, disks, place, tools.settings.guest_timeout)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_agent_kept(guest, tools))
             # A guest that was found paused is to stay so. Any other may run
@@ -99,9 +106,11 @@ def _export(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
                 _space_watched(guest, scratch.path, tools.settings)
             )
             stack.enter_context(silence.heard(guest, tools.cancellation))
-            yield Export(
-                socket, plan.disk.target, size, inode, _server(guest, qemu)
-            )
+            server = _server(guest, qemu)
+            yield {
+                target: Export(socket, target, size, inode, server)
+                for target, size in sizes.items()
+            }
 
 
 def scratch_place(settings: CaptureSettings) -> workspace.Place:
@@ -196,18 +205,19 @@ def _scratch(
         yield scratch
 
 
-def _make_encrypted(guest: Guest, disk: Disk, scratch: str) -> None:
-    """Make the scratch file of an encrypted disk.
+def _make_scratch_file(guest: Guest, disk: Disk, path: str) -> None:
+    """Make the scratch file of a disk of a job that has an encrypted one.
 
     QEMU would do so while the guest stands still, and take seconds to compute
-    what makes a passphrase hard to guess.
+    what makes a passphrase hard to guess. libvirt has it make either all of
+    the files of a job or none.
     """
+    size = guest.capacity(disk)
     if disk.secret is None:
-        return
-    qemu_img.create_encrypted(
-        scratch, guest.capacity(disk), guest.passphrase(disk)
-    )
-    ownership.set_mode(scratch, 0o600)
+        qemu_img.create_overlay(path, size, None)
+    else:
+        qemu_img.create_encrypted(path, size, guest.passphrase(disk))
+    ownership.set_mode(path, 0o600)
 
 
 def _see_that_none_is_in_the_way(guest: Guest) -> None:

@@ -1,34 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to a view of a disk at one instant.
+"""The tools of the ways to views of disks at one instant.
 
-Each is a context manager: entering it makes the view, leaving it gives the
-guest back exactly as it was found.
+Each way is a context manager: entering it makes the views, leaving it gives
+the guest back exactly as it was found.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
-from nova_snapshot_driver.common.view import View
-from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.environment import Environment
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
-from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.takings.tools import UndoTools
 
 
 class Aftermath:
-    """The state of a guest after the last byte of a view was read.
+    """The state of a guest after the last byte of its disks was read.
 
-    The data of the image is complete then, and is not given up for it.
+    The data of the images is complete then, and is not given up for it.
 
     :ivar notes: for a person, a sentence or more each
     :ivar is_unfinished: something is still to be given back
@@ -53,7 +47,6 @@ class CaptureTools:
 
     :ivar undo: the tools that give the guest back
     :ivar aftermath: where the capture says how it has ended
-    :ivar clone: the clone that Ceph is to make, if any
     """
 
     settings: CaptureSettings
@@ -64,16 +57,3 @@ class CaptureTools:
     cancellation: Cancellation
     aftermath: Aftermath
     undo: UndoTools
-    clone: Clone | None = None
-
-
-class Capture(Protocol):
-    """A function that captures a disk by one method."""
-
-    def __call__(
-        self, guest: Guest, plan: Plan, tools: CaptureTools
-    ) -> AbstractContextManager[View | Clone]:
-        """
-        :returns: the view, readable inside the context; or the clone that
-            Ceph is to make there
-        """

@@ -18,7 +18,6 @@ from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.view import RbdImage
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
-from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.takings import ceph_clone
 
 
@@ -65,15 +64,16 @@ def _pool_of(image: str | None, glance: Glance, cluster: str) -> str | None:
 
 
 @contextlib.contextmanager
-def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Clone]:
+def captured(
+    guest: Guest, clone: Clone, tools: CaptureTools
+) -> Iterator[Clone]:
     """The disk at one instant, to be cloned.
 
+    :param clone: that Ceph is to make, as ``find()`` has named it
     :raises CloneRefused: Ceph refuses the snapshot
     :raises CephError: the snapshot has failed
     :raises QuiesceFailed: quiescing is required and failed
     """
-    clone = tools.clone
-    assert clone is not None  # noqa: S101 (for mypy)
     ceph = tools.undo.ceph(clone.disk.user)
     tools.quiesce.check()
     with _removed(guest, ceph, clone):

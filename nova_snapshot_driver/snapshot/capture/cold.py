@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cold way: the disk is read while the guest does not run."""
+"""The cold way: disks are read while the guest does not run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.managed_save import ManagedSave
 
@@ -24,8 +25,10 @@ LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Layer]:
-    """The disk itself; an active guest is saved and stopped meanwhile.
+def captured(
+    guest: Guest, plan: Plan, tools: CaptureTools
+) -> Iterator[dict[str, Layer]]:
+    """The disks themselves; an active guest is saved and stopped meanwhile.
 
     :raises DomainStarted: somebody started the guest meanwhile
     :raises JobLost: libvirt can't suspend the guest
@@ -36,7 +39,7 @@ def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Layer]:
             _see_that_it_can_be_suspended(guest)
             tools.quiesce.check()
             stack.enter_context(_suspended(guest, plan, tools))
-        yield _readable(guest, plan)
+        yield {each.target: _readable(guest, each) for each in plan.disks}
         if guest.is_active():
             raise exception.DomainStarted(domain=guest.name)
 
@@ -47,11 +50,11 @@ def _see_that_it_can_be_suspended(guest: Guest) -> None:
         raise exception.JobLost(domain=guest.name)
 
 
-def _readable(guest: Guest, plan: Plan) -> Layer:
-    if not plan.disk.encrypted:
-        return plan.source
+def _readable(guest: Guest, planned: PlannedDisk) -> Layer:
+    if not planned.disk.encrypted:
+        return planned.source
     return dataclasses.replace(
-        plan.source, passphrase=guest.passphrase(plan.disk)
+        planned.source, passphrase=guest.passphrase(planned.disk)
     )
 
 

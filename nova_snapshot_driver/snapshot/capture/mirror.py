@@ -24,42 +24,50 @@ from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state import workspace
 from nova_snapshot_driver.takings.undefine import Undefine
 
 
 @contextlib.contextmanager
-def view(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Layer]:
-    """The content of the root disk while the guest runs on.
+def captured(
+    guest: Guest, plan: Plan, tools: CaptureTools
+) -> Iterator[dict[str, Layer]]:
+    """The content of a disk while the guest runs on.
+
+    :param plan: of one disk: copies of several would not end at one instant
 
     :raises MirrorFailed: the copy ended too early
     :raises ClaimRefused: the delta is something else by then
     :raises QuiesceFailed: quiescing is required and failed
     """
+    [planned] = plan.disks
     owners = _possible_owners(guest)
-    with _delta(guest, plan, tools.workspace) as delta:
+    with _delta(guest, planned, tools.workspace) as delta:
         tools.quiesce.check()
-        copy = BlockCopy(guest, plan.disk, tools.settings.guest_timeout)
+        copy = BlockCopy(guest, planned.disk, tools.settings.guest_timeout)
         with (
-            _transient(guest, plan.disk, tools),
+            _transient(guest, planned.disk, tools),
             copy.running(delta.path, tools.settings.bandwidth),
         ):
             _wait_until_ready(guest, copy, tools)
             with tools.quiesce.frozen():
                 copy.finish()
         tools.environment.claim(delta.path, Kind.FILE, owners)
-        yield delta
+        yield {planned.target: delta}
 
 
 @contextlib.contextmanager
 def _delta(
-    guest: Guest, plan: Plan, space: workspace.Workspace
+    guest: Guest, planned: PlannedDisk, space: workspace.Workspace
 ) -> Iterator[Layer]:
     """An empty image on the same backing file, of the same virtual size."""
-    backing = plan.source.backing
+    backing = planned.source.backing
     delta = Layer(space.file('delta'), 'qcow2', backing=backing)
     try:
-        qemu_img.create_overlay(delta.path, guest.capacity(plan.disk), backing)
+        qemu_img.create_overlay(
+            delta.path, guest.capacity(planned.disk), backing
+        )
         ownership.set_mode(delta.path, 0o600)
         yield delta
     finally:

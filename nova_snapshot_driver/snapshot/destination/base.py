@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a snapshot goes, and by which ways an image gets there."""
+"""Where a snapshot goes, and by which ways its images get there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.transfer.data_plane import DataPlane
-from nova_snapshot_driver.transfer.formats.encoding import Encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Proof:
 class Artefacts:
     """The things that a snapshot makes, and leaves if its process dies.
 
-    :ivar image: its id in Glance
-    :ivar file: its path on this host
-    :ivar draft: the path of the file, until it is complete
-    :ivar volumes: the ids of the volumes whose snapshots the image maps
+    :ivar images: the ids of the images in Glance
+    :ivar files: the paths of the images on this host
+    :ivar drafts: the paths of the files, until they are complete
+    :ivar volumes: the ids of the volumes whose snapshots an image maps
     """
 
-    image: str | None = None
-    file: str | None = None
-    draft: str | None = None
+    images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    drafts: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
 
 
 class Destination(abc.ABC):
     """Where a snapshot goes.
 
-    How an image gets there is for the classes below: a destination is of each
-    one whose way it offers.
+    How the image of a disk gets there is for the classes below: a destination
+    is of each one whose way it offers.
     """
 
     @property
@@ -71,36 +71,38 @@ class Destination(abc.ABC):
 
 
 class Streaming(Destination):
-    """A destination that takes the content of a view as it is read."""
+    """A destination that takes the content of views as they are read."""
 
     @abc.abstractmethod
     def stream(
         self,
         process: DataPlane,
         view: View,
-        encoding: Encoding,
+        planned: PlannedDisk,
         directory: str,
         properties: dict[str, Any],
     ) -> Proof:
-        """
+        """Take the image of a disk.
+
         :param process: started for a ``Stream``
+        :param view: of the disk
         :param directory: of the snapshot's own, where sockets may lie
         """
 
 
 class Staged(Destination):
-    """A destination that takes a file of this host with the whole image."""
+    """A destination that takes a file of this host with a whole image."""
 
     @abc.abstractmethod
     def place(self, root: str) -> Place:
-        """Where the file takes room.
+        """Where the files take room.
 
         :param root: ``[libvirt] snapshots_directory``
         """
 
     @abc.abstractmethod
-    def staging(self, workspace: Workspace) -> str:
-        """The path of the file."""
+    def staging(self, workspace: Workspace, planned: PlannedDisk) -> str:
+        """The path of the file that the image of a disk becomes first."""
 
     @abc.abstractmethod
     def receive(

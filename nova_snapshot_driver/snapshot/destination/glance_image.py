@@ -19,12 +19,12 @@ from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.base import Staged
 from nova_snapshot_driver.snapshot.destination.base import Streaming
 from nova_snapshot_driver.snapshot.destination.image_record import ImageRecord
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.transfer import data_plane
 from nova_snapshot_driver.transfer.data_plane import DataPlane
 from nova_snapshot_driver.transfer.data_plane import Limits
-from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import Stream
 from nova_snapshot_driver.transfer.jobs.job import Upload
 
@@ -39,13 +39,13 @@ _BEFORE_ACTIVE = ('queued', 'importing')
 
 
 class GlanceImage(ImageRecord, Streaming, Staged, Adopting):
-    """An image in Glance, by any way."""
+    """An image of one disk in Glance, by any way."""
 
     def stream(
         self,
         process: DataPlane,
         view: View,
-        encoding: Encoding,
+        planned: PlannedDisk,
         directory: str,
         properties: dict[str, Any],
     ) -> Proof:
@@ -54,7 +54,7 @@ class GlanceImage(ImageRecord, Streaming, Staged, Adopting):
         sent = process.run(
             Stream(
                 view,
-                encoding,
+                planned.encoding,
                 self.image,
                 access.files,
                 self._settings.retries,
@@ -67,7 +67,7 @@ class GlanceImage(ImageRecord, Streaming, Staged, Adopting):
     def place(self, root: str) -> Place:
         return Place(root)
 
-    def staging(self, workspace: Workspace) -> str:
+    def staging(self, workspace: Workspace, planned: PlannedDisk) -> str:
         return workspace.file('image')
 
     def receive(

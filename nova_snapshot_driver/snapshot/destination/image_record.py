@@ -38,7 +38,7 @@ class ImageRecord(Destination):
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(image=self.image)
+        return Artefacts(images=(self.image,))
 
     def check(self) -> None:
         self.glance().get(self.image)

@@ -17,6 +17,7 @@ from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.model import AnyPlan
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.plan.model import VolumesPlan
 
 LOG = logging.getLogger(__name__)
@@ -110,15 +111,15 @@ _BASE_FIELDS = frozenset(
 
 
 def of_snapshot(
-    instance: Instance, plan: Plan, quiesce: Quiesce
+    instance: Instance, plan: Plan, planned: PlannedDisk, quiesce: Quiesce
 ) -> dict[str, Any]:
-    """The properties that the driver writes before it uploads.
+    """The properties of the image of a disk, written before the upload.
 
     The first part is that of ``LibvirtDriver._create_snapshot_metadata``; the
     second part says how the snapshot was made.
     """
     upstream = {
-        'disk_format': plan.encoding.format,
+        'disk_format': planned.encoding.format,
         'container_format': 'bare'
         if instance.container_format in AMAZON_FORMATS
         else instance.container_format,
@@ -130,9 +131,9 @@ def of_snapshot(
         'os_type': instance.os_type,
     }
     disk = {
-        'snapshot_disk': plan.disk.target,
-        'snapshot_disk_size': plan.disk_size and str(plan.disk_size),
-        'snapshot_source_format': plan.disk.format,
+        'snapshot_disk': planned.target,
+        'snapshot_disk_size': planned.size and str(planned.size),
+        'snapshot_source_format': planned.disk.format,
     }
     return {
         name: value

@@ -16,6 +16,7 @@ from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
 from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.base import Staged
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
 
@@ -24,7 +25,7 @@ OUTPUT = '--output'
 
 
 class OutputFile(Staged):
-    """A file on this host, that appears when it is complete."""
+    """A file on this host with one disk; it appears when it is complete."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -38,7 +39,7 @@ class OutputFile(Staged):
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(file=self.file, draft=self.draft)
+        return Artefacts(files=(self.file,), drafts=(self.draft,))
 
     def check(self) -> None:
         if self._exists():
@@ -77,7 +78,7 @@ class OutputFile(Staged):
     def place(self, root: str) -> Place:
         return Place(os.path.dirname(self.file), OUTPUT)
 
-    def staging(self, workspace: Workspace) -> str:
+    def staging(self, workspace: Workspace, planned: PlannedDisk) -> str:
         return self.draft
 
     def receive(

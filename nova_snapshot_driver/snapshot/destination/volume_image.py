@@ -49,7 +49,7 @@ class VolumeBackedImage(ImageRecord):
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(image=self.image, volumes=self.snapshots.volumes)
+        return Artefacts(images=(self.image,), volumes=self.snapshots.volumes)
 
     @contextlib.contextmanager
     def discarded_on_failure(self) -> Iterator[None]:

@@ -40,6 +40,7 @@ class Words(enum.Enum):
     DIRECTORY_SHUT = 'QEMU may not enter a directory'
     REFUSED = 'it is refused'
     TO_FILE = 'it goes to a file'
+    SEVERAL_DISKS = 'several disks are captured'
     NOT_RAW = 'it would be raw, and another format is wanted'
 
     # Of the freeze

@@ -56,15 +56,33 @@ class Obstacles:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlannedDisk:
+    """A disk of a snapshot, and the image that it becomes.
+
+    :ivar source: the topmost image of the disk
+    :ivar encoding: of the image that it becomes
+    :ivar size: of the disk, in bytes; None before anybody has looked
+    """
+
+    disk: Disk
+    source: Layer
+    encoding: Encoding
+    format_reason: str
+    size: int | None = None
+
+    @property
+    def target(self) -> str:
+        """The name of the disk in the domain, as ``vda``."""
+        return self.disk.target
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """The plan of one snapshot.
 
     :ivar power_state: the state in which the guest is given back
-    :ivar source: the topmost image of the root disk
-    :ivar disk_size: of the root disk, in bytes; None before anybody has
-        looked
-    :ivar encoding: of the image in Glance
-    :ivar stream: the image is made in one pass, and never lies on this host
+    :ivar disks: that are captured at one instant
+    :ivar stream: the images are made in one pass, and never lie on this host
     :ivar freeze: the guest's file systems are to be frozen
     :ivar quiesce_required: the snapshot fails where that can't be done
     """
@@ -72,20 +90,16 @@ class Plan:
     method: Method
     method_reason: Ground
     power_state: PowerState
-    disk: Disk
-    source: Layer
-    encoding: Encoding
-    format_reason: str
+    disks: tuple[PlannedDisk, ...]
     stream: bool
     stream_reason: str
     freeze: bool
     quiesce_reason: Ground
     quiesce_required: bool
-    disk_size: int | None = None
 
     @property
     def suspends(self) -> bool:
-        """Whether the guest is suspended while its disk is read."""
+        """Whether the guest is suspended while its disks are read."""
         return self.method is Method.COLD and self.power_state not in AT_REST
 
     def __str__(self) -> str:
@@ -95,9 +109,17 @@ class Plan:
             transfer = 'cloned'
         return (
             f'{self.method.value} ({self.method_reason}), '
-            f'{self.encoding} ({self.format_reason}), '
+            f'{self._images()}, '
             f'{transfer} ({self.stream_reason}), '
             f'{freeze} ({self.quiesce_reason})'
+        )
+
+    def _images(self) -> str:
+        if len(self.disks) == 1:
+            return f'{self.disks[0].encoding} ({self.disks[0].format_reason})'
+        return ', '.join(
+            f'{each.target}: {each.encoding} ({each.format_reason})'
+            for each in self.disks
         )
 
 

@@ -8,6 +8,7 @@ input or output.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NoReturn
 
 from nova_snapshot_driver import exception
@@ -27,6 +28,7 @@ from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Obstacles
 from nova_snapshot_driver.snapshot.plan.model import Pause
 from nova_snapshot_driver.snapshot.plan.model import Plan
+from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.plan.model import VolumesPlan
 from nova_snapshot_driver.snapshot.plan.settings import PlanSettings
 from nova_snapshot_driver.transfer.formats.encoding import STREAMABLE
@@ -40,43 +42,46 @@ def make_plan(
     settings: PlanSettings,
     instance: Instance,
     domain: Domain,
+    disks: Sequence[Disk],
     power_state: PowerState,
     obstacles: Obstacles,
 ) -> Plan:
-    """Plan the snapshot of a root disk.
+    """Plan the snapshot of disks of a domain.
 
     A snapshot inside Ceph neither asks libvirt for anything nor concerns the
     guest: options against live snapshots do not concern it either.
 
     :param domain: the live description of an active domain, else the
         inactive one
+    :param disks: of the domain, which are captured at one instant
     :raises NotSupported: no snapshot can be taken of this guest
     :raises QuiesceFailed: quiescing is required and known to be impossible
     """
-    disk, source = _root_disk(settings, domain)
-    encoding, format_reason = _encoding(settings, disk)
+    _require_qemu(domain)
+    if not disks:
+        _refuse(domain, 'it has no disk.')
+    planned = tuple(_planned(settings, domain, disk) for disk in disks)
     method, method_reason = _method(
-        settings, domain, disk, encoding, power_state, obstacles
+        settings, domain, planned, power_state, obstacles
     )
-    if power_state not in AT_REST:
-        _require_known_content(domain, disk, Ruling.REFUSED_LIVE)
-    if method is not Method.BACKUP:
-        _require_known_content(domain, disk, Ruling.REFUSED_AT_REST)
+    _require_one_instant(domain, planned, method)
     stream, stream_reason = _stream(
-        encoding, method, power_state, obstacles.stream
+        planned, method, power_state, obstacles.stream
     )
-    if disk.encrypted:
-        _require_no_plain_text(domain, disk, method, stream, stream_reason)
+    for disk in disks:
+        if power_state not in AT_REST:
+            _require_known_content(domain, disk, Ruling.REFUSED_LIVE)
+        if method is not Method.BACKUP:
+            _require_known_content(domain, disk, Ruling.REFUSED_AT_REST)
+        if disk.encrypted:
+            _require_no_plain_text(domain, disk, method, stream, stream_reason)
     policy = instance.quiesce or settings.quiesce
     freeze, quiesce_reason = _freeze(policy, instance, domain, power_state)
     return Plan(
         method=method,
         method_reason=method_reason,
         power_state=power_state,
-        disk=disk,
-        source=source,
-        encoding=encoding,
-        format_reason=format_reason,
+        disks=planned,
         stream=stream,
         stream_reason=stream_reason,
         freeze=freeze,
@@ -138,22 +143,26 @@ def _require_qemu(domain: Domain) -> None:
         _refuse(domain, f'its hypervisor is {domain.hypervisor}, not QEMU.')
 
 
-def _root_disk(settings: PlanSettings, domain: Domain) -> tuple[Disk, Layer]:
-    disk = domain.root_disk
-    _require_qemu(domain)
-    if disk is None:
-        _refuse(domain, 'it has no disk.')
+def _planned(
+    settings: PlanSettings, domain: Domain, disk: Disk
+) -> PlannedDisk:
     _require_known_content(domain, disk, Ruling.REFUSED)
     if disk.rbd is not None and disk.encrypted:
-        _refuse(domain, f'its root disk {disk.target} is encrypted in Ceph.')
+        _refuse(domain, f'its {_named(domain, disk)} is encrypted in Ceph.')
     source = source_of(settings, disk)
     if source is None:
         _refuse(
             domain,
-            f'its root disk {disk.target} is on {disk.source} storage, and '
+            f'its {_named(domain, disk)} is on {disk.source} storage, and '
             'only files, block devices and images in Ceph are served.',
         )
-    return disk, source
+    encoding, format_reason = _encoding(settings, disk)
+    return PlannedDisk(disk, source, encoding, format_reason)
+
+
+def _named(domain: Domain, disk: Disk) -> str:
+    kind = 'root disk' if disk == domain.root_disk else 'disk'
+    return f'{kind} {disk.target}'
 
 
 def source_of(settings: PlanSettings, disk: Disk) -> Layer | None:
@@ -168,7 +177,18 @@ def _require_known_content(domain: Domain, disk: Disk, when: Ruling) -> None:
     """Check that no setting of the disk that shapes its content is ignored."""
     for refusal in disk.refusals:
         if refusal.ruling is when:
-            _refuse(domain, f'its root disk {disk.target} has {refusal}.')
+            _refuse(domain, f'its {_named(domain, disk)} has {refusal}.')
+
+
+def _require_one_instant(
+    domain: Domain, disks: Sequence[PlannedDisk], method: Method
+) -> None:
+    if method is Method.MIRROR and len(disks) > 1:
+        _refuse(
+            domain,
+            'several of its disks are wanted at one instant, and a copy of '
+            'each (the method mirror) would end at its own.',
+        )
 
 
 def _require_no_plain_text(
@@ -179,7 +199,7 @@ def _require_no_plain_text(
     stream_reason: str,
 ) -> None:
     """Check that content which the guest has encrypted stays encrypted."""
-    encrypted = f'its root disk {disk.target} is encrypted'
+    encrypted = f'its {_named(domain, disk)} is encrypted'
     if disk.secret is None:
         _refuse(
             domain,
@@ -199,16 +219,15 @@ def _require_no_plain_text(
 def _method(
     settings: PlanSettings,
     domain: Domain,
-    disk: Disk,
-    encoding: Encoding,
+    disks: Sequence[PlannedDisk],
     power_state: PowerState,
     obstacles: Obstacles,
 ) -> tuple[Method, Ground]:
-    if disk.rbd is None or settings.method is not None:
+    if settings.method is not None or any(
+        each.disk.rbd is None for each in disks
+    ):
         return _data_method(settings, domain, power_state, obstacles.backup)
-    obstacle = obstacles.direct
-    if encoding.format != 'raw':
-        obstacle = Ground(Words.NOT_RAW, encoding.format)
+    obstacle = _obstacle_inside_ceph(disks) or obstacles.direct
     if obstacle is None:
         return Method.DIRECT, Ground(Words.IN_CEPH)
     method, reason = _data_method(
@@ -216,6 +235,15 @@ def _method(
     )
     left_out = Ground(Words.NOT_INSIDE_CEPH, cause=obstacle)
     return method, dataclasses.replace(reason, beside=left_out)
+
+
+def _obstacle_inside_ceph(disks: Sequence[PlannedDisk]) -> Ground | None:
+    if len(disks) > 1:
+        return Ground(Words.SEVERAL_DISKS, str(len(disks)))
+    [planned] = disks
+    if planned.encoding.format != 'raw':
+        return Ground(Words.NOT_RAW, planned.encoding.format)
+    return None
 
 
 def _data_method(
@@ -291,15 +319,16 @@ def _encoding(settings: PlanSettings, disk: Disk) -> tuple[Encoding, str]:
 
 
 def _stream(
-    encoding: Encoding,
+    disks: Sequence[PlannedDisk],
     method: Method,
     power_state: PowerState,
     no_stream: str | None,
 ) -> tuple[bool, str]:
     if method is Method.DIRECT:
         return True, 'its data stays in Ceph'
-    if encoding.format not in STREAMABLE:
-        return False, f'{encoding.format} is not written in one pass'
+    for each in disks:
+        if each.encoding.format not in STREAMABLE:
+            return False, f'{each.encoding.format} is not written in one pass'
     if no_stream is not None:
         return False, no_stream
     if method is Method.MIRROR:

@@ -150,7 +150,7 @@ class StateTest(FilesCase):
     def work(self) -> None:
         """As ``create``, ``status``, ``cancel`` and ``recover`` do."""
         of_host = Journal(str(self.state))
-        begin = Status('web-1', UUID, None, '/image', 'backup')
+        begin = Status('web-1', UUID, (), ('/image',), 'backup')
         with of_host.exclusive(UUID, 'web-1'), of_host.kept(ENTRY):
             with status.reported(str(self.state), begin, silent):
                 CancelRequest(str(self.state), UUID).make()

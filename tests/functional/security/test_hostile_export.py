@@ -133,9 +133,7 @@ class HostileExportTest(testtools.TestCase):
             # The process may have ended, and has no memory then.
             with contextlib.suppress(OSError, KeyError):
                 while not ended.wait(0.005):
-                    self.peak = max(
-                        self.peak, processes.peak_memory(pid)
-                    )
+                    self.peak = max(self.peak, processes.peak_memory(pid))
 
         thread = threading.Thread(target=watch)
         thread.start()

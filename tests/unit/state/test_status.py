@@ -27,7 +27,7 @@ from tests.unit.running_snapshot import RunningSnapshot
 
 GIB = 1 << 30
 
-BEGIN = Status(documents.NAME, documents.UUID, 'an-image', None, 'mirror')
+BEGIN = Status(documents.NAME, documents.UUID, ('an-image',), (), 'mirror')
 
 
 class StatusCase(testtools.TestCase):
@@ -320,4 +320,18 @@ class RunningTest(StatusCase):
         self.assertEqual(BEGIN, Status.from_json(BEGIN.to_json()))
         fields = json.loads(BEGIN.to_json())
         fields.pop('version')
-        self.assertEqual(dataclasses.asdict(BEGIN), fields)
+        self.assertEqual(
+            {**dataclasses.asdict(BEGIN), 'images': ['an-image'], 'files': []},
+            fields,
+        )
+
+    def test_single_image_has_a_field_of_its_own(self) -> None:
+        fields = BEGIN.to_dict()
+        self.assertEqual('an-image', fields['image'])
+        self.assertIsNone(fields['file'])
+
+    def test_several_files_have_none(self) -> None:
+        several = dataclasses.replace(BEGIN, images=(), files=('/a', '/b'))
+        fields = several.to_dict()
+        self.assertIsNone(fields['file'])
+        self.assertEqual(('/a', '/b'), fields['files'])

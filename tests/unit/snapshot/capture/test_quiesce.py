@@ -10,6 +10,7 @@ import testtools
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 from nova_snapshot_driver.snapshot.plan.model import Obstacles
@@ -38,6 +39,7 @@ class QuiesceCase(testtools.TestCase):
             conf.plan_settings(conf.load([])),
             Instance(guest.name, quiesce=policy),
             guest.describe(),
+            disks_of(guest.describe()),
             guest.power.state(),
             Obstacles(),
         )

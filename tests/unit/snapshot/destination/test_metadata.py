@@ -10,6 +10,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.destination import metadata
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
 from nova_snapshot_driver.snapshot.plan.instance import Instance
@@ -37,10 +38,12 @@ class OfSnapshotTest(testtools.TestCase):
             conf.plan_settings(conf.load([])),
             instance,
             guest.describe(),
+            disks_of(guest.describe()),
             guest.power.state(),
             Obstacles(),
         )
-        plan = dataclasses.replace(plan, disk_size=2 << 30)
+        [planned] = plan.disks
+        planned = dataclasses.replace(planned, size=2 << 30)
         if reason is not None:
             plan = dataclasses.replace(plan, method_reason=reason)
         quiesce = Quiesce(guest, plan, 10, 10)
@@ -49,7 +52,7 @@ class OfSnapshotTest(testtools.TestCase):
         else:
             with quiesce.frozen():
                 pass
-        return metadata.of_snapshot(instance, plan, quiesce)
+        return metadata.of_snapshot(instance, plan, planned, quiesce)
 
     def test_all(self) -> None:
         self.assertEqual(

@@ -11,7 +11,6 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
-from nova_snapshot_driver.state.workspace import Workspace
 
 
 class OutputFileTest(testtools.TestCase):
@@ -26,7 +25,7 @@ class OutputFileTest(testtools.TestCase):
 
     @property
     def draft(self) -> pathlib.Path:
-        return pathlib.Path(self.destination.staging(Workspace('/nowhere')))
+        return pathlib.Path(self.destination.draft)
 
     def receive(self) -> int:
         proof = self.destination.receive(

@@ -147,11 +147,15 @@ class PlanTest(PropertiesCase):
                 conf.plan_settings(conf.load([])),
                 Instance('web-1'),
                 domain,
+                disk.disks_of(domain),
                 state,
                 obstacles,
             )
             found = metadata.of_snapshot(
-                Instance('web-1'), made, Quiesce(guest, made, 10, 10)
+                Instance('web-1'),
+                made,
+                made.disks[0],
+                Quiesce(guest, made, 10, 10),
             )
             for name in REASONS:
                 self.assert_public(found.get(name, Words.NOT_WANTED.value))
@@ -206,6 +210,7 @@ class EveryErrorTest(PropertiesCase):
             conf.plan_settings(conf.load([])),
             Instance('web-1'),
             guest.describe(),
+            disk.disks_of(guest.describe()),
             PowerState.RUNNING,
             model.Obstacles(),
         )
@@ -216,7 +221,9 @@ class EveryErrorTest(PropertiesCase):
         )
         quiesce.check()
         self.assertIn(POISONED, str(quiesce.reason))
-        found = metadata.of_snapshot(Instance('web-1'), made, quiesce)
+        found = metadata.of_snapshot(
+            Instance('web-1'), made, made.disks[0], quiesce
+        )
         self.assert_public(found['snapshot_quiesced_reason'])
 
 

@@ -19,6 +19,7 @@ from nova_snapshot_driver.hypervisor.domain import Domain
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.domain import parse
+from nova_snapshot_driver.snapshot.disk import disks_of
 from nova_snapshot_driver.snapshot.plan import model
 from nova_snapshot_driver.snapshot.plan import planner
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
@@ -151,11 +152,13 @@ class PlanCase(testtools.TestCase):
         domain: Domain = DOMAIN,
         state: PowerState = RUNNING,
         obstacles: model.Obstacles | None = None,
+        targets: tuple[str, ...] = (),
     ) -> model.Plan:
         return planner.make_plan(
             conf.plan_settings(conf.load([], overrides)),
             instance or Instance('web-1'),
             domain,
+            disks_of(domain, targets),
             state,
             obstacles or model.Obstacles(),
         )
@@ -289,7 +292,7 @@ class CephTest(PlanCase):
         )
         self.assertIs(Method.DIRECT, made.method)
         self.assertEqual('the root disk is in Ceph', str(made.method_reason))
-        self.assertEqual(Encoding('raw'), made.encoding)
+        self.assertEqual(Encoding('raw'), made.disks[0].encoding)
         # Nothing comes to this host.
         self.assertTrue(made.stream)
 
@@ -326,8 +329,10 @@ class CephTest(PlanCase):
             obstacles=self.REFUSED,
         )
         self.assertIs(path, made.method)
-        self.assertEqual('raw', made.encoding.format)
-        self.assertEqual(Layer('rbd:vms/disk:id=nova', 'raw'), made.source)
+        self.assertEqual('raw', made.disks[0].encoding.format)
+        self.assertEqual(
+            Layer('rbd:vms/disk:id=nova', 'raw'), made.disks[0].source
+        )
         self.assertEqual(
             forced == 'auto', 'it is refused' in str(made.method_reason)
         )
@@ -340,7 +345,7 @@ class CephTest(PlanCase):
         )
         self.assertIs(Method.BACKUP, made.method)
         self.assertIn(f'is wanted: {image_format}', str(made.method_reason))
-        self.assertEqual(image_format, made.encoding.format)
+        self.assertEqual(image_format, made.disks[0].encoding.format)
 
     def test_raw_is_wanted(self) -> None:
         made = self.plan(
@@ -357,16 +362,98 @@ class CephTest(PlanCase):
             domain=self.DISK,
         )
         self.assertEqual(
-            'rbd:vms/disk:id=compute:conf=/etc/ceph/b.conf', made.source.path
+            'rbd:vms/disk:id=compute:conf=/etc/ceph/b.conf',
+            made.disks[0].source.path,
         )
+
+
+@ddt.ddt
+class SeveralDisksTest(PlanCase):
+    """All of them at one instant."""
+
+    TARGETS = ('vda', 'vdb')
+    SECOND = Disk('vdb', 'block', 'raw', '/dev/second')
+    DOMAIN = dataclasses.replace(DOMAIN, disks=(DISK, SECOND))
+
+    def with_second(self, **fields: Any) -> Domain:
+        second = dataclasses.replace(self.SECOND, **fields)
+        return dataclasses.replace(DOMAIN, disks=(DISK, second))
+
+    def test_image_of_each(self) -> None:
+        made = self.plan(domain=self.DOMAIN, targets=self.TARGETS)
+        self.assertIs(Method.BACKUP, made.method)
+        self.assertTrue(made.stream)
+        self.assertEqual(
+            [('vda', 'qcow2', '/disk'), ('vdb', 'raw', '/dev/second')],
+            [
+                (each.target, each.encoding.format, each.source.path)
+                for each in made.disks
+            ],
+        )
+        self.assertIn(
+            'vda: qcow2 (as the source), '
+            'vdb: raw (the source is a block device), streamed',
+            str(made),
+        )
+
+    def test_one_that_is_not_the_root_disk(self) -> None:
+        made = self.plan(domain=self.DOMAIN, targets=('vdb',))
+        self.assertEqual(['vdb'], [each.target for each in made.disks])
+
+    def refusal(self, *overrides: tuple[str, str, object], **how: Any) -> str:
+        error = self.assertRaises(
+            exception.NotSupported,
+            self.plan,
+            *overrides,
+            **{'domain': self.DOMAIN, 'targets': self.TARGETS, **how},
+        )
+        return str(error)
+
+    def test_missing(self) -> None:
+        words = self.refusal(targets=('vda', 'vdz'))
+        self.assertIn('it has no disk vdz.', words)
+
+    def test_storage_of_the_second(self) -> None:
+        domain = self.with_second(source='network', path=None)
+        words = self.refusal(domain=domain)
+        self.assertIn('its disk vdb is on network storage', words)
+
+    def test_plain_text_of_the_second(self) -> None:
+        words = self.refusal(
+            ('libvirt', 'snapshot_image_format', 'vmdk'),
+            domain=self.with_second(encrypted=True, secret='a-secret'),
+        )
+        self.assertIn('its disk vdb is encrypted', words)
+
+    @tables.rows({'forced': (True,), 'left': (False,)})
+    def test_copies_end_at_different_instants(self, forced: bool) -> None:
+        words = self.refusal(
+            *([('snapshot', 'method', 'mirror')] if forced else []),
+            obstacles=model.Obstacles(backup=REFUSAL),
+        )
+        self.assertIn('at one instant', words)
+
+    def test_clones_are_of_different_instants(self) -> None:
+        disk, second = (
+            dataclasses.replace(
+                each, source='network', format='raw', path=None, rbd=IMAGE
+            )
+            for each in (DISK, self.SECOND)
+        )
+        made = self.plan(
+            domain=dataclasses.replace(DOMAIN, disks=(disk, second)),
+            targets=self.TARGETS,
+        )
+        self.assertIs(Method.BACKUP, made.method)
+        self.assertIn('several disks are captured', str(made.method_reason))
 
 
 @ddt.ddt
 class RootDiskTest(PlanCase):
     def test_first_disk(self) -> None:
         made = self.plan()
-        self.assertEqual(DISK, made.disk)
-        self.assertEqual(Layer('/disk', 'qcow2'), made.source)
+        self.assertEqual(DISK, made.disks[0].disk)
+        self.assertEqual(Layer('/disk', 'qcow2'), made.disks[0].source)
 
     @tables.rows(
         {
@@ -448,13 +535,17 @@ class RootDiskTest(PlanCase):
     def test_chain_of_the_domain(self) -> None:
         lowest = Layer('/lowest', 'raw', is_last=True)
         made = self.plan(domain=with_root(backing=lowest))
-        self.assertEqual(Layer('/disk', 'qcow2', backing=lowest), made.source)
+        self.assertEqual(
+            Layer('/disk', 'qcow2', backing=lowest), made.disks[0].source
+        )
         made = self.plan(domain=with_root(is_last=True))
-        self.assertEqual(Layer('/disk', 'qcow2', is_last=True), made.source)
+        self.assertEqual(
+            Layer('/disk', 'qcow2', is_last=True), made.disks[0].source
+        )
 
     def test_emulated_guest(self) -> None:
         domain = dataclasses.replace(DOMAIN, hypervisor='qemu')
-        self.assertEqual(DISK, self.plan(domain=domain).disk)
+        self.assertEqual(DISK, self.plan(domain=domain).disks[0].disk)
 
 
 @ddt.ddt
@@ -485,8 +576,8 @@ class FormatTest(PlanCase):
             ('libvirt', 'snapshot_image_format', option),
             domain=with_root(source=source, format=source_format),
         )
-        self.assertEqual(image_format, made.encoding.format)
-        self.assertIn(reason, made.format_reason)
+        self.assertEqual(image_format, made.disks[0].encoding.format)
+        self.assertIn(reason, made.disks[0].format_reason)
 
     @tables.rows(
         {
@@ -510,7 +601,7 @@ class FormatTest(PlanCase):
             ('snapshot', 'compression_type', compression),
             ('snapshot', 'compression_level', level),
         )
-        self.assertEqual(encoding, made.encoding)
+        self.assertEqual(encoding, made.disks[0].encoding)
 
 
 @ddt.ddt
