@@ -380,8 +380,6 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
         if 'image' in result
         else {'File': result['file']}
     )
-    [image] = snapshot.images
-    proof = {'SHA-512': image.sha512} if image.sha512 else {}
     dropped = ', '.join(snapshot.properties_dropped)
     lacks = {'Glance refused': f'the properties {dropped}'} if dropped else {}
     what = (
@@ -398,15 +396,13 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
             'Streamed': with_reason(
                 'yes' if snapshot.streamed else 'no', snapshot.streamed_reason
             ),
-            'Format': image.disk_format,
-            'Size': f'{image.size} bytes',
-            **proof,
+            **_images_in_words(snapshot),
         }
     )
-    disk = {'Disk': image.source()} if image.disk else {}
+    disks = ', '.join(disk.source() for disk in snapshot.disks)
     return {
         'Domain': snapshot.domain,
-        **disk,
+        **({'Disk': disks} if disks else {}),
         **where,
         'Method': with_reason(snapshot.method, snapshot.method_reason),
         'Quiesced': with_reason(
@@ -419,4 +415,13 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
             for step, seconds in snapshot.seconds.items()
         ),
         **({'Note': '\n'.join(snapshot.notes)} if snapshot.notes else {}),
+    }
+
+
+def _images_in_words(snapshot: Snapshot) -> dict[str, str]:
+    digests = ', '.join(disk.sha512 for disk in snapshot.disks if disk.sha512)
+    return {
+        'Format': ', '.join(disk.disk_format for disk in snapshot.disks),
+        'Size': ', '.join(f'{disk.size} bytes' for disk in snapshot.disks),
+        **({'SHA-512': digests} if digests else {}),
     }

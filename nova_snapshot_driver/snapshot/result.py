@@ -21,46 +21,51 @@ from nova_snapshot_driver.snapshot.plan.model import VolumesPlan
 
 
 @dataclasses.dataclass(frozen=True)
-class TakenImage:
-    """An image that a snapshot has made.
+class TakenDisk:
+    """A disk that was taken, and the image that it became.
 
-    :ivar disk_format: of the image
-    :ivar size: of the image, in bytes
-    :ivar sha512: of its bytes, as Glance has it too; None for a file
-    :ivar disk: the disk that was taken, by its name in the domain, as
-        ``vda``; None of volumes, of which all are, as the next two
+    :ivar disk: its name in the domain, as ``vda``; None where volumes were
+        taken, as the next two
     :ivar disk_size: the size of the disk in bytes, as the guest sees it
     :ivar source_format: the format of the topmost image of the disk
+    :ivar disk_format: of the image
+    :ivar size: of the image, in bytes
+    :ivar sha512: of the bytes of the image, as Glance has it too; None for a
+        file
     """
 
+    disk: str | None
+    disk_size: int | None
+    source_format: str | None
     disk_format: str
     size: int
     sha512: str | None
-    disk: str | None = None
-    disk_size: int | None = None
-    source_format: str | None = None
 
     @classmethod
-    def of(cls, planned: PlannedDisk, proof: Proof) -> TakenImage:
+    def of(cls, planned: PlannedDisk, proof: Proof) -> TakenDisk:
         return cls(
-            disk_format=planned.encoding.format,
-            size=proof.size,
-            sha512=proof.sha512,
             disk=planned.target,
             disk_size=planned.size,
             source_format=planned.disk.format,
+            disk_format=planned.encoding.format,
+            size=proof.size,
+            sha512=proof.sha512,
         )
 
     def source(self) -> str:
-        """The disk that was taken, in words."""
+        """The disk, in words."""
         return f'{self.disk} ({self.source_format}, {self.disk_size} bytes)'
+
+
+#: An image of volumes has no data.
+_OF_VOLUMES = TakenDisk(None, None, None, DISK_FORMAT, 0, None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """A snapshot that has succeeded.
 
-    :ivar images: one for each disk; one for all volumes
+    :ivar disks: with the image of each; none where volumes were taken
     :ivar streamed: the images have never lain on this host
     :ivar quiesced_file_systems: how many the guest agent had frozen
     :ivar seconds: how long each step took
@@ -85,7 +90,7 @@ class Snapshot:
     streamed_reason: str
     quiesced: bool
     quiesced_reason: str
-    images: tuple[TakenImage, ...]
+    disks: tuple[TakenDisk, ...]
     seconds: dict[str, float]
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)
     paused: bool | None = None
@@ -103,13 +108,15 @@ class Snapshot:
     @property
     def size(self) -> int:
         """The bytes of all images."""
-        return sum(image.size for image in self.images)
+        return sum(disk.size for disk in self.disks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields for JSON; those of a single image are repeated at top."""
+        """The fields for JSON; those of a single disk stand at the top too."""
         fields = dataclasses.asdict(self)
-        if len(self.images) == 1:
-            fields |= fields['images'][0]
+        if self.volumes:
+            fields |= dataclasses.asdict(_OF_VOLUMES)
+        elif len(self.disks) == 1:
+            fields |= fields['disks'][0]
         return fields
 
     @classmethod
@@ -132,7 +139,7 @@ class Snapshot:
             streamed_reason=plan.stream_reason,
             quiesced=quiesce.done,
             quiesced_reason=str(quiesce.reason),
-            images=tuple(map(TakenImage.of, plan.disks, proofs)),
+            disks=tuple(map(TakenDisk.of, plan.disks, proofs)),
             seconds=seconds,
             stall_seconds=_still(plan, quiesce, seconds),
             notes=notes,
@@ -163,7 +170,7 @@ class Snapshot:
             streamed_reason='there is nothing to be sent',
             quiesced=quiesce.done,
             quiesced_reason=str(quiesce.reason),
-            images=(TakenImage(DISK_FORMAT, proof.size, proof.sha512),),
+            disks=(),
             seconds=seconds,
             volumes=volumes,
             paused=stall.paused,
@@ -179,12 +186,12 @@ class Snapshot:
         streamed = 'streamed' if self.streamed else 'converted'
         if self.method == Method.DIRECT.value:
             streamed = 'cloned'
-        disks = ', '.join(image.source() for image in self.images)
+        disks = ', '.join(disk.source() for disk in self.disks)
         images = ', '.join(
-            f'{image.disk_format}, {image.size} bytes' for image in self.images
+            f'{disk.disk_format}, {disk.size} bytes' for disk in self.disks
         )
         digests = ', '.join(
-            image.sha512 or 'not asked for' for image in self.images
+            disk.sha512 or 'not asked for' for disk in self.disks
         )
         return (
             f'{disks}, {self.method}, {streamed}, {self._quiesced()}, '

@@ -168,7 +168,7 @@ class SnapshotTest(HostTest):
                 Instance(self.guest.name), str(image), **more
             )
         )
-        return snapshot, Layer(image, snapshot.images[0].disk_format)
+        return snapshot, Layer(image, snapshot.disks[0].disk_format)
 
     def snapshot_fails(
         self,

@@ -59,8 +59,8 @@ class BlockDeviceTest(base.HostTest):
             method=path, image_format=image_format
         ).snapshot_to_file(Instance('block'), str(image))
         # A device has no format of its own to go by.
-        self.assertEqual(image_format or 'raw', snapshot.images[0].disk_format)
-        self._compare(image, snapshot.images[0].disk_format)
+        self.assertEqual(image_format or 'raw', snapshot.disks[0].disk_format)
+        self._compare(image, snapshot.disks[0].disk_format)
 
     def _compare(self, image: Path, image_format: str) -> None:
         run(

@@ -261,12 +261,12 @@ class ShapeCase(base.HostTest):
         run(
             [
                 *('qemu-img', 'compare', '-f', 'raw'),
-                *('-F', snapshot.images[0].disk_format, shape.truth, image),
+                *('-F', snapshot.disks[0].disk_format, shape.truth, image),
             ],
             timeout=TIMEOUT,
         )
         self.assertEqual(
-            shape.truth.stat().st_size, snapshot.images[0].disk_size
+            shape.truth.stat().st_size, snapshot.disks[0].disk_size
         )
         return snapshot
 
@@ -316,8 +316,8 @@ class DiskShapesTest(ShapeCase):
         domain = self.define(shape.xml, machine.disk_xml(other))
         self.holds_at_rest(domain, shape)
         snapshot = self.holds(shape)
-        self.assertEqual('sda', snapshot.images[0].disk)
-        self.assertEqual('raw', snapshot.images[0].source_format)
+        self.assertEqual('sda', snapshot.disks[0].disk)
+        self.assertEqual('raw', snapshot.disks[0].source_format)
 
     def test_boot_order(self) -> None:
         """The order of boot is no matter, as it is none to Nova."""
@@ -330,8 +330,8 @@ class DiskShapesTest(ShapeCase):
         domain = self.define(shape.xml, second)
         self.holds_at_rest(domain, shape)
         snapshot = self.holds(shape)
-        self.assertEqual('vda', snapshot.images[0].disk)
-        self.assertEqual('qcow2', snapshot.images[0].source_format)
+        self.assertEqual('vda', snapshot.disks[0].disk)
+        self.assertEqual('qcow2', snapshot.disks[0].source_format)
 
     def test_saved_guest_has_its_own_disk(self) -> None:
         """A saved guest comes back on the disk that it was saved with."""

@@ -20,7 +20,7 @@ class FormatsTest(base.SnapshotTest):
                 last = self.guest.ticks.last
                 driver = self.driver(method=path, image_format=image_format)
                 snapshot, image = self.snapshot(driver)
-                self.assertEqual(image_format, snapshot.images[0].disk_format)
+                self.assertEqual(image_format, snapshot.disks[0].disk_format)
                 self.assertEqual(image_format, _format_of(image))
                 self.examine(image, last)
 

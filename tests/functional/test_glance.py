@@ -145,7 +145,7 @@ class GlanceTest(GlanceCase):
         digest = _sha512(stored.path)
         self.assertEqual('active', image.status)
         self.assertEqual(snapshot.size, image.size)
-        self.assertEqual(digest, snapshot.images[0].sha512)
+        self.assertEqual(digest, snapshot.disks[0].sha512)
         self.assertEqual(digest, image.os_hash_value)
         self.examine(stored, last)
         self.images.delete(image.id)

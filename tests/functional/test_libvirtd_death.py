@@ -130,7 +130,7 @@ class LibvirtdDeathTest(base.HostTest):
                 '-f',
                 'qcow2',
                 '-F',
-                snapshot.images[0].disk_format,
+                snapshot.disks[0].disk_format,
             ),
             *(self.disk.path, image),
         )

@@ -102,11 +102,11 @@ class SeveralDisksTest(base.SnapshotTest):
         synced = self.guest.ticks.last
         snapshot = self.laws_hold(lambda: driver.take(self.request()))
         self.assertEqual(
-            TARGETS, tuple(image.disk for image in snapshot.images)
+            TARGETS, tuple(image.disk for image in snapshot.disks)
         )
         first, second = (
             Layer(self.output / image.disk, image.disk_format)
-            for image in snapshot.images
+            for image in snapshot.disks
         )
         records = self.examine(first, synced).records
         self.assertIn(number_on_second_disk(second), (records - 1, records))

@@ -85,7 +85,7 @@ class WokenTest(StateCase):
                 Instance(self.guest.name), str(image)
             )
         self.assertEqual('the guest is asleep', snapshot.method_reason)
-        self.examine(Layer(image, snapshot.images[0].disk_format), last)
+        self.examine(Layer(image, snapshot.disks[0].disk_format), last)
         self.guest.still_counts(PATIENCE)
 
 

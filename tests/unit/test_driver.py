@@ -143,12 +143,12 @@ class SnapshotTest(DriverCase):
         self.assertEqual('backup', snapshot.method)
         self.assertTrue(snapshot.streamed)
         self.assertTrue(snapshot.quiesced)
-        self.assertEqual('vda', snapshot.images[0].disk)
-        self.assertEqual(2 << 30, snapshot.images[0].disk_size)
-        self.assertEqual('qcow2', snapshot.images[0].source_format)
+        self.assertEqual('vda', snapshot.disks[0].disk)
+        self.assertEqual(2 << 30, snapshot.disks[0].disk_size)
+        self.assertEqual('qcow2', snapshot.disks[0].source_format)
         self.assertEqual(len(CONTENT), snapshot.size)
         self.assertEqual(
-            hashlib.sha512(CONTENT).hexdigest(), snapshot.images[0].sha512
+            hashlib.sha512(CONTENT).hexdigest(), snapshot.disks[0].sha512
         )
         self.assertEqual(
             ['prepare', 'capture', 'stream', 'give_back'],
@@ -1183,7 +1183,7 @@ class ToFileTest(DriverCase):
         )
         self.assertEqual(CONTENT, self.path.read_bytes())
         self.assertEqual(len(CONTENT), snapshot.size)
-        self.assertIsNone(snapshot.images[0].sha512)
+        self.assertIsNone(snapshot.disks[0].sha512)
         self.assertEqual([], self.host.differences(self.before))
 
     def test_glance_is_left_alone(self) -> None:

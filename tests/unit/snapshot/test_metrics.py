@@ -18,7 +18,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot import metrics
 from nova_snapshot_driver.snapshot.metrics import TextFile
 from nova_snapshot_driver.snapshot.result import Snapshot
-from nova_snapshot_driver.snapshot.result import TakenImage
+from nova_snapshot_driver.snapshot.result import TakenDisk
 from tests.unit import tables
 
 #: How long the thread that writes may take, in seconds.
@@ -36,7 +36,7 @@ TAKEN = Snapshot(
     streamed_reason='libnbd is there',
     quiesced=True,
     quiesced_reason='by the guest agent',
-    images=(TakenImage('qcow2', 4096, '0' * 128),),
+    disks=(TakenDisk('vda', 8192, 'raw', 'qcow2', 4096, '0' * 128),),
     seconds={'prepare': 0.5, 'stream': 11.0},
     stall_seconds=0.2,
 )

@@ -105,8 +105,8 @@ class ImageTest(DirectCase):
         snapshot = self.take()
         self.assertEqual('direct', snapshot.method)
         self.assertEqual(2 << 30, snapshot.size)
-        self.assertEqual('raw', snapshot.images[0].disk_format)
-        self.assertIsNone(snapshot.images[0].sha512)
+        self.assertEqual('raw', snapshot.disks[0].disk_format)
+        self.assertIsNone(snapshot.disks[0].sha512)
         # As Glance itself has its images.
         self.assertEqual(
             fake_ceph.Image(2 << 30, None, {'snap': True}), self.clone()
@@ -288,7 +288,7 @@ class OtherWayTest(DirectCase):
         self.host.set('libvirt', 'snapshot_image_format', 'qcow2')
         snapshot = self.take()
         self.assertEqual('backup', snapshot.method)
-        self.assertEqual('qcow2', snapshot.images[0].disk_format)
+        self.assertEqual('qcow2', snapshot.disks[0].disk_format)
         self.assertIn('format is wanted: qcow2', snapshot.method_reason)
         self.assertEqual([], self.host.ceph.commands)
 
