@@ -54,7 +54,7 @@ class Healer:
         self._settings = settings
         self._host = host
         host.have_patience(
-            Patience(settings.guest_timeout, settings.quiesce_timeout)
+            Patience(settings.qemu_timeout, settings.quiesce_timeout)
         )
         self._environment = environment or Environment()
         self._journal = Journal(settings.state_directory)
@@ -182,7 +182,7 @@ class Healer:
 
         Images of its snapshots that died are still deleted.
         """
-        self._journal.forget_domain(uuid, self._settings.guest_timeout)
+        self._journal.forget_domain(uuid, self._settings.qemu_timeout)
 
     def _heal(self, uuid: str, name: str, context: Context) -> Outcome | None:
         """

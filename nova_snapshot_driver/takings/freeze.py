@@ -53,7 +53,7 @@ class Freeze(Taking):
         thaw(
             tools.guest,
             tools.settings.quiesce_timeout,
-            tools.settings.guest_timeout,
+            tools.settings.thaw_timeout,
         )
 
 
@@ -82,7 +82,8 @@ def thaw(guest: Guest, timeout: int, patience: int) -> int:
             raise exception.UndoFailed(
                 domain=guest.name,
                 undo='thaw',
-                reason='the guest agent does not answer',
+                reason='the guest agent does not answer (option '
+                '[snapshot] thaw_timeout)',
                 remedy=f'Thaw it with "virsh domfsthaw {guest.name}" or '
                 'reset it.',
             )

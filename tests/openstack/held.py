@@ -209,9 +209,7 @@ class HeldTest(base.CloudTest):
 
     def data_plane(self) -> list[int]:
         """The processes of nova-compute's data plane."""
-        return processes.children(
-            self.cloud.compute.pid, processes.DATA_PLANE
-        )
+        return processes.children(self.cloud.compute.pid, processes.DATA_PLANE)
 
     def wait_for_failure(self, server: Server, image: Image) -> Server:
         """Wait for a snapshot to have failed, with its image gone."""

@@ -52,6 +52,17 @@ from tests.unit.fake_qemu_img import FakeQemuImg
 #: The seconds that no wait in a test may come near to.
 TIMEOUT = 5
 
+#: The options that bound the waits for a guest and its QEMU.
+GUEST_WAITS = (
+    'thaw_timeout',
+    'qemu_timeout',
+    'shutdown_timeout',
+    'suspend_timeout',
+    'device_detach_timeout',
+    'job_abort_timeout',
+    'cancel_timeout',
+)
+
 DEVICES = (
     documents.CDROM
     + documents.file_disk('/var/lib/nova/instances/8a6f3f5e/disk')
@@ -228,8 +239,10 @@ class FakeHost(fixtures.Fixture):
             [
                 ('libvirt', 'snapshots_directory', self.directories.snapshots),
                 ('snapshot', 'state_directory', self.directories.state),
-                ('snapshot', 'guest_timeout', TIMEOUT),
-                ('snapshot', 'mirror_timeout', TIMEOUT),
+                *(
+                    ('snapshot', option, TIMEOUT)
+                    for option in (*GUEST_WAITS, 'mirror_timeout')
+                ),
                 # The guest is a fake, and the disk somebody's.
                 ('snapshot', 'scratch_reserve', 1),
             ],
@@ -276,6 +289,10 @@ class FakeHost(fixtures.Fixture):
 
     def set(self, group: str, option: str, value: object) -> None:
         self.conf.set_override(option, value, group=group)
+
+    def bound_guest_waits(self, seconds: int) -> None:
+        for option in GUEST_WAITS:
+            self.set('snapshot', option, seconds)
 
     @property
     def settings(self) -> Settings:

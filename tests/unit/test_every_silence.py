@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every call that QEMU answers is not answered once; calls are drawn by lot.
 
-The snapshot ends all the same, in about ``guest_timeout``. The call has its
+The snapshot ends all the same, in about ``qemu_timeout``. The call has its
 effect later, when QEMU goes on, and nothing is left of it after that.
 """
 
@@ -120,7 +120,7 @@ class SilenceTest(SilenceCase):
     )
     def test_late_answer(self, way: Way, fault: faults.Fault) -> None:
         host = self.on(way)
-        host.set('snapshot', 'guest_timeout', 1)
+        host.bound_guest_waits(1)
         before = host.before()
         error = None
         with self.silent(host, fault) as interposer:
