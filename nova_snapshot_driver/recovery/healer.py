@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import tenacity
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common import retry
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -188,14 +188,14 @@ class Healer:
         """
         :returns: None for a domain whose snapshot is alive
         """
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(exception.DomainBusy),
-            stop=tenacity.stop_after_delay(RESCUE_TIMEOUT),
-            wait=tenacity.wait_fixed(RESCUE_INTERVAL),
-            reraise=True,
-        )
         try:
-            outcome = attempts(self.heal_domain, uuid, name, context)
+            outcome = retry.call(
+                lambda: self.heal_domain(uuid, name, context),
+                f'Domain {name}: look after it',
+                exception.DomainBusy,
+                timeout=RESCUE_TIMEOUT,
+                pause=RESCUE_INTERVAL,
+            )
         except exception.DomainBusy:
             LOG.info('Domain %s is being snapshotted', name)
             return None

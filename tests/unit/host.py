@@ -8,13 +8,11 @@ import logging
 import os
 import pathlib
 import time
-import types
 from typing import Any
 
 import fixtures
 import libvirt
 import requests_mock
-import tenacity
 from oslo_config import cfg
 
 from nova_snapshot_driver import conf
@@ -109,17 +107,7 @@ class NoWaiting(fixtures.Fixture):
     """Everything that is looked at again is looked at again at once."""
 
     def _setUp(self) -> None:
-        clock = Clock()
-        self.useFixture(fixtures.MockPatchObject(wait, 'CLOCK', clock))
-        for name in (
-            'snapshot.capture.pause',
-            'snapshot.capture.quiesce',
-            'snapshot.destination.volume_snapshots',
-            'takings.cinder_snapshots',
-        ):
-            self.useFixture(
-                fixtures.MockPatch(f'nova_snapshot_driver.{name}.time', clock)
-            )
+        self.useFixture(fixtures.MockPatchObject(wait, 'CLOCK', Clock()))
         for name in (
             'recovery.healer.RESCUE_TIMEOUT',
             'clients.glance.UPLOAD_END_TIMEOUT',
@@ -142,10 +130,6 @@ class NoWaiting(fixtures.Fixture):
             fixtures.MockPatch(
                 'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.02
             )
-        )
-        no_time = types.SimpleNamespace(sleep=lambda _seconds: None)
-        self.useFixture(
-            fixtures.MockPatchObject(tenacity.nap, 'time', no_time)
         )
 
 
