@@ -128,7 +128,7 @@ class NoWaiting(fixtures.Fixture):
         # Every look is a step before which something can happen.
         self.useFixture(
             fixtures.MockPatch(
-                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.02
+                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.08
             )
         )
 
