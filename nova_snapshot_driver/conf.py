@@ -95,17 +95,77 @@ snapshot_opts = [
         ),
     ),
     cfg.IntOpt(
-        'guest_timeout',
+        'thaw_timeout',
         default=300,
         min=1,
         help=(
-            'The longest time, in seconds, that a guest may take to be '
-            'suspended, to release a device of the host, to end a block '
-            'job, or to be thawed by an agent that does not answer at '
-            'once. A snapshot whose guest is not known to be thawed by '
-            'then has failed. QEMU may take as long to answer a call of '
-            'libvirt. A QEMU that is silent for longer is not waited for; '
-            'the snapshot is undone when it answers.'
+            'The longest time, in seconds, for which the guest agent is asked '
+            'again to thaw the file systems where it does not do so at once. '
+            'A snapshot whose guest is not known to be thawed by then has '
+            'failed.'
+        ),
+    ),
+    cfg.IntOpt(
+        'qemu_timeout',
+        deprecated_name='guest_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, that QEMU may take to answer a '
+            'call of libvirt. A QEMU that is silent for longer is not waited '
+            'for; the snapshot is undone when it answers.'
+        ),
+    ),
+    cfg.IntOpt(
+        'shutdown_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, for which a snapshot waits for a '
+            'guest that is shutting down. Once the guest is shut off, its '
+            'disk can be read.'
+        ),
+    ),
+    cfg.IntOpt(
+        'suspend_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, that the suspension of a guest '
+            'for a cold snapshot may take: libvirt writes its memory to the '
+            'disk of the host. A guest that takes longer runs on, and the '
+            'snapshot fails.'
+        ),
+    ),
+    cfg.IntOpt(
+        'device_detach_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, that a guest may take to release '
+            'a device: a device of the host before a cold snapshot, or the '
+            'channel of an agent that libvirt has lost.'
+        ),
+    ),
+    cfg.IntOpt(
+        'job_abort_timeout',
+        default=300,
+        min=1,
+        help=(
+            'The longest time, in seconds, that a backup job or a block job '
+            'may take to end once it is told to. With the mirror method the '
+            'guest is frozen while the copy ends.'
+        ),
+    ),
+    cfg.IntOpt(
+        'cancel_timeout',
+        default=310,
+        min=1,
+        help=(
+            'The longest time, in seconds, for which a command that cancels '
+            'a snapshot, a nova-compute that stops, and the deletion of an '
+            'instance wait until the snapshot has given the guest back. A '
+            'snapshot whose QEMU is silent ends after qemu_timeout.'
         ),
     ),
     cfg.BoolOpt(
@@ -129,7 +189,9 @@ snapshot_opts = [
             'The longest time, in seconds, that a guest may stand still, '
             'frozen or paused, while Cinder creates the snapshots of its '
             'volumes. A snapshot fails if Cinder has not created them by '
-            'then. Windows guests thaw by themselves after 10 seconds.'
+            'then. Windows guests thaw by themselves after 10 seconds. '
+            'Ceph has as long to create the snapshot of the disk of a frozen '
+            'guest, but 10 seconds at most.'
         ),
     ),
     cfg.IntOpt(
@@ -147,8 +209,29 @@ snapshot_opts = [
         default=7200,
         min=1,
         help=(
-            'The longest time, in seconds, that a live copy may take, be it '
-            'by libvirt or inside Ceph.'
+            'The longest time, in seconds, that the copy of a disk by the '
+            'mirror method may take.'
+        ),
+    ),
+    cfg.IntOpt(
+        'flatten_timeout',
+        default=7200,
+        min=1,
+        help=(
+            'The longest time, in seconds, that Ceph may take to copy all '
+            'data of a disk into the image.'
+        ),
+    ),
+    cfg.IntOpt(
+        'disk_slot_timeout',
+        default=7200,
+        min=1,
+        help=(
+            'The longest time, in seconds, for which a snapshot in '
+            'nova-compute waits for its turn while the host is busy with '
+            '[compute] max_concurrent_disk_ops operations on disks. A '
+            'snapshot that has no turn by then fails, and the guest is '
+            'untouched.'
         ),
     ),
     cfg.IntOpt(
@@ -444,8 +527,12 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
         undo=UndoSettings(
             state_directory=conf.snapshot.state_directory,
             directories=capture.directories,
-            guest_timeout=conf.snapshot.guest_timeout,
+            qemu_timeout=conf.snapshot.qemu_timeout,
             quiesce_timeout=conf.snapshot.quiesce_timeout,
+            thaw_timeout=conf.snapshot.thaw_timeout,
+            suspend_timeout=conf.snapshot.suspend_timeout,
+            device_detach_timeout=conf.snapshot.device_detach_timeout,
+            job_abort_timeout=conf.snapshot.job_abort_timeout,
             stall_timeout=conf.snapshot.stall_timeout,
             volume_timeout=conf.snapshot.volume_timeout,
             reattach_agent=conf.snapshot.reattach_agent,
@@ -461,7 +548,8 @@ def _capture_settings(conf: cfg.ConfigOpts) -> CaptureSettings:
         snapshots_directory=conf.libvirt.snapshots_directory,
         scratch_directory=conf.snapshot.scratch_directory,
         scratch_reserve=conf.snapshot.scratch_reserve << 20,
-        guest_timeout=conf.snapshot.guest_timeout,
+        shutdown_timeout=conf.snapshot.shutdown_timeout,
+        job_abort_timeout=conf.snapshot.job_abort_timeout,
         quiesce_timeout=conf.snapshot.quiesce_timeout,
         mirror_timeout=conf.snapshot.mirror_timeout,
         bandwidth=conf.snapshot.bandwidth,
@@ -477,7 +565,7 @@ def _transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
         least_rate=conf.snapshot.least_rate << 10,
         upload_timeout=conf.snapshot.upload_timeout,
         extract_timeout=conf.snapshot.extract_timeout,
-        mirror_timeout=conf.snapshot.mirror_timeout,
+        flatten_timeout=conf.snapshot.flatten_timeout,
     )
 
 

@@ -122,7 +122,7 @@ class HypervisorTimeout(SnapshotError):
     code = 'hypervisor-timeout'
     template = (
         'Domain {domain}: {operation} did not end within {seconds} s '
-        '(option [snapshot] {option}).'
+        '({bound}).'
     )
 
 
@@ -135,7 +135,7 @@ class HypervisorSilent(HypervisorTimeout):
     code = 'hypervisor-silent'
     template = (
         'Domain {domain}: {answerer} has not answered {operation} for '
-        '{seconds} s (option [snapshot] {option}), and is asked nothing else '
+        '{seconds} s ({bound}), and is asked nothing else '
         'until it does. Is its QEMU stopped, or its storage? What the '
         'snapshot has taken is given back when it answers, or when the guest '
         'is stopped with "virsh destroy {domain}".'
@@ -281,8 +281,8 @@ class DeviceNotReleased(SnapshotError):
     code = 'device-not-released'
     template = (
         'Domain {domain}: the guest did not release the device {device} '
-        'within {seconds} s (option [snapshot] guest_timeout). Is the guest '
-        'booted, and does it support hot-unplug?'
+        'within {seconds} s (option [snapshot] device_detach_timeout). Is the '
+        'guest booted, and does it support hot-unplug?'
     )
 
 
@@ -360,7 +360,7 @@ class HostBusy(SnapshotError):
     template = (
         'The host was busy with as many disks as it may be at a time for '
         '{seconds} s (options [compute] max_concurrent_disk_ops, [snapshot] '
-        '{option}). Nothing was touched; take the snapshot again.'
+        'disk_slot_timeout). Nothing was touched; take the snapshot again.'
     )
 
 

@@ -12,6 +12,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.state import locks
 from nova_snapshot_driver.state import status
 from nova_snapshot_driver.state.cancel_request import CancelRequest
@@ -19,10 +20,6 @@ from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.state.status import Status
 
 POLL_INTERVAL = 0.2
-
-#: The seconds beyond ``guest_timeout`` that the snapshot of a silent guest
-#: takes to end.
-GRACE = 10
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -47,7 +44,8 @@ def run(
     snapshot = _find(directory, arguments.domain)
     request = CancelRequest(directory, snapshot.uuid)
     request.make()
-    _wait(directory, snapshot, conf.snapshot.guest_timeout, cancellation)
+    limit = Limit(conf.snapshot.cancel_timeout, 'cancel_timeout')
+    _wait(directory, snapshot, limit, cancellation)
     if request.is_open():
         request.withdraw()
         raise exception.SnapshotNotFound(
@@ -72,7 +70,7 @@ def _find(directory: str, domain: str) -> Status:
 def _wait(
     directory: str,
     snapshot: Status,
-    timeout: int,
+    limit: Limit,
     cancellation: Cancellation,
 ) -> None:
     """Wait until a snapshot is over.
@@ -81,12 +79,12 @@ def _wait(
     """
     wait.until(
         lambda: not locks.is_locked(directory, snapshot.uuid),
-        timeout + GRACE,
+        limit.seconds,
         exception.HypervisorTimeout(
             domain=snapshot.domain,
             operation='the end of the snapshot that is cancelled',
-            seconds=timeout,
-            option='guest_timeout',
+            seconds=limit.seconds,
+            bound=limit.bound,
         ),
         interval=POLL_INTERVAL,
         cancellation=cancellation,

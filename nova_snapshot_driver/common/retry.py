@@ -22,7 +22,9 @@ Result = TypeVar('Result')
 def call(
     action: Callable[[], Result],
     what: str,
-    on: type[Exception] | Callable[[BaseException], bool],
+    on: type[Exception]
+    | tuple[type[Exception], ...]
+    | Callable[[BaseException], bool],
     *,
     attempts: float = math.inf,
     timeout: float = math.inf,
@@ -62,7 +64,7 @@ def call(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on)
-        if isinstance(on, type)
+        if isinstance(on, type | tuple)
         else tenacity.retry_if_exception(on),
         stop=is_last,
         wait=tenacity.wait_exponential(pause, max=longest_pause or pause),

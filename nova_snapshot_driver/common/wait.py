@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,24 @@ from nova_snapshot_driver.common.cancellation import Cancellation
 
 #: How often a condition is looked at, in seconds, where nothing else is said.
 INTERVAL = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """The most seconds that something may take, and who decides on them.
+
+    :ivar option: of ``[snapshot]``, which sets them; None where none does
+    """
+
+    seconds: float
+    option: str | None = None
+
+    @property
+    def bound(self) -> str:
+        """The option, in the words of an error."""
+        if self.option is None:
+            return 'no option changes that'
+        return f'option [snapshot] {self.option}'
 
 
 class Clock:

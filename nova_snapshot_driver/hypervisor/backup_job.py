@@ -13,6 +13,7 @@ import libvirt
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.backup_xml import Place
 from nova_snapshot_driver.hypervisor.domain import Disk
@@ -29,7 +30,7 @@ END_INTERVAL = 0.1
 
 #: How long a snapshot that has all of its data waits for the end of the job,
 #: in seconds. It takes some hundredths of one.
-PROMPTLY = 2.0
+PROMPTLY = Limit(2.0)
 
 #: The undo of the job, in words.
 END = 'end the backup job'
@@ -42,7 +43,7 @@ class BackupJob:
     Abortion is its normal end. Source: ``virDomainBackupBegin``.
 
     :param place: of its files
-    :param timeout: the seconds in which it must end when told to
+    :param limit: in which it must end when told to
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class BackupJob:
         guest: Guest,
         disks: Sequence[Disk],
         place: Place,
-        timeout: int,
+        limit: Limit,
     ) -> None:
         self._guest = guest
         self._disks = disks
         self._place = place
-        self._timeout = timeout
+        self._limit = limit
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -69,7 +70,7 @@ class BackupJob:
         :raises UndoFailed: it does not end; at once where all was read
         """
         with contextlib.ExitStack() as failed:
-            failed.callback(self._surely, self._timeout)
+            failed.callback(self._surely, self._limit)
             self._begin()
             try:
                 yield
@@ -106,21 +107,21 @@ class BackupJob:
             raise exception.UndoFailed(
                 domain=self._guest.name,
                 undo=END,
-                reason=f'it is still there after {PROMPTLY:.0f} s',
+                reason=f'it is still there after {PROMPTLY.seconds:.0f} s',
                 remedy=self._remedy(),
             ) from error
         except exception.SnapshotError:
             # libvirtd may be about to be started again.
             self._surely(PROMPTLY)
 
-    def _surely(self, timeout: float) -> None:
+    def _surely(self, limit: Limit) -> None:
         undo.retry_undo(
-            self._guest.name, END, lambda: self._end(timeout), self._remedy()
+            self._guest.name, END, lambda: self._end(limit), self._remedy()
         )
 
-    def _end(self, timeout: float) -> None:
+    def _end(self, limit: Limit) -> None:
         if self._runs():
-            self._guest.jobs.end_backup(timeout)
+            self._guest.jobs.end_backup(limit)
 
     def _remedy(self) -> str:
         return f'End it with "virsh domjobabort {self._guest.name}".'

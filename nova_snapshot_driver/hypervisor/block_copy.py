@@ -15,6 +15,7 @@ import libvirt
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.libvirt_errors import translated
@@ -44,13 +45,13 @@ class BlockCopy:
     The job's end is read from its event. That the job is gone says nothing:
     one that failed for want of space is gone too.
 
-    :param timeout: the seconds in which the job must end when told to
+    :param limit: in which the job must end when told to
     """
 
-    def __init__(self, guest: Guest, disk: Disk, timeout: int) -> None:
+    def __init__(self, guest: Guest, disk: Disk, limit: Limit) -> None:
         self._guest = guest
         self._disk = disk
-        self._timeout = timeout
+        self._limit = limit
         self._status: int | None = None
 
     @contextlib.contextmanager
@@ -187,7 +188,7 @@ class BlockCopy:
         self._guest.wait_until(
             lambda: self._is_heard() or self._has_ended(ending),
             'ending the copy of the disk',
-            self._timeout,
+            self._limit,
             interval=EVENT_INTERVAL,
         )
         # Without its event nothing is known of the end.

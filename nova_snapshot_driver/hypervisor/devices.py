@@ -11,6 +11,7 @@ import libvirt
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 
@@ -106,6 +107,6 @@ class Devices:
         self._domain.wait_until(
             lambda: not self.has(device),
             f'detaching the device {device.alias}',
-            timeout,
+            Limit(timeout),
             cancellation=cancellation,
         )

@@ -9,6 +9,7 @@ import dataclasses
 import libvirt
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import domain
 from nova_snapshot_driver.hypervisor.agent import Agent
 from nova_snapshot_driver.hypervisor.devices import Devices
@@ -22,7 +23,7 @@ from nova_snapshot_driver.hypervisor.power import Power
 
 #: How long libvirt waits for a call that another one is in the way of, in
 #: seconds (``VIR_JOB_WAIT_TIME``).
-LOCK_TIMEOUT = 30
+LOCK_TIMEOUT = Limit(30)
 
 #: Since this version undefine can keep the state of a vTPM.
 KEEP_TPM_VERSION = 8_009_000
@@ -101,8 +102,8 @@ class Guest(LibvirtDomain):
                     domain=self.name,
                     operation='the call of another process',
                     answerer=Answerer.QEMU.value,
-                    seconds=LOCK_TIMEOUT,
-                    option='guest_timeout',
+                    seconds=LOCK_TIMEOUT.seconds,
+                    bound=LOCK_TIMEOUT.bound,
                 ) from error
 
     def connection_uri(self) -> str:

@@ -9,6 +9,7 @@ import libvirt
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
@@ -26,6 +27,11 @@ _BLOCK_JOB_NAMES = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: 'active commit',
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: 'backup',
 }
+
+
+def abort_limit(seconds: float) -> Limit:
+    """The limit for a job to end that is told to."""
+    return Limit(seconds, 'job_abort_timeout')
 
 
 class Jobs:
@@ -80,7 +86,7 @@ class Jobs:
         with self._domain.calling('abort the block job') as handle:
             return handle.begun('blockJobAbort', disk.target, 0)
 
-    def abort_block_job(self, disk: Disk, timeout: int) -> None:
+    def abort_block_job(self, disk: Disk, limit: Limit) -> None:
         """Have a block job end, and see that it is gone."""
         ending = self.begin_to_abort_block_job(disk)
 
@@ -92,7 +98,7 @@ class Jobs:
                 ending.result()
             return self.block_job(disk) is None
 
-        self._domain.wait_until(is_gone, 'aborting the block job', timeout)
+        self._domain.wait_until(is_gone, 'aborting the block job', limit)
 
     def backup_socket(self) -> str | None:
         """The socket of the backup job that runs; None where none does.
@@ -107,7 +113,7 @@ class Jobs:
                     raise
                 return None
 
-    def end_backup(self, timeout: float) -> None:
+    def end_backup(self, limit: Limit) -> None:
         """End the backup job that runs, and see that it is gone.
 
         ``virDomainAbortJob`` leaves the end of the job to libvirt's event
@@ -118,26 +124,25 @@ class Jobs:
         Where the guest has just stopped, libvirt refuses everything until it
         has noticed, half a minute later at times: that is waited for.
 
-        :param timeout: seconds
         :raises HypervisorTimeout: the job is still there
         :raises HypervisorError: libvirt refuses to end it
         """
         refusal = None
         with undo.under_way():
             try:
-                self._abort_backup(timeout)
+                self._abort_backup(limit)
             except exception.HypervisorError as error:
                 refusal = error
             self._domain.wait_until(
                 lambda: self._has_no_backup(refusal),
                 'ending the backup job',
-                timeout,
+                limit,
                 interval=ABORT_INTERVAL,
             )
 
-    def _abort_backup(self, timeout: float) -> None:
+    def _abort_backup(self, limit: Limit) -> None:
         with self._domain.calling('end the backup job') as handle:
-            handle = handle.within(timeout)
+            handle = handle.within(limit)
             try:
                 for target in backup_xml.disks_of(handle.backupGetXMLDesc()):
                     handle.blockJobAbort(target, 0)

@@ -48,9 +48,9 @@ class Bound(enum.Enum):
     """The bound of an answer, by the name of an option or a constant."""
 
     NOTHING = 'nothing'
-    GUEST_TIMEOUT = 'guest_timeout'
+    QEMU_TIMEOUT = 'qemu_timeout'
     #: libvirt has that of the agent, and its own lock before it.
-    AGENT = 'guest_timeout + quiesce_timeout'
+    AGENT = 'qemu_timeout + quiesce_timeout'
     LIBVIRT_TIMEOUT = 'LIBVIRT_TIMEOUT'
     BESIDE_TIMEOUT = 'BESIDE_TIMEOUT'
 
@@ -58,8 +58,8 @@ class Bound(enum.Enum):
 BOUNDS = {
     Answerer.OBJECT: Bound.NOTHING,
     Answerer.LIBVIRT: Bound.LIBVIRT_TIMEOUT,
-    Answerer.LIBVIRT_PROBING: Bound.GUEST_TIMEOUT,
-    Answerer.QEMU: Bound.GUEST_TIMEOUT,
+    Answerer.LIBVIRT_PROBING: Bound.QEMU_TIMEOUT,
+    Answerer.QEMU: Bound.QEMU_TIMEOUT,
     Answerer.QEMU_BESIDE: Bound.BESIDE_TIMEOUT,
     Answerer.AGENT: Bound.AGENT,
     Answerer.HELPER: Bound.LIBVIRT_TIMEOUT,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import domain
 from nova_snapshot_driver.hypervisor import storage_pool
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer
@@ -79,7 +80,7 @@ class LibvirtDomain:
         self,
         condition: Callable[[], bool],
         operation: str,
-        timeout: float,
+        limit: Limit,
         *,
         interval: float = wait.INTERVAL,
         cancellation: Cancellation | None = None,
@@ -87,17 +88,16 @@ class LibvirtDomain:
         """Wait for what QEMU or the guest has to do.
 
         :param operation: what is waited for, in words
-        :param timeout: the seconds that ``guest_timeout`` leaves for it
         :raises HypervisorTimeout: the condition does not hold by then
         """
         wait.until(
             condition,
-            timeout,
+            limit.seconds,
             exception.HypervisorTimeout(
                 domain=self.name,
                 operation=operation,
-                seconds=timeout,
-                option='guest_timeout',
+                seconds=limit.seconds,
+                bound=limit.bound,
             ),
             interval=interval,
             cancellation=cancellation,

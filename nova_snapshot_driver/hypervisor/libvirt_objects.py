@@ -30,7 +30,9 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import background
 from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.libvirt_calls import BESIDE_TIMEOUT
 from nova_snapshot_driver.hypervisor.libvirt_calls import CALLS
 from nova_snapshot_driver.hypervisor.libvirt_calls import LIBVIRT_TIMEOUT
@@ -41,6 +43,9 @@ from nova_snapshot_driver.hypervisor.libvirt_calls import Given
 
 LOG = logging.getLogger(__name__)
 
+#: The option that bounds whatever needs QEMU.
+QEMU_TIMEOUT = Bound.QEMU_TIMEOUT.value
+
 #: How often it is looked whether to wait on, in seconds. An answer is noticed
 #: at once.
 POLL_INTERVAL = 0.2
@@ -50,20 +55,26 @@ POLL_INTERVAL = 0.2
 class Patience:
     """How long an answer may take, by the options of those names."""
 
-    guest_timeout: float = 300
+    qemu_timeout: float = 300
     quiesce_timeout: float = 10
 
-    def with_(self, bound: Bound) -> float:
-        """In seconds."""
+    def with_(self, bound: Bound) -> Limit:
         match bound:
             case Bound.BESIDE_TIMEOUT:
-                return min(self.guest_timeout, BESIDE_TIMEOUT)
+                return self._at_most(BESIDE_TIMEOUT)
             case Bound.LIBVIRT_TIMEOUT:
-                return min(self.guest_timeout, LIBVIRT_TIMEOUT)
+                return self._at_most(LIBVIRT_TIMEOUT)
             case Bound.AGENT:
-                return self.guest_timeout + self.quiesce_timeout
+                return Limit(
+                    self.qemu_timeout + self.quiesce_timeout, QEMU_TIMEOUT
+                )
             case _:
-                return self.guest_timeout
+                return Limit(self.qemu_timeout, QEMU_TIMEOUT)
+
+    def _at_most(self, seconds: float) -> Limit:
+        if self.qemu_timeout < seconds:
+            return Limit(self.qemu_timeout, QEMU_TIMEOUT)
+        return Limit(seconds)
 
 
 @dataclasses.dataclass(eq=False)
@@ -72,11 +83,13 @@ class _Asked:
 
     name: str
     answered_by: Answerer
-    patience: float
+    patience: Limit
     answer: futures.Future[Any] = dataclasses.field(
         default_factory=futures.Future
     )
-    began: float = dataclasses.field(default_factory=lambda: time.monotonic())
+    began: float = dataclasses.field(
+        default_factory=lambda: wait.CLOCK.monotonic()
+    )
 
     def wait(self, seconds: float) -> bool:
         """
@@ -117,13 +130,13 @@ class Correspondent:
         self,
         name: str,
         function: Callable[[], Any],
-        seconds: float | None = None,
+        limit: Limit | None = None,
         as_it_is: bool = False,
     ) -> Any:
         """Make a call, and wait for its answer.
 
         :param name: in the table
-        :param seconds: in which it is to be answered, if not in those of the
+        :param limit: in which it is to be answered, if not in that of the
             table
         :param as_it_is: no call that is under way makes a difference
         :raises HypervisorSilent: it is not, or is not made since another one
@@ -138,9 +151,7 @@ class Correspondent:
                 self.settle(Answerer.QEMU)
             asked = self._begin(name, call, function)
             try:
-                self._wait(
-                    asked, asked.patience if seconds is None else seconds
-                )
+                self._wait(asked, limit or asked.patience)
                 answer = asked.answer.result()
             finally:
                 # The traceback of an error keeps this frame, and whatever
@@ -227,28 +238,30 @@ class Correspondent:
             other = _asked.get(place)
             if other is not None and not other.answer.done():
                 return other
-            asked.began = time.monotonic()
+            asked.began = wait.CLOCK.monotonic()
             _asked[place] = asked
         # The future keeps its callback: no circle with what was asked.
         asked.answer.add_done_callback(functools.partial(_forget, place))
         return None
 
-    def _wait(self, asked: _Asked, seconds: float) -> None:
+    def _wait(self, asked: _Asked, limit: Limit) -> None:
         """
-        :param seconds: since it was made
+        :param limit: since it was made
         """
-        deadline = asked.began + seconds
-        while not asked.wait(min(POLL_INTERVAL, deadline - time.monotonic())):
-            if time.monotonic() >= deadline:
-                raise exception.HypervisorSilent(
-                    domain=self._domain,
-                    operation=asked.name,
-                    answerer=asked.answered_by.value,
-                    seconds=round(time.monotonic() - asked.began),
-                    option='guest_timeout',
-                )
-            if self.cancellation is not None and not undo.is_under_way():
-                self.cancellation.check()
+        left = asked.began + limit.seconds - wait.CLOCK.monotonic()
+        wait.until(
+            lambda: asked.wait(min(POLL_INTERVAL, left)),
+            left,
+            exception.HypervisorSilent(
+                domain=self._domain,
+                operation=asked.name,
+                answerer=asked.answered_by.value,
+                seconds=round(limit.seconds),
+                bound=limit.bound,
+            ),
+            interval=0,
+            cancellation=None if undo.is_under_way() else self.cancellation,
+        )
 
 
 def _end_of(answer: futures.Future[Any]) -> str:
@@ -292,8 +305,8 @@ class LibvirtObject:
     """An object of libvirt. It has the methods that are in the table.
 
     :param real: for example a ``virDomain``
-    :param seconds: in which its calls are to be answered, if not in those of
-        the table
+    :param limit: in which its calls are to be answered, if not in that of the
+        table
     :param as_it_is: no call that is under way makes a difference to what it
         is asked
     """
@@ -302,17 +315,17 @@ class LibvirtObject:
         self,
         real: Any,
         correspondent: Correspondent,
-        seconds: float | None = None,
+        limit: Limit | None = None,
         as_it_is: bool = False,
     ) -> None:
         self._real = real
-        self._seconds = seconds
+        self._limit = limit
         self._as_it_is = as_it_is
         self.correspondent = correspondent
 
-    def within(self, seconds: float) -> LibvirtObject:
-        """A copy of the object, with another bound for the answers."""
-        return LibvirtObject(self._real, self.correspondent, seconds)
+    def within(self, limit: Limit) -> LibvirtObject:
+        """A copy of the object, with another limit for the answers."""
+        return LibvirtObject(self._real, self.correspondent, limit)
 
     def as_it_is(self) -> LibvirtObject:
         """A copy of the object for an undo that no call under way concerns."""
@@ -320,7 +333,7 @@ class LibvirtObject:
 
     def renewed(self, other: LibvirtObject) -> LibvirtObject:
         """Put another object in the place of this one; all else stays."""
-        return LibvirtObject(other._real, self.correspondent, self._seconds)
+        return LibvirtObject(other._real, self.correspondent, self._limit)
 
     def begun(self, name: str, *args: Any) -> futures.Future[Any]:
         """Make a call, and leave the waiting for its answer to the caller.
@@ -339,7 +352,7 @@ class LibvirtObject:
 
     def _ask(self, name: str, *args: Any) -> Any:
         answer = self.correspondent.ask(
-            name, self._call(name, args), self._seconds, self._as_it_is
+            name, self._call(name, args), self._limit, self._as_it_is
         )
         return self._wrapped(answer, CALLS[name].given)
 

@@ -11,6 +11,7 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
@@ -91,7 +92,7 @@ class Power:
             self._domain.wait_until(
                 lambda: self.state() is not PowerState.SHUTTING_DOWN,
                 'shutting down',
-                timeout,
+                Limit(timeout, 'shutdown_timeout'),
                 cancellation=cancellation,
             )
         return self.state()
@@ -101,12 +102,13 @@ class Power:
 
         :raises HypervisorTimeout: it took longer; the guest runs on
         """
+        limit = Limit(timeout, 'suspend_timeout')
         try:
             with (
                 self._domain.heeding(cancellation),
                 self._domain.calling('managed save') as handle,
             ):
-                handle.within(timeout).managedSave(0)
+                handle.within(limit).managedSave(0)
         except exception.HypervisorSilent as error:
             if error.fields['operation'] != 'managedSave':
                 raise
@@ -114,8 +116,8 @@ class Power:
             raise exception.HypervisorTimeout(
                 domain=self._domain.name,
                 operation='managed save',
-                seconds=timeout,
-                option='guest_timeout',
+                seconds=limit.seconds,
+                bound=limit.bound,
             ) from error
         except (exception.HypervisorError, exception.DomainNotFound):
             raise
@@ -171,15 +173,16 @@ class Power:
         :param timeout: the seconds in which QEMU must have done so
         :raises HypervisorTimeout: it has not; whoever asked owes a resume
         """
+        limit = Limit(timeout, 'stall_timeout')
         try:
             with self._domain.calling('pause') as handle:
-                handle.within(timeout).suspend()
+                handle.within(limit).suspend()
         except exception.HypervisorSilent as error:
             raise exception.HypervisorTimeout(
                 domain=self._domain.name,
                 operation='pause',
-                seconds=timeout,
-                option='stall_timeout',
+                seconds=limit.seconds,
+                bound=limit.bound,
             ) from error
 
     def unpause(self) -> None:

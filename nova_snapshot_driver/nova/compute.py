@@ -69,7 +69,7 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         by its watchdog or by the next ``init_host``.
         """
         self._snapshots.end_all(
-            'nova-compute stops', CONF.snapshot.guest_timeout
+            'nova-compute stops', CONF.snapshot.cancel_timeout
         )
         super().cleanup_host(host)
 
@@ -225,7 +225,7 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
         self._snapshots.end(
             instance.uuid,
             'the instance is destroyed',
-            CONF.snapshot.guest_timeout,
+            CONF.snapshot.cancel_timeout,
         )
         self._disown(instance)
         super().destroy(

@@ -54,11 +54,11 @@ class ComputeEnvironment(Environment):
         if isinstance(slots, compute_utils.UnlimitedSemaphore):
             yield
             return
-        timeout = CONF.snapshot.extract_timeout
+        timeout = CONF.snapshot.disk_slot_timeout
         wait.until(
             lambda: slots.acquire(timeout=POLL_INTERVAL),
             timeout,
-            exception.HostBusy(seconds=timeout, option='extract_timeout'),
+            exception.HostBusy(seconds=timeout),
             interval=0,
             cancellation=cancellation,
         )

@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import tenacity
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common import retry
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -54,7 +54,7 @@ class Healer:
         self._settings = settings
         self._host = host
         host.have_patience(
-            Patience(settings.guest_timeout, settings.quiesce_timeout)
+            Patience(settings.qemu_timeout, settings.quiesce_timeout)
         )
         self._environment = environment or Environment()
         self._journal = Journal(settings.state_directory)
@@ -182,20 +182,20 @@ class Healer:
 
         Images of its snapshots that died are still deleted.
         """
-        self._journal.forget_domain(uuid, self._settings.guest_timeout)
+        self._journal.forget_domain(uuid, self._settings.qemu_timeout)
 
     def _heal(self, uuid: str, name: str, context: Context) -> Outcome | None:
         """
         :returns: None for a domain whose snapshot is alive
         """
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(exception.DomainBusy),
-            stop=tenacity.stop_after_delay(RESCUE_TIMEOUT),
-            wait=tenacity.wait_fixed(RESCUE_INTERVAL),
-            reraise=True,
-        )
         try:
-            outcome = attempts(self.heal_domain, uuid, name, context)
+            outcome = retry.call(
+                lambda: self.heal_domain(uuid, name, context),
+                f'Domain {name}: look after it',
+                exception.DomainBusy,
+                timeout=RESCUE_TIMEOUT,
+                pause=RESCUE_INTERVAL,
+            )
         except exception.DomainBusy:
             LOG.info('Domain %s is being snapshotted', name)
             return None

@@ -7,7 +7,6 @@ import contextlib
 import logging as standard_logging
 import os
 import sys
-import time
 from logging import handlers
 from typing import Any
 
@@ -15,6 +14,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import reason
+from nova_snapshot_driver.common import retry
 from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.takings.tools import UndoSettings
@@ -54,16 +54,33 @@ def run(
         _let_go_of_stderr()
     undo_settings = UndoSettings.from_dict(settings)
     LOG.warning('Domain %s: %s', domain, reason)
-    began = time.monotonic()
-    deadline = began + PATIENCE
-    while (error := _rescue(uri, domain, uuid, undo_settings)) is not None:
-        now = time.monotonic()
-        if isinstance(error, exception.HypervisorSilent):
-            deadline = min(began + SILENCE_PATIENCE, now + PATIENCE)
-        if now > deadline:
-            LOG.error('%s', error)
-            return
-        time.sleep(INTERVAL)
+    what = f'Domain {domain}: rescue it'
+
+    def rescue_soon() -> None:
+        retry.call(
+            lambda: _rescue(uri, domain, uuid, undo_settings),
+            what,
+            _may_pass_soon,
+            timeout=PATIENCE,
+            pause=INTERVAL,
+        )
+
+    try:
+        retry.call(
+            rescue_soon,
+            what,
+            exception.HypervisorSilent,
+            timeout=SILENCE_PATIENCE,
+            pause=INTERVAL,
+        )
+    except exception.SnapshotError as error:
+        LOG.error('%s', error)
+
+
+def _may_pass_soon(error: BaseException) -> bool:
+    return isinstance(error, exception.SnapshotError) and not isinstance(
+        error, exception.HypervisorSilent
+    )
 
 
 def _log_to(handler: standard_logging.Handler) -> None:
@@ -89,11 +106,9 @@ def _let_go_of_stderr() -> None:
     os.close(null)
 
 
-def _rescue(
-    uri: str, domain: str, uuid: str, settings: UndoSettings
-) -> exception.SnapshotError | None:
+def _rescue(uri: str, domain: str, uuid: str, settings: UndoSettings) -> None:
     """
-    :returns: why something is not given back that could be
+    :raises SnapshotError: something is not given back that could be
     """
     try:
         with Host.open(uri) as host:
@@ -101,15 +116,16 @@ def _rescue(
             # Ask without the domain's lock: the next snapshot may want it.
             _see_that_it_answers(healer, uuid)
             outcome = healer.heal_domain(uuid, domain, None)
-    except exception.SnapshotError as error:
-        return error
+    except exception.SnapshotError:
+        raise
     except Exception as error:
         # An unforeseen error is retried too, and becomes one line: stderr is
         # that of the terminal or the service in which the snapshot has died.
-        return exception.UnexpectedError(
+        raise exception.UnexpectedError(
             reason=reason.named(error).rstrip('.')
-        )
-    return next(iter(outcome.errors_without_glance), None)
+        ) from error
+    for left in outcome.errors_without_glance:
+        raise left
 
 
 def _see_that_it_answers(healer: Healer, uuid: str) -> None:

@@ -52,7 +52,7 @@ class Session:
             self.guest,
             plan,
             self.settings.capture.quiesce_timeout,
-            self.settings.capture.guest_timeout,
+            self.settings.undo.thaw_timeout,
         )
 
     def undo_tools(self) -> UndoTools:
@@ -71,7 +71,7 @@ class Session:
     def power_state(self) -> PowerState:
         """The activity of the guest; a shutdown gets the time to end."""
         return self.guest.power.settled_state(
-            self.settings.capture.guest_timeout, self.request.cancellation
+            self.settings.capture.shutdown_timeout, self.request.cancellation
         )
 
     @contextlib.contextmanager

@@ -31,7 +31,7 @@ def of(
         uuid=uuid,
         settings=settings,
         claimed=functools.partial(
-            kept.claimed, uuid, name, settings.guest_timeout
+            kept.claimed, uuid, name, settings.qemu_timeout
         ),
         ceph=functools.partial(Ceph, settings.ceph),
         author=functools.partial(journal.owner, settings.state_directory),

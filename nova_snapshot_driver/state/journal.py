@@ -12,11 +12,11 @@ import itertools
 import os
 from collections.abc import Iterator
 
-import tenacity
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.private_files import Directory
 from nova_snapshot_driver.common.private_files import NoFile
 from nova_snapshot_driver.state import locks
@@ -137,16 +137,19 @@ class Journal:
         domain: str,
         patience: float,
     ) -> None:
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(exception.DomainBusy),
-            stop=tenacity.stop_after_delay(patience),
-            wait=tenacity.wait_fixed(CLAIM_INTERVAL),
-            reraise=True,
-        )
-        attempts(
-            lambda: held.enter_context(
-                self._locked(locks.claim_name(uuid), domain)
-            )
+        def is_claimed() -> bool:
+            lock = self._locked(locks.claim_name(uuid), domain)
+            try:
+                held.enter_context(lock)
+            except exception.DomainBusy:
+                return False
+            return True
+
+        wait.until(
+            is_claimed,
+            patience,
+            exception.DomainBusy(domain=domain),
+            interval=CLAIM_INTERVAL,
         )
 
     @contextlib.contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
 
@@ -17,6 +16,7 @@ from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.cinder import Cinder
 from nova_snapshot_driver.clients.cinder import VolumeSnapshot
 from nova_snapshot_driver.clients.glance import Glance
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.takings.left_behind import image_left_behind
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
@@ -106,33 +106,51 @@ def discard(
     :param cause: why they are not wanted
     :raises VolumeSnapshotsLeftBehind: it has been given up
     """
-    volumes = list(volumes)
-    deadline = time.monotonic() + patience
-    first_answer = None
-    while True:
-        reason = 'they are still there'
+    removal = _Removal(connect, image, list(volumes), late)
+    if not wait.holds_within(
+        removal.is_done, patience, interval=PATIENT_INTERVAL
+    ):
+        raise exception.VolumeSnapshotsLeftBehind(
+            cause=str(cause) or type(cause).__name__,
+            reason=removal.reason.rstrip('.'),
+            volumes=', '.join(removal.volumes),
+            mark=MARK,
+            image=image,
+        )
+
+
+@dataclasses.dataclass
+class _Removal:
+    """The removal of the snapshots of an image, as far as it has come.
+
+    :ivar reason: why it is not done
+    :ivar first_answer: when Cinder has answered for the first time
+    """
+
+    connect: Callable[[], Cinder]
+    image: str
+    volumes: list[str]
+    late: float
+    reason: str = ''
+    first_answer: float | None = None
+
+    def is_done(self) -> bool:
+        """Go on with it; whether none is left, and none may still appear."""
+        self.reason = 'they are still there'
         try:
-            connection = connect()
-            found = _marked(connection, image, volumes)
-            first_answer = first_answer or time.monotonic()
-            if not found and time.monotonic() >= first_answer + late:
-                return
+            connection = self.connect()
+            found = _marked(connection, self.image, self.volumes)
+            now = wait.CLOCK.monotonic()
+            self.first_answer = self.first_answer or now
             for snapshot in found:
-                reason = _delete(connection, snapshot) or reason
+                self.reason = _delete(connection, snapshot) or self.reason
         except (
             exception.CinderError,
             exception.CinderAccessUnavailable,
         ) as error:
-            reason = str(error)
-        if time.monotonic() > deadline:
-            raise exception.VolumeSnapshotsLeftBehind(
-                cause=str(cause) or type(cause).__name__,
-                reason=reason.rstrip('.'),
-                volumes=', '.join(volumes),
-                mark=MARK,
-                image=image,
-            )
-        time.sleep(PATIENT_INTERVAL)
+            self.reason = str(error)
+            return False
+        return not found and now >= self.first_answer + self.late
 
 
 def _delete(connection: Cinder, snapshot: VolumeSnapshot) -> str | None:

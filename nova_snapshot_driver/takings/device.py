@@ -36,11 +36,15 @@ class DetachedDevice(HeldTaking):
 
     def do(self, tools: UndoTools) -> None:
         tools.guest.devices.detach(
-            self.device, tools.settings.guest_timeout, tools.cancellation
+            self.device,
+            tools.settings.device_detach_timeout,
+            tools.cancellation,
         )
 
     def undo(self, tools: UndoTools) -> None:
-        tools.guest.devices.attach(self.device, tools.settings.guest_timeout)
+        tools.guest.devices.attach(
+            self.device, tools.settings.device_detach_timeout
+        )
 
     def remedy(self, tools: UndoTools) -> str:
         return (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NoReturn
 
 from oslo_log import log as logging
 
@@ -53,7 +54,7 @@ class Freeze(Taking):
         thaw(
             tools.guest,
             tools.settings.quiesce_timeout,
-            tools.settings.guest_timeout,
+            tools.settings.thaw_timeout,
         )
 
 
@@ -67,26 +68,18 @@ def thaw(guest: Guest, timeout: int, patience: int) -> int:
     :returns: how many were frozen still, as far as that is known
     :raises UndoFailed: it has not been done by then
     """
-    deadline = wait.CLOCK.monotonic() + patience
-    while (thawed := try_to_thaw(guest, timeout)) is None:
-        if _has_stopped(guest):
-            return 0
-        if wait.CLOCK.monotonic() > deadline or _is_silent(guest):
-            events.log_event(
-                LOG.critical,
-                Event.NOT_GIVEN_BACK,
-                f'Domain {guest.name} could not be thawed',
-                guest.uuid,
-                undo='thaw',
-            )
-            raise exception.UndoFailed(
-                domain=guest.name,
-                undo='thaw',
-                reason='the guest agent does not answer',
-                remedy=f'Thaw it with "virsh domfsthaw {guest.name}" or '
-                'reset it.',
-            )
-        wait.CLOCK.sleep(wait.INTERVAL)
+    thawed = None
+
+    def is_decided() -> bool:
+        nonlocal thawed
+        thawed = try_to_thaw(guest, timeout)
+        if thawed is None and _has_stopped(guest):
+            thawed = 0
+        return thawed is not None or _is_silent(guest)
+
+    wait.holds_within(is_decided, patience)
+    if thawed is None:
+        _fail(guest)
     return thawed
 
 
@@ -103,6 +96,23 @@ def try_to_thaw(guest: Guest, timeout: int) -> int | None:
         return None
     except exception.DomainNotFound:
         return 0
+
+
+def _fail(guest: Guest) -> NoReturn:
+    events.log_event(
+        LOG.critical,
+        Event.NOT_GIVEN_BACK,
+        f'Domain {guest.name} could not be thawed',
+        guest.uuid,
+        undo='thaw',
+    )
+    raise exception.UndoFailed(
+        domain=guest.name,
+        undo='thaw',
+        reason='the guest agent does not answer (option [snapshot] '
+        'thaw_timeout)',
+        remedy=f'Thaw it with "virsh domfsthaw {guest.name}" or reset it.',
+    )
 
 
 def _has_stopped(guest: Guest) -> bool:

@@ -15,6 +15,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.jobs import abort_limit
 from nova_snapshot_driver.takings import lost_agent
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
@@ -56,7 +57,9 @@ class BackupJob(Taking):
             'Domain %s: a backup job was left behind and is ended',
             tools.domain,
         )
-        tools.guest.jobs.end_backup(tools.settings.guest_timeout)
+        tools.guest.jobs.end_backup(
+            abort_limit(tools.settings.job_abort_timeout)
+        )
         tools.guest.power.resume_after_io_error()
         lost_agent.recover(tools.guest, tools.settings)
 
@@ -114,7 +117,9 @@ class BlockJob(Taking):
             disk.target,
             disk.mirror.path,
         )
-        tools.guest.jobs.abort_block_job(disk, tools.settings.guest_timeout)
+        tools.guest.jobs.abort_block_job(
+            disk, abort_limit(tools.settings.job_abort_timeout)
+        )
 
 
 def has_any(guest: Guest, directories: Iterable[str]) -> bool:

@@ -35,7 +35,7 @@ def recover(guest: Guest, settings: UndoSettings) -> str | None:
                 f'{REMEDY}'
             )
         else:
-            guest.agent.reattach(settings.guest_timeout)
+            guest.agent.reattach(settings.device_detach_timeout)
             note = (
                 'libvirt had lost the guest agent while the backup job ran, '
                 'and the channel of the agent was attached anew. If the agent '

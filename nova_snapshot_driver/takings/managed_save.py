@@ -30,7 +30,7 @@ class ManagedSave(HeldTaking):
 
     def do(self, tools: UndoTools) -> None:
         tools.guest.power.managed_save(
-            tools.settings.guest_timeout, tools.cancellation
+            tools.settings.suspend_timeout, tools.cancellation
         )
 
     def undo(self, tools: UndoTools) -> None:

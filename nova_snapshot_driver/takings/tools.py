@@ -24,8 +24,12 @@ class UndoSettings:
 
     :ivar state_directory: for the journal and the locks
     :ivar directories: for temporary files of snapshots
-    :ivar guest_timeout: the seconds that a guest, or a job on it, may take
+    :ivar qemu_timeout: the seconds in which QEMU answers
     :ivar quiesce_timeout: the seconds in which the guest agent answers
+    :ivar thaw_timeout: the seconds in which the agent has thawed
+    :ivar suspend_timeout: the seconds that a managed save may take
+    :ivar device_detach_timeout: the seconds in which a device is released
+    :ivar job_abort_timeout: the seconds that a job may take to end
     :ivar stall_timeout: the seconds in which a pause has to be there
     :ivar volume_timeout: the seconds that Cinder may take
     :ivar reattach_agent: whether the channel of a lost agent is attached anew
@@ -33,8 +37,12 @@ class UndoSettings:
 
     state_directory: str
     directories: tuple[str, ...]
-    guest_timeout: int
+    qemu_timeout: int
     quiesce_timeout: int
+    thaw_timeout: int
+    suspend_timeout: int
+    device_detach_timeout: int
+    job_abort_timeout: int
     stall_timeout: int
     volume_timeout: int
     reattach_agent: bool

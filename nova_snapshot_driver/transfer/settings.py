@@ -17,7 +17,7 @@ class TransferSettings:
     :ivar least_rate: bytes a second below which a job is given up; 0 is none
     :ivar upload_timeout: seconds for all of an upload
     :ivar extract_timeout: seconds for all of an extraction
-    :ivar mirror_timeout: seconds for all of a copy inside Ceph
+    :ivar flatten_timeout: seconds for all of a copy inside Ceph
     """
 
     bandwidth: int
@@ -27,4 +27,4 @@ class TransferSettings:
     least_rate: int
     upload_timeout: int
     extract_timeout: int
-    mirror_timeout: int
+    flatten_timeout: int

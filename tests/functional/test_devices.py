@@ -87,7 +87,7 @@ class HostDeviceTest(base.SnapshotTest):
         ):
             self.snapshot_fails(
                 exception.DeviceNotReleased,
-                self.driver(method='cold', guest_timeout=2),
+                self.driver(method='cold', device_detach_timeout=2),
             )
         self.assertEqual(1, len(self.devices()))
         self.guest.still_counts()

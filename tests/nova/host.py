@@ -33,6 +33,7 @@ from tests.unit.fake_glance import ENDPOINT
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import DEVICES
+from tests.unit.host import GUEST_WAITS
 from tests.unit.host import FakeHost
 
 CONF = nova.conf.CONF
@@ -206,7 +207,7 @@ class ComputeHost(FakeHost):
         self.conf = CONF
         self.set('libvirt', 'snapshots_directory', self.directories.snapshots)
         self.set('snapshot', 'state_directory', self.directories.state)
-        for option in ('guest_timeout', 'mirror_timeout'):
+        for option in (*GUEST_WAITS, 'mirror_timeout'):
             self.set('snapshot', option, PATIENCE)
         self.set('glance', 'api_servers', [ENDPOINT])
         self.useFixture(

@@ -901,7 +901,7 @@ class DestroyTest(ComputeCase):
             time.sleep(0.005)
 
     def test_snapshot_that_does_not_end_is_waited_for_no_longer(self) -> None:
-        self.host.set('snapshot', 'guest_timeout', 1)
+        self.host.set('snapshot', 'cancel_timeout', 1)
         hold = self.host.hold_upload()
         snapshot = self.host.begin()
         hold.wait_until_reached()
@@ -931,7 +931,7 @@ class DestroyTest(ComputeCase):
     ) -> None:
         """libvirt hangs in the middle of the job, and comes back later."""
         self.host.set('snapshot', 'method', path)
-        self.host.set('snapshot', 'guest_timeout', 1)
+        self.host.set('snapshot', 'cancel_timeout', 1)
         hold = Hold()
         self.addCleanup(hold.release)
         fault = Fault(step, Kind.MEANWHILE)

@@ -102,7 +102,7 @@ class DiskOperationTest(DiskOperationCase):
 
     def test_as_many_at_a_time_as_there_are_slots(self) -> None:
         self.have_slots(2)
-        self.host.set('snapshot', 'extract_timeout', 1)
+        self.host.set('snapshot', 'disk_slot_timeout', 1)
         with (
             self.environment.disk_operation(self.cancellation),
             self.environment.disk_operation(self.cancellation),
@@ -118,11 +118,11 @@ class DiskOperationTest(DiskOperationCase):
 
     def test_host_is_busy_for_too_long(self) -> None:
         self.have_slots(1)
-        self.host.set('snapshot', 'extract_timeout', 1)
+        self.host.set('snapshot', 'disk_slot_timeout', 1)
         with self.environment.disk_operation(self.cancellation):
             error = self.assertRaises(exception.HostBusy, self.operate)
         self.assertIn('for 1 s', str(error))
-        self.assertIn('[snapshot] extract_timeout', str(error))
+        self.assertIn('[snapshot] disk_slot_timeout', str(error))
 
 
 class SnapshotTest(DiskOperationCase):
@@ -159,7 +159,7 @@ class SnapshotTest(DiskOperationCase):
         self.assertTrue(self.slots.is_free())
 
     def test_others_take_too_long(self) -> None:
-        self.host.set('snapshot', 'extract_timeout', 1)
+        self.host.set('snapshot', 'disk_slot_timeout', 1)
         self.slots.acquire()
         error = self.assertRaises(SnapshotFailed, self.host.take)
         self.assertIn('host-busy', str(error))

@@ -155,7 +155,7 @@ class FakeDataPlane:
             raise exception.TransferTimeout(
                 job='flatten',
                 seconds=self.limits.timeout,
-                option='mirror_timeout',
+                option='flatten_timeout',
             ) from None
         progress('flatten', 100, 100)
 

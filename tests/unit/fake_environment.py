@@ -52,7 +52,7 @@ class FakeEnvironment(Environment):
         self.cancellation = cancellation
         self.at_begin()
         if self.is_busy:
-            raise exception.HostBusy(seconds=1, option='extract_timeout')
+            raise exception.HostBusy(seconds=1)
         assert not self.inside, 'it would wait for itself'
         self.inside = True
         self.operations += 1

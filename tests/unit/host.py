@@ -8,13 +8,11 @@ import logging
 import os
 import pathlib
 import time
-import types
 from typing import Any
 
 import fixtures
 import libvirt
 import requests_mock
-import tenacity
 from oslo_config import cfg
 
 from nova_snapshot_driver import conf
@@ -51,6 +49,17 @@ from tests.unit.fake_qemu_img import FakeQemuImg
 
 #: The seconds that no wait in a test may come near to.
 TIMEOUT = 5
+
+#: The options that bound the waits for a guest and its QEMU.
+GUEST_WAITS = (
+    'thaw_timeout',
+    'qemu_timeout',
+    'shutdown_timeout',
+    'suspend_timeout',
+    'device_detach_timeout',
+    'job_abort_timeout',
+    'cancel_timeout',
+)
 
 DEVICES = (
     documents.CDROM
@@ -98,17 +107,7 @@ class NoWaiting(fixtures.Fixture):
     """Everything that is looked at again is looked at again at once."""
 
     def _setUp(self) -> None:
-        clock = Clock()
-        self.useFixture(fixtures.MockPatchObject(wait, 'CLOCK', clock))
-        for name in (
-            'snapshot.capture.pause',
-            'snapshot.capture.quiesce',
-            'snapshot.destination.volume_snapshots',
-            'takings.cinder_snapshots',
-        ):
-            self.useFixture(
-                fixtures.MockPatch(f'nova_snapshot_driver.{name}.time', clock)
-            )
+        self.useFixture(fixtures.MockPatchObject(wait, 'CLOCK', Clock()))
         for name in (
             'recovery.healer.RESCUE_TIMEOUT',
             'clients.glance.UPLOAD_END_TIMEOUT',
@@ -129,12 +128,8 @@ class NoWaiting(fixtures.Fixture):
         # Every look is a step before which something can happen.
         self.useFixture(
             fixtures.MockPatch(
-                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.02
+                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.08
             )
-        )
-        no_time = types.SimpleNamespace(sleep=lambda _seconds: None)
-        self.useFixture(
-            fixtures.MockPatchObject(tenacity.nap, 'time', no_time)
         )
 
 
@@ -228,8 +223,10 @@ class FakeHost(fixtures.Fixture):
             [
                 ('libvirt', 'snapshots_directory', self.directories.snapshots),
                 ('snapshot', 'state_directory', self.directories.state),
-                ('snapshot', 'guest_timeout', TIMEOUT),
-                ('snapshot', 'mirror_timeout', TIMEOUT),
+                *(
+                    ('snapshot', option, TIMEOUT)
+                    for option in (*GUEST_WAITS, 'mirror_timeout')
+                ),
                 # The guest is a fake, and the disk somebody's.
                 ('snapshot', 'scratch_reserve', 1),
             ],
@@ -276,6 +273,10 @@ class FakeHost(fixtures.Fixture):
 
     def set(self, group: str, option: str, value: object) -> None:
         self.conf.set_override(option, value, group=group)
+
+    def bound_guest_waits(self, seconds: int) -> None:
+        for option in GUEST_WAITS:
+            self.set('snapshot', option, seconds)
 
     @property
     def settings(self) -> Settings:

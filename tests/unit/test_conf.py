@@ -62,11 +62,19 @@ class DefaultsTest(testtools.TestCase):
             'pause': ('auto',),
             'state_directory': ('/var/lib/nova/snapshot-driver',),
             'quiesce_timeout': (10,),
-            'guest_timeout': (300,),
+            'thaw_timeout': (300,),
+            'qemu_timeout': (300,),
+            'shutdown_timeout': (300,),
+            'suspend_timeout': (300,),
+            'device_detach_timeout': (300,),
+            'job_abort_timeout': (300,),
+            'cancel_timeout': (310,),
             'reattach_agent': (True,),
             'stall_timeout': (30,),
             'volume_timeout': (300,),
             'mirror_timeout': (7200,),
+            'flatten_timeout': (7200,),
+            'disk_slot_timeout': (7200,),
             'extract_timeout': (7200,),
             'upload_timeout': (86400,),
             'deadline': (0,),
@@ -87,7 +95,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(23, len(conf.snapshot_opts))
+        self.assertEqual(31, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(
@@ -130,10 +138,13 @@ class LoadTest(testtools.TestCase):
         """A nova.conf that was written before options had their names."""
         self.file.write_text(
             '[snapshot]\npath = mirror\nstillness_timeout = 7\n'
+            'guest_timeout = 9\n'
         )
         loaded = conf.load([str(self.file)])
         self.assertEqual('mirror', loaded.snapshot.method)
         self.assertEqual(7, loaded.snapshot.stall_timeout)
+        self.assertEqual(9, loaded.snapshot.qemu_timeout)
+        self.assertEqual(300, loaded.snapshot.suspend_timeout)
 
     def test_overrides_go_before_the_file(self) -> None:
         loaded = conf.load(

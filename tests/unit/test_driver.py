@@ -1028,7 +1028,7 @@ class GivenBackTest(testtools.TestCase):
         super().setUp()
         self.host = self.useFixture(FakeHost(DEVICES + documents.PCI_DEVICE))
         # Whether a guest lets a device go can only be waited for.
-        self.host.set('snapshot', 'guest_timeout', 1)
+        self.host.bound_guest_waits(1)
         self.machine = self.host.machine
         self.before = self.host.before()
 

@@ -45,7 +45,7 @@ class Way:
     def prepare(self, host: FakeHost) -> None:
         host.set('snapshot', 'pause', self.pause)
         host.set('snapshot', 'quiesce', self.quiesce)
-        host.set('snapshot', 'guest_timeout', 1)
+        host.bound_guest_waits(1)
 
 
 #: Each step of the others is one of these too.

@@ -32,7 +32,7 @@ class Way:
     def prepare(self, host: FakeHost) -> None:
         host.set('snapshot', 'method', self.path)
         # Whether a guest lets a device go can only be waited for.
-        host.set('snapshot', 'guest_timeout', 1)
+        host.bound_guest_waits(1)
         host.set('snapshot', 'quiesce', self.quiesce)
 
 

@@ -334,7 +334,7 @@ def _answer(
         guest,
         plan,
         conf.snapshot.quiesce_timeout,
-        conf.snapshot.guest_timeout,
+        conf.snapshot.thaw_timeout,
     )
     try:
         quiesce.check()

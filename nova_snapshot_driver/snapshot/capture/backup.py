@@ -30,6 +30,7 @@ from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.domain import QemuUser
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.jobs import abort_limit
 from nova_snapshot_driver.snapshot.capture import silence
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
@@ -92,7 +93,8 @@ def _exports(
         tools.quiesce.check()
         # The sizes that QEMU says of the exports later are held against them.
         sizes = {disk.target: guest.capacity(disk) for disk in disks}
-        job = BackupJob(guest, disks, place, tools.settings.guest_timeout)
+        limit = abort_limit(tools.settings.job_abort_timeout)
+        job = BackupJob(guest, disks, place, limit)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_agent_kept(guest, tools))
             # A guest that was found paused is to stay so. Any other may run
@@ -294,7 +296,7 @@ class _SpaceWatch:
         self._guest = guest
         self._directory = directory
         self._reserve = settings.scratch_reserve
-        self._timeout = settings.guest_timeout
+        self._limit = abort_limit(settings.job_abort_timeout)
         self._stopped = threading.Event()
         self._available: int | None = None
 
@@ -305,7 +307,7 @@ class _SpaceWatch:
                 continue
             self._available = available
             try:
-                self._guest.jobs.end_backup(self._timeout)
+                self._guest.jobs.end_backup(self._limit)
             except exception.SnapshotError as error:
                 LOG.error('%s; it is tried again', error)
             else:

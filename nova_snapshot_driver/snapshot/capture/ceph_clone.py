@@ -20,6 +20,10 @@ from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.takings import ceph_clone
 
+#: How long a freeze holds that the guest itself may lift, as Windows does, in
+#: seconds.
+FREEZE_LASTS = 10
+
 
 def find(
     guest: Guest, ceph: Ceph, disk: RbdImage, glance: Glance, image: str
@@ -90,12 +94,9 @@ def _create(
     if not tools.quiesce.done:
         ceph.create_snapshot(clone.disk, clone.snapshot, rbd.TIMEOUT)
         return
+    timeout = min(tools.undo.settings.stall_timeout, FREEZE_LASTS)
     try:
-        # A guest that thaws by itself, as Windows does, stays frozen at
-        # least for as long as the agent may take for an answer.
-        ceph.create_snapshot(
-            clone.disk, clone.snapshot, tools.settings.quiesce_timeout
-        )
+        ceph.create_snapshot(clone.disk, clone.snapshot, timeout)
     except exception.CephTimeout as error:
         # Ceph may be busy, and a frozen guest can't wait.
         raise exception.CloneRefused(

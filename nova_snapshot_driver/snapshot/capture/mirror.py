@@ -18,10 +18,12 @@ from nova_snapshot_driver.common import ownership
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.ownership import Kind
 from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.block_copy import BlockCopy
 from nova_snapshot_driver.hypervisor.block_copy import CopyProgress
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.hypervisor.jobs import abort_limit
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
@@ -45,7 +47,8 @@ def captured(
     owners = _possible_owners(guest)
     with _delta(guest, planned, tools.workspace) as delta:
         tools.quiesce.check()
-        copy = BlockCopy(guest, planned.disk, tools.settings.guest_timeout)
+        limit = abort_limit(tools.settings.job_abort_timeout)
+        copy = BlockCopy(guest, planned.disk, limit)
         with (
             _transient(guest, planned.disk, tools),
             copy.running(delta.path, tools.settings.bandwidth),
@@ -114,7 +117,7 @@ def _transient(
 def _wait_until_ready(
     guest: Guest, copy: BlockCopy, tools: CaptureTools
 ) -> None:
-    timeout = tools.settings.mirror_timeout
+    limit = Limit(tools.settings.mirror_timeout, 'mirror_timeout')
 
     def is_ready() -> bool:
         state = _progress(copy, tools.workspace)
@@ -124,12 +127,12 @@ def _wait_until_ready(
 
     wait.until(
         is_ready,
-        timeout,
+        limit.seconds,
         exception.HypervisorTimeout(
             domain=guest.name,
             operation='the copy of the disk',
-            seconds=timeout,
-            option='mirror_timeout',
+            seconds=limit.seconds,
+            bound=limit.bound,
         ),
         cancellation=tools.cancellation,
     )

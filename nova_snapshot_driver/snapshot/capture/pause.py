@@ -11,6 +11,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
@@ -49,15 +50,16 @@ class Stall:
     def held(self) -> Iterator[float]:
         """The guest stands still inside, where that was planned.
 
-        :returns: until when it may (``time.monotonic``)
+        :returns: until when it may (by ``wait.CLOCK``)
         :raises QuiesceFailed: it could not be frozen, and that is required
         :raises HypervisorTimeout: it could not be paused
         :raises FreezeLost: it has not stood still until the end
         """
         began = time.monotonic()
+        until = wait.CLOCK.monotonic() + self._tools.settings.stall_timeout
         try:
             with self._quiesce.frozen(), self._paused():
-                yield began + self._tools.settings.stall_timeout
+                yield until
         finally:
             if self._quiesce.done or self.paused:
                 self.seconds = round(time.monotonic() - began, 3)

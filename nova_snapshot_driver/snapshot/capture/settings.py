@@ -14,7 +14,8 @@ class CaptureSettings:
     :ivar snapshots_directory: for temporary files
     :ivar scratch_directory: for scratch files, if they have another place
     :ivar scratch_reserve: bytes that a scratch file leaves to others
-    :ivar guest_timeout: the seconds that a guest, or a job on it, may take
+    :ivar shutdown_timeout: the seconds that a guest may take to shut down
+    :ivar job_abort_timeout: the seconds that a job may take to end
     :ivar quiesce_timeout: the seconds in which the guest agent answers
     :ivar mirror_timeout: the seconds that the copy of a disk may take
     :ivar bandwidth: MiB a second of such a copy; 0 is no limit
@@ -23,7 +24,8 @@ class CaptureSettings:
     snapshots_directory: str
     scratch_directory: str | None
     scratch_reserve: int
-    guest_timeout: int
+    shutdown_timeout: int
+    job_abort_timeout: int
     quiesce_timeout: int
     mirror_timeout: int
     bandwidth: int

@@ -23,7 +23,7 @@ def heard(guest: Guest, cancellation: Cancellation) -> Iterator[None]:
     """A QEMU that answers nothing any more stops what waits for its data.
 
     Whoever reads an export waits for every byte of it. A QEMU that is asked
-    for its job has ``guest_timeout`` to answer.
+    for its job has ``qemu_timeout`` to answer.
     """
     over = threading.Event()
 

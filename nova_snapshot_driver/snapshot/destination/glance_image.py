@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from nova_snapshot_driver import exception
@@ -123,15 +124,17 @@ class GlanceImage(ImageRecord, Streaming, Staged, Adopting):
 
     def _active(self, cancellation: Cancellation) -> Image:
         """The image, once Glance has looked at its location, or for long."""
-        deadline = wait.CLOCK.monotonic() + LOCATION_TIMEOUT
-        while True:
-            is_late = wait.CLOCK.monotonic() > deadline
-            try:
+        found = None
+
+        def has_settled() -> bool:
+            nonlocal found
+            found = None
+            with contextlib.suppress(exception.GlanceUnavailable):
                 found = self.glance().get(self.image)
-            except exception.GlanceUnavailable:
-                if is_late:
-                    raise
-            else:
-                if is_late or found.status not in _BEFORE_ACTIVE:
-                    return found
-            wait.CLOCK.sleep(wait.INTERVAL, cancellation)
+            return found is not None and found.status not in _BEFORE_ACTIVE
+
+        wait.holds_within(
+            has_settled, LOCATION_TIMEOUT, cancellation=cancellation
+        )
+        # A Glance that was out of reach to the end says so once more.
+        return found or self.glance().get(self.image)

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
@@ -23,6 +22,7 @@ from nova_snapshot_driver.clients.cinder import Cinder
 from nova_snapshot_driver.clients.cinder import Volume
 from nova_snapshot_driver.clients.cinder import VolumeSnapshot
 from nova_snapshot_driver.common import background
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.snapshot.destination.settings import (
@@ -124,7 +124,7 @@ class VolumeSnapshots:
 
         All of them are points in time afterwards.
 
-        :param until: when all have to be created (``time.monotonic``)
+        :param until: when all have to be created (by ``wait.CLOCK``)
         :raises VolumeSnapshotsNotCreated: some were not in time
         :raises VolumeSnapshotFailed: a snapshot has come to nothing
         """
@@ -139,23 +139,30 @@ class VolumeSnapshots:
             )
             for wanted in self._wanted
         ]
-        waiting = set(self._calls)
-        while waiting:
-            done, waiting = futures.wait(
-                waiting,
-                timeout=POLL_INTERVAL,
-                return_when=futures.FIRST_COMPLETED,
+        # The wait ends with the last snapshot, not with the next look.
+        if not wait.holds_within(
+            self._are_created,
+            until - wait.CLOCK.monotonic(),
+            interval=0,
+            cancellation=cancellation,
+        ):
+            raise exception.VolumeSnapshotsNotCreated(
+                domain=domain,
+                left=sum(not call.done() for call in self._calls),
+                total=len(self._wanted),
+                seconds=self._settings.stall_timeout,
             )
-            for call in done:
-                call.result()
-            cancellation.check()
-            if waiting and time.monotonic() > until:
-                raise exception.VolumeSnapshotsNotCreated(
-                    domain=domain,
-                    left=len(waiting),
-                    total=len(self._wanted),
-                    seconds=self._settings.stall_timeout,
-                )
+
+    def _are_created(self) -> bool:
+        """Wait a little; whether all snapshots are created."""
+        done, waiting = futures.wait(
+            self._calls,
+            timeout=POLL_INTERVAL,
+            return_when=futures.FIRST_EXCEPTION,
+        )
+        for call in done:
+            call.result()
+        return not waiting
 
     def _create(
         self, connection: Cinder, wanted: _Wanted, interval: float
@@ -191,23 +198,28 @@ class VolumeSnapshots:
         """
         connection = self._connect()
         timeout = self._settings.volume_timeout
-        deadline = time.monotonic() + timeout
         total = len(self._wanted)
-        while True:
-            left = [
-                wanted for wanted in self._wanted if not wanted.is_available
-            ]
-            progress('volumes', total - len(left), total)
-            if not left:
-                return
-            if time.monotonic() > deadline:
-                raise exception.VolumeSnapshotTimeout(
-                    left=len(left), total=total, seconds=timeout
-                )
-            cancellation.sleep(cinder_snapshots.PATIENT_INTERVAL)
-            for wanted in left:
+
+        def are_available() -> bool:
+            for wanted in self._unavailable():
                 with contextlib.suppress(exception.CinderUnavailable):
                     wanted.made = _seen(connection.snapshot(wanted.id))
+            left = len(self._unavailable())
+            progress('volumes', total - left, total)
+            return not left
+
+        if not wait.holds_within(
+            are_available,
+            timeout,
+            interval=cinder_snapshots.PATIENT_INTERVAL,
+            cancellation=cancellation,
+        ):
+            raise exception.VolumeSnapshotTimeout(
+                left=len(self._unavailable()), total=total, seconds=timeout
+            )
+
+    def _unavailable(self) -> list[_Wanted]:
+        return [each for each in self._wanted if not each.is_available]
 
     def mapping(self) -> list[dict[str, Any]]:
         """The block devices of a server that is made from the image."""

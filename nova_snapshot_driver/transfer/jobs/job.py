@@ -133,7 +133,7 @@ class Flatten(_Silent):
     """
 
     kind = 'flatten'
-    timeout_option = 'mirror_timeout'
+    timeout_option = 'flatten_timeout'
 
     command: tuple[str, ...]
     image: str

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator
 
-import tenacity
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import GlanceAccess
+from nova_snapshot_driver.common import retry
+from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.transfer.formats.content import Content
 from nova_snapshot_driver.transfer.formats.content import File
 from nova_snapshot_driver.transfer.formats.content import Hashed
@@ -64,17 +65,24 @@ def send(
     :returns: the SHA-512 of what was sent
     """
     image = job.image
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(PASSING),
-        stop=tenacity.stop_after_attempt(job.retries + 1),
-        wait=tenacity.wait_exponential(PAUSE, max=LONGEST_PAUSE),
-        reraise=True,
+    attempt = functools.partial(
+        retry.call,
+        on=PASSING,
+        attempts=job.retries + 1,
+        pause=PAUSE,
+        longest_pause=LONGEST_PAUSE,
     )
     throttle = Throttle(bounds.bandwidth)
     least_rate = bounds.least_rate
     try:
-        sent = attempts(_attempt, parent, image, content, throttle, least_rate)
-        attempts(lambda: prove(_image_data(parent, image), content, sent))
+        sent = attempt(
+            lambda: _attempt(parent, image, content, throttle, least_rate),
+            f'send the data of the image {image}',
+        )
+        attempt(
+            lambda: prove(_image_data(parent, image), content, sent),
+            f'prove the data of the image {image}',
+        )
     except PASSING as error:
         raise exception.UploadFailed(
             image=image, attempts=job.retries + 1, reason=str(error)
@@ -85,15 +93,14 @@ def send(
 def settle(job: Stream, parent: Parent) -> None:
     """Wait until an image takes data again whose upload we have broken off."""
     data = _image_data(parent, job.image)
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda status: status == 'saving')
-        | tenacity.retry_if_exception_type(PASSING),
-        stop=tenacity.stop_after_delay(SETTLE_TIMEOUT),
-        wait=tenacity.wait_fixed(0.5),
+
+    def has_settled() -> bool:
         # The next attempt says what is the matter.
-        retry_error_callback=lambda _: None,
-    )
-    attempts(lambda: data.image().status)
+        with contextlib.suppress(*PASSING):
+            return data.image().status != 'saving'
+        return False
+
+    wait.holds_within(has_settled, SETTLE_TIMEOUT)
 
 
 def _access(parent: Parent) -> GlanceAccess:

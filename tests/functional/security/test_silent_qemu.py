@@ -30,8 +30,19 @@ from tests import laws
 from tests.functional import base
 from tests.functional import machine
 
-#: ``guest_timeout``, in seconds.
+#: The bound of each wait for QEMU and the guest, in seconds.
 BOUND = 2
+
+#: The options with these bounds.
+BOUNDS: dict[str, Any] = dict.fromkeys(
+    (
+        'thaw_timeout',
+        'qemu_timeout',
+        'suspend_timeout',
+        'job_abort_timeout',
+    ),
+    BOUND,
+)
 
 #: The seconds that a snapshot may take beyond that: an agent that does not
 #: answer is asked to freeze and to thaw, and an undo is tried three times.
@@ -96,9 +107,7 @@ class SilentQemuTest(base.SnapshotTest):
         image = self.output / 'image'
         image.unlink(missing_ok=True)
         try:
-            self.driver(
-                connection, guest_timeout=BOUND, **options
-            ).snapshot_to_file(
+            self.driver(connection, **BOUNDS, **options).snapshot_to_file(
                 Instance(self.guest.name),
                 str(image),
                 cancellation=cancellation,
@@ -176,7 +185,7 @@ class SilentQemuTest(base.SnapshotTest):
         self, reading: threading.Event, cancellation: Cancellation
     ) -> exception.SnapshotError | None:
         try:
-            self.driver(guest_timeout=BOUND, bandwidth=4).snapshot_to_file(
+            self.driver(bandwidth=4, **BOUNDS).snapshot_to_file(
                 Instance(self.guest.name),
                 str(self.output / 'image'),
                 progress=lambda *_: reading.set(),
@@ -263,7 +272,7 @@ class FiveTest(base.HostTest):
     def take(self, connection: Any, name: str) -> object:
         try:
             return self.driver(
-                connection, guest_timeout=BOUND, scratch_reserve=1
+                connection, scratch_reserve=1, **BOUNDS
             ).snapshot_to_file(Instance(name), str(self.output / name))
         except exception.SnapshotError as error:
             return error

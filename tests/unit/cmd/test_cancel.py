@@ -7,7 +7,6 @@ import threading
 import fixtures
 import testtools
 
-from nova_snapshot_driver.cmd import cancel
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.state.cancel_request import CancelRequest
 from nova_snapshot_driver.state.journal import Journal
@@ -121,14 +120,13 @@ class CancelTest(testtools.TestCase):
         self.assertEqual([], self.requests())
 
     def test_one_that_does_not_end(self) -> None:
-        self.useFixture(fixtures.MockPatchObject(cancel, 'GRACE', 0))
-        self.command.config.write_text('[snapshot]\nguest_timeout = 1\n')
+        self.command.config.write_text('[snapshot]\ncancel_timeout = 1\n')
         self.begin(hears=False)
         result = self.cancel()
         self.assertEqual(1, result.status)
         error = result.json['error']
         self.assertEqual('hypervisor-timeout', error['code'])
-        self.assertIn('guest_timeout', error['message'])
+        self.assertIn('cancel_timeout', error['message'])
 
 
 class SnapshotTest(testtools.TestCase):

@@ -392,7 +392,7 @@ class ResultTest(CreateCase):
     def shut_down_for_ever(self) -> None:
         """Have a guest that is waited for until its bound, which is short."""
         self.host.machine.state = libvirt.VIR_DOMAIN_SHUTDOWN
-        self.command.config.write_text('[snapshot]\nguest_timeout = 1\n')
+        self.command.config.write_text('[snapshot]\nshutdown_timeout = 1\n')
 
     def test_no_way_leaves_no_image(self) -> None:
         self.shut_down_for_ever()

@@ -170,7 +170,7 @@ class StatusTest(MainCase):
         self.assertEqual('configuration-invalid', result.json['error']['code'])
 
     def test_value_that_is_not_valid(self) -> None:
-        self.command.config.write_text('[snapshot]\nguest_timeout = soon\n')
+        self.command.config.write_text('[snapshot]\nqemu_timeout = soon\n')
         result = self.create('--format', 'json')
         self.assertEqual(1, result.status)
         self.assertEqual('configuration-invalid', result.json['error']['code'])

@@ -9,9 +9,13 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 
 ERROR = exception.HypervisorTimeout(
-    domain='web-1', operation='the end', seconds=3, option='guest_timeout'
+    domain='web-1',
+    operation='the end',
+    seconds=3,
+    bound=Limit(3, 'qemu_timeout').bound,
 )
 
 
@@ -77,7 +81,7 @@ class WaitTest(ClockCase):
         error = self.assertRaises(
             exception.HypervisorTimeout, wait.until, lambda: False, 3, ERROR
         )
-        for words in ('the end', '3', 'guest_timeout'):
+        for words in ('the end', '3', 'qemu_timeout'):
             self.assertIn(words, str(error))
 
     def test_no_error(self) -> None:

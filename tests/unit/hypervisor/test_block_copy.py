@@ -14,6 +14,7 @@ from nova_snapshot_driver.hypervisor import block_copy
 from nova_snapshot_driver.hypervisor.block_copy import BlockCopy
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.jobs import Jobs
+from nova_snapshot_driver.hypervisor.jobs import abort_limit
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.fake_libvirt import FakeDomain
@@ -34,7 +35,7 @@ class BlockCopyTest(GuestCase):
 
     @contextlib.contextmanager
     def copying(self, timeout: int = 5):  # type: ignore[no-untyped-def]
-        copy = BlockCopy(self.guest, self.root(), timeout)
+        copy = BlockCopy(self.guest, self.root(), abort_limit(timeout))
         with copy.running(str(self.target), bandwidth=7):
             yield copy
 
@@ -231,7 +232,7 @@ class BlockCopyTest(GuestCase):
         self.is_over()
 
     def test_given_up_without_a_job(self) -> None:
-        copy = BlockCopy(self.guest, self.root(), 5)
+        copy = BlockCopy(self.guest, self.root(), abort_limit(5))
         with copy.listening():
             copy.give_up()
         self.is_over()

@@ -30,4 +30,4 @@ class DevicesTest(GuestCase):
             Cancellation(),
         )
         self.assertIn('hostdev0', str(error))
-        self.assertIn('guest_timeout', str(error))
+        self.assertIn('device_detach_timeout', str(error))

@@ -5,6 +5,7 @@ import fixtures
 import libvirt
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.hypervisor.jobs import abort_limit
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.hypervisor.guest_case import GuestCase
 
@@ -23,7 +24,7 @@ class BlockJobTest(GuestCase):
 
     def test_abort(self) -> None:
         FakeDomain(self.machine).begin_copy('vda', '/delta')
-        self.guest.jobs.abort_block_job(self.root(), 5)
+        self.guest.jobs.abort_block_job(self.root(), abort_limit(5))
         self.assertEqual({}, self.machine.jobs)
 
     def test_abort_that_does_not_end(self) -> None:
@@ -33,6 +34,6 @@ class BlockJobTest(GuestCase):
             exception.HypervisorTimeout,
             self.guest.jobs.abort_block_job,
             self.root(),
-            0,
+            abort_limit(0),
         )
-        self.assertIn('guest_timeout', str(error))
+        self.assertIn('job_abort_timeout', str(error))

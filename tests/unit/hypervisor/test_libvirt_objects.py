@@ -12,6 +12,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import background
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer
 from nova_snapshot_driver.hypervisor.libvirt_objects import LibvirtObject
 from nova_snapshot_driver.hypervisor.libvirt_objects import Patience
@@ -77,7 +78,7 @@ class LibvirtObjectTest(LibvirtObjectCase):
     def test_it_says_what_is_not_answered(self) -> None:
         error = self.is_silent('suspend')
         self.assertEqual('suspend', error.fields['operation'])
-        for words in (documents.NAME, 'QEMU', 'guest_timeout', 'destroy'):
+        for words in (documents.NAME, 'QEMU', 'qemu_timeout', 'destroy'):
             self.assertIn(words, str(error))
 
     def test_no_second_call_is_made(self) -> None:
@@ -107,10 +108,10 @@ class LibvirtObjectTest(LibvirtObjectCase):
         self.assertEqual('jobInfo', self.domain.jobInfo())
 
     def test_next_call_waits_for_what_is_left(self) -> None:
-        first = background.call(self.domain.within(TIMEOUT).suspend)
+        first = background.call(self.domain.within(Limit(TIMEOUT)).suspend)
         while not self.asked:
             pass
-        second = background.call(self.domain.within(TIMEOUT).jobInfo)
+        second = background.call(self.domain.within(Limit(TIMEOUT)).jobInfo)
         self.assertIsInstance(
             second.exception(TIMEOUT), exception.HypervisorSilent
         )
@@ -135,7 +136,7 @@ class LibvirtObjectTest(LibvirtObjectCase):
         cancellation.request('SIGINT')
         with heeding(self.domain.correspondent, cancellation):
             self.assertRaises(
-                exception.Cancelled, self.domain.within(TIMEOUT).suspend
+                exception.Cancelled, self.domain.within(Limit(TIMEOUT)).suspend
             )
             with undo.under_way():
                 self.is_silent('suspend')

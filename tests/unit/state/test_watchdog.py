@@ -106,7 +106,7 @@ class WatchTest(testtools.TestCase):
         job = json.loads(self.seen.read_text())
         self.assertEqual('qemu:///system', job['uri'])
         self.assertEqual(('web-1', 'a-uuid'), (job['domain'], job['uuid']))
-        self.assertEqual(300, job['settings']['guest_timeout'])
+        self.assertEqual(300, job['settings']['qemu_timeout'])
         self.wait_for(lambda: not self.watchdogs())
 
     def test_group_dies_but_not_it(self) -> None:

@@ -20,6 +20,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_job
 from nova_snapshot_driver.snapshot.capture import backup
 from tests import faults
@@ -441,7 +442,9 @@ class EndTest(BackupCase):
         """QEMU does not answer, while the job is to end."""
         self.machine.backup_end_is_held = threading.Event()
         self.addCleanup(self.machine.backup_end_is_held.set)
-        self.useFixture(fixtures.MockPatchObject(backup_job, 'PROMPTLY', 0.05))
+        self.useFixture(
+            fixtures.MockPatchObject(backup_job, 'PROMPTLY', Limit(0.05))
+        )
         return self.machine.backup_end_is_held
 
     def test_job_does_not_end(self) -> None:
@@ -469,7 +472,7 @@ class EndTest(BackupCase):
 
     def test_job_of_a_failed_snapshot_does_not_end(self) -> None:
         self._held()
-        self.host.set('snapshot', 'guest_timeout', 1)
+        self.host.set('snapshot', 'job_abort_timeout', 1)
 
         def fail() -> None:
             raise exception.SourceUnreadable(reason='Input/output error')

@@ -387,7 +387,7 @@ class NoOtherWayTest(DirectCase):
     def test_flatten_takes_too_long(self) -> None:
         def be_late() -> None:
             raise exception.TransferTimeout(
-                job='flatten', seconds=1, option='mirror_timeout'
+                job='flatten', seconds=1, option='flatten_timeout'
             )
 
         self.host.data_plane.at_extract = be_late

@@ -33,7 +33,7 @@ class ColdCase(testtools.TestCase):
         self.host = self.useFixture(FakeHost(self.DEVICES))
         self.machine = self.host.machine
         self.host.set('snapshot', 'method', 'cold')
-        self.host.set('snapshot', 'guest_timeout', 1)
+        self.host.bound_guest_waits(1)
         self.before = self.host.before()
 
     def is_given_back(self) -> None:
@@ -142,7 +142,7 @@ class ManagedSaveTest(ColdCase):
         error = self.assertRaises(
             exception.HypervisorTimeout, self.host.snapshot
         )
-        self.assertIn('guest_timeout', str(error))
+        self.assertIn('suspend_timeout', str(error))
         self.is_given_back()
 
     def test_cancelled(self) -> None:
