@@ -22,6 +22,10 @@ class AgentChannel(DetachedDevice):
     def operation(self) -> str:
         return f'attach {self.device.alias}'
 
+    def do(self, tools: UndoTools) -> None:
+        # No cancellation: the guest is being given back.
+        tools.guest.devices.detach(self.device, tools.settings.guest_timeout)
+
     def is_due(self, tools: UndoTools) -> bool:
         return tools.has_running_guest() and not tools.guest.devices.has(
             self.device

@@ -58,7 +58,7 @@ class BackupJob(Taking):
         )
         tools.guest.jobs.end_backup(tools.settings.guest_timeout)
         tools.guest.power.resume_after_io_error()
-        lost_agent.recover(tools.guest, tools.settings)
+        lost_agent.recover(tools)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _export(guest: Guest, plan: Plan, tools: CaptureTools) -> Iterator[Export]:
         size = guest.capacity(plan.disk)
         job = BackupJob(guest, plan.disk, place, tools.settings.guest_timeout)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_agent_kept(guest, tools))
+            stack.enter_context(_agent_kept(tools))
             # A guest that was found paused is to stay so. Any other may run
             # by then: it is woken, or reset.
             if plan.power_state is not PowerState.PAUSED:
@@ -232,7 +232,7 @@ def _let_go_on(guest: Guest) -> None:
 
 
 @contextlib.contextmanager
-def _agent_kept(guest: Guest, tools: CaptureTools) -> Iterator[None]:
+def _agent_kept(tools: CaptureTools) -> Iterator[None]:
     """libvirt reaches the guest's agent afterwards, if anybody could.
 
     :raises UndoFailed: the guest is left without its channel
@@ -242,7 +242,7 @@ def _agent_kept(guest: Guest, tools: CaptureTools) -> Iterator[None]:
         yield
     finally:
         if time.monotonic() - began >= EVENT_PATIENCE:
-            note = lost_agent.recover(guest, tools.undo.settings)
+            note = lost_agent.recover(tools.undo)
             if note is not None:
                 tools.aftermath.notes.append(note)
 
