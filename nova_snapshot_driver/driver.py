@@ -110,7 +110,7 @@ class SnapshotDriver:
         return self.take(
             Request(
                 instance,
-                OutputFile(path),
+                OutputFile(instance.domain, path),
                 TaskStates(lambda **_state: None),
                 progress,
                 cancellation or Cancellation(),

@@ -38,6 +38,7 @@ from nova_snapshot_driver.snapshot.plan.model import IMAGE_FORMATS
 from nova_snapshot_driver.snapshot.plan.model import OF_A_DISK
 from nova_snapshot_driver.snapshot.plan.planner import source_of
 from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.takings import glance_image
 
 GIB = 1 << 30
 
@@ -240,12 +241,7 @@ def _deleted_on(
     try:
         yield
     except kind as cause:
-        try:
-            glance.delete(image)
-        except exception.GlanceError as error:
-            raise exception.ImageLeftBehind(
-                image=image, cause=str(cause), reason=str(error)
-            ) from cause
+        glance_image.discard(lambda: glance, image, cause)
         raise
 
 

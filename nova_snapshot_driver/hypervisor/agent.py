@@ -11,21 +11,16 @@ import libvirt
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.hypervisor.agent_channel import AgentChannel
-from nova_snapshot_driver.hypervisor.devices import Devices
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 from nova_snapshot_driver.hypervisor.libvirt_errors import is_answer_of_agent
 from nova_snapshot_driver.hypervisor.libvirt_errors import is_refusal_of_agent
 
 
 class Agent:
-    """The agent of one guest.
+    """The agent of one guest."""
 
-    :param devices: of the same guest, whose channel to the agent is a device
-    """
-
-    def __init__(self, domain: LibvirtDomain, devices: Devices) -> None:
+    def __init__(self, domain: LibvirtDomain) -> None:
         self._domain = domain
-        self._devices = devices
 
     @contextlib.contextmanager
     def response_timeout(self, seconds: int) -> Iterator[None]:
@@ -116,18 +111,3 @@ class Agent:
             if described.agent_connected:
                 return not channel.is_open()
             return channel.answers()
-
-    def reattach(self, timeout: int) -> None:
-        """Have libvirt see the channel of the agent as it is.
-
-        The guest sees its port go and come. An agent that is looked after, as
-        by systemd or with ``--retry-path``, is there again within seconds;
-        another one ends with the port.
-
-        :param timeout: the seconds in which the guest must let it go
-        :raises UndoFailed: the channel could not be attached again
-        """
-        channel = self._domain.describe().agent_device
-        if channel is not None:
-            with self._devices.detached(channel, timeout):
-                pass

@@ -142,15 +142,9 @@ class BackupJob:
         except exception.DomainNotFound:
             return False
 
-    def _has_stopped(self) -> bool:
-        try:
-            return not self._guest.is_active()
-        except exception.DomainNotFound:
-            return True
-
     def _fail_early(self, cause: Exception) -> NoReturn:
         reason = 'somebody has ended it'
-        if self._has_stopped():
+        if self._guest.has_stopped():
             reason = 'the guest has stopped'
         raise exception.BackupFailed(
             domain=self._guest.name,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from concurrent import futures
 from typing import Any
 from typing import NoReturn
 
@@ -152,7 +151,7 @@ class BlockCopy:
             job = self._guest.jobs.block_job_info(self._disk)
             disk = self._guest.describe().disk(self._disk.target)
         except (exception.DomainNotFound, exception.HypervisorError):
-            if self._has_stopped():
+            if self._guest.has_stopped():
                 self._fail('the guest has stopped')
             raise
         if not job or disk is None or disk.mirror is None:
@@ -166,8 +165,12 @@ class BlockCopy:
         """
         try:
             self._abort()
+            # Without its event nothing is known of the end.
+            wait.holds_within(
+                self._is_heard, LATE_EVENT, interval=EVENT_INTERVAL
+            )
         except (exception.DomainNotFound, exception.HypervisorError):
-            if self._has_stopped():
+            if self._guest.has_stopped():
                 self._fail('the guest has stopped')
             if self._is_gone():
                 self._fail()
@@ -184,42 +187,18 @@ class BlockCopy:
             self._abort()
 
     def _abort(self) -> None:
-        ending = self._guest.jobs.begin_to_abort_block_job(self._disk)
-        self._guest.wait_until(
-            lambda: self._is_heard() or self._has_ended(ending),
-            'ending the copy of the disk',
-            self._limit,
-            interval=EVENT_INTERVAL,
+        self._guest.jobs.abort_block_job(
+            self._disk, self._limit, self._is_heard
         )
-        # Without its event nothing is known of the end.
-        wait.holds_within(self._is_heard, LATE_EVENT, interval=EVENT_INTERVAL)
 
     def _is_heard(self) -> bool:
         """Whether the event of the job's end has come."""
         return self._status is not None
 
-    def _has_ended(self, ending: futures.Future[None]) -> bool:
-        """Whether the job is gone, as far as libvirt can be asked.
-
-        :param ending: what ends the job
-        """
-        # libvirt answers no question about the job before that.
-        if not ending.done():
-            return False
-        with translated(self._guest.name, 'abort the block job'):
-            ending.result()
-        return self._is_gone()
-
     def _is_gone(self) -> bool:
-        if self._status is not None or self._has_stopped():
-            return True
-        return self._guest.jobs.block_job(self._disk) is None
-
-    def _has_stopped(self) -> bool:
-        try:
-            return not self._guest.is_active()
-        except exception.DomainNotFound:
-            return True
+        return self._is_heard() or not self._guest.jobs.has_block_job(
+            self._disk
+        )
 
     def _fail(self, reason: str = 'the block job failed') -> NoReturn:
         raise exception.MirrorFailed(

@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import libvirt
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.domain import HostDevice
@@ -31,30 +27,6 @@ class Devices:
         present = self._domain.describe().detachable_devices
         return device.identity in (each.identity for each in present)
 
-    @contextlib.contextmanager
-    def detached(
-        self,
-        device: HostDevice,
-        timeout: int,
-        cancellation: Cancellation | None = None,
-    ) -> Iterator[None]:
-        """The guest does not have a device inside.
-
-        :param timeout: the seconds in which the guest must let it go
-        :raises DeviceNotReleased: the guest did not
-        """
-        try:
-            self.detach(device, timeout, cancellation)
-            yield
-        finally:
-            undo.retry_undo(
-                self._domain.name,
-                f'attach {device.alias}',
-                lambda: self.attach(device, timeout),
-                'Attach the device with "virsh attach-device", or stop the '
-                'guest and start it again.',
-            )
-
     def detach(
         self,
         device: HostDevice,
@@ -63,6 +35,7 @@ class Devices:
     ) -> None:
         """Take a device away, and wait until the guest has let it go.
 
+        :param timeout: the seconds in which the guest must let it go
         :raises DeviceNotReleased: the guest did not
         """
         operation = f'detach the device {device.alias}'

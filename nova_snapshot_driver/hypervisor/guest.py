@@ -74,7 +74,7 @@ class Guest(LibvirtDomain):
 
     @property
     def agent(self) -> Agent:
-        return Agent(self, self.devices)
+        return Agent(self)
 
     @property
     def jobs(self) -> Jobs:

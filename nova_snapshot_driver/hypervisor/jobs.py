@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent import futures
 
 import libvirt
@@ -14,8 +15,13 @@ from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 
-#: How often it is looked whether a job that was aborted is gone, in seconds.
+#: How often it is looked whether a backup job that was aborted is
+#: gone, in seconds.
 ABORT_INTERVAL = 0.02
+
+#: How often it is looked whether a block job that was aborted is gone, in
+#: seconds. The guest's file systems may stand still meanwhile.
+BLOCK_JOB_INTERVAL = 0.01
 
 # The error has no code. Source: qemuBackupGetJobInfoStats in libvirt.
 _JOB_LOST = 'backup job data missing'
@@ -72,8 +78,46 @@ class Jobs:
         with self._domain.calling('read the block job') as handle:
             return dict(handle.blockJobInfo(disk.target) or {})
 
-    def begin_to_abort_block_job(self, disk: Disk) -> futures.Future[None]:
-        """Have a block job end, whatever it is, some time.
+    def has_block_job(self, disk: Disk) -> bool:
+        """Whether the disk of a guest that runs has a block job."""
+        return (
+            not self._domain.has_stopped() and self.block_job(disk) is not None
+        )
+
+    def abort_block_job(
+        self,
+        disk: Disk,
+        limit: Limit,
+        is_heard: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Have a block job end, whatever it is, and see that it is gone.
+
+        :param is_heard: whether an event has told of the end: libvirt is not
+            asked then
+        :raises HypervisorTimeout: the job is still there
+        :raises HypervisorError: libvirt refuses to end it
+        """
+        ending = self._begin_to_abort_block_job(disk)
+
+        def is_gone() -> bool:
+            if is_heard():
+                return True
+            # libvirt answers no question about the job before that.
+            if not ending.done():
+                return False
+            with self._domain.calling('abort the block job'):
+                ending.result()
+            return is_heard() or not self.has_block_job(disk)
+
+        self._domain.wait_until(
+            is_gone,
+            'aborting the block job',
+            limit,
+            interval=BLOCK_JOB_INTERVAL,
+        )
+
+    def _begin_to_abort_block_job(self, disk: Disk) -> futures.Future[None]:
+        """Have a block job end, some time.
 
         libvirt is asked to wait for the end of the job, and does so on the
         thread of this call. With ``VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC`` the end
@@ -85,20 +129,6 @@ class Jobs:
         """
         with self._domain.calling('abort the block job') as handle:
             return handle.begun('blockJobAbort', disk.target, 0)
-
-    def abort_block_job(self, disk: Disk, limit: Limit) -> None:
-        """Have a block job end, and see that it is gone."""
-        ending = self.begin_to_abort_block_job(disk)
-
-        def is_gone() -> bool:
-            # libvirt answers no question about the job before that.
-            if not ending.done():
-                return False
-            with self._domain.calling('abort the block job'):
-                ending.result()
-            return self.block_job(disk) is None
-
-        self._domain.wait_until(is_gone, 'aborting the block job', limit)
 
     def backup_socket(self) -> str | None:
         """The socket of the backup job that runs; None where none does.

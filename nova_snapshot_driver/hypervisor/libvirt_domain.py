@@ -108,6 +108,13 @@ class LibvirtDomain:
         with self.calling('read the state') as handle:
             return bool(handle.isActive())
 
+    def has_stopped(self) -> bool:
+        """Whether the domain has no QEMU process, or is gone with it."""
+        try:
+            return not self.is_active()
+        except exception.DomainNotFound:
+            return True
+
     def describe(self) -> domain.Domain:
         """The live description of a domain, or that which it would start with.
 

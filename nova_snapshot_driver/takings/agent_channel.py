@@ -22,6 +22,11 @@ class AgentChannel(DetachedDevice):
     def operation(self) -> str:
         return f'attach {self.device.alias}'
 
+    def do(self, tools: UndoTools) -> None:
+        # No cancellation: the guest is being given back.
+        timeout = tools.settings.device_detach_timeout
+        tools.guest.devices.detach(self.device, timeout)
+
     def is_due(self, tools: UndoTools) -> bool:
         return tools.has_running_guest() and not tools.guest.devices.has(
             self.device

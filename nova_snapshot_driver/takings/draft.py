@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import naming
@@ -41,12 +43,22 @@ class Draft(Taking):
         return os.path.lexists(self.path)
 
     def undo(self, tools: UndoTools) -> None:
-        try:
+        with removal(tools.domain, self.path):
             private_files.remove_file_of(tools.author(), self.path)
-        except OSError as error:
-            raise exception.UndoFailed(
-                domain=tools.domain,
-                undo=f'remove {self.path}',
-                reason=error.strerror,
-                remedy='Remove it.',
-            ) from error
+
+
+@contextlib.contextmanager
+def removal(domain: str, path: str) -> Iterator[None]:
+    """Remove a draft inside.
+
+    :raises UndoFailed: the draft stays
+    """
+    try:
+        yield
+    except OSError as error:
+        raise exception.UndoFailed(
+            domain=domain,
+            undo=f'remove {path}',
+            reason=error.strerror,
+            remedy='Remove it.',
+        ) from error

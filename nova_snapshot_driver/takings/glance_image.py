@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from oslo_log import log as logging
 
@@ -55,3 +56,18 @@ class UnfinishedImage(Taking):
             'Image %s of a snapshot that died is gone, or was complete',
             self.image,
         )
+
+
+def discard(
+    connect: Callable[[], Glance], image: str, cause: BaseException
+) -> None:
+    """Delete the image of a snapshot that has failed, however far it came.
+
+    :param connect: the way to Glance, with a token that is valid now
+    :param cause: of the failure
+    :raises ImageLeftBehind: it is not known to be deleted
+    """
+    try:
+        connect().delete(image)
+    except exception.SnapshotError as error:
+        raise image_left_behind(image, error, cause) from cause

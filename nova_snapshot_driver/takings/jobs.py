@@ -61,7 +61,7 @@ class BackupJob(Taking):
             abort_limit(tools.settings.job_abort_timeout)
         )
         tools.guest.power.resume_after_io_error()
-        lost_agent.recover(tools.guest, tools.settings)
+        lost_agent.recover(tools)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.events import Event
-from nova_snapshot_driver.hypervisor.guest import Guest
-from nova_snapshot_driver.takings.tools import UndoSettings
+from nova_snapshot_driver.takings.agent_channel import AgentChannel
+from nova_snapshot_driver.takings.tools import UndoTools
 
 LOG = logging.getLogger(__name__)
 
@@ -20,12 +20,13 @@ REMEDY = (
 )
 
 
-def recover(guest: Guest, settings: UndoSettings) -> str | None:
+def recover(tools: UndoTools) -> str | None:
     """Have libvirt reach the agent again, where it has lost it.
 
     :returns: what has happened, for a person; None where nothing has
     :raises UndoFailed: the guest is left without the channel of its agent
     """
+    guest, settings = tools.guest, tools.settings
     try:
         if not guest.agent.is_lost():
             return None
@@ -35,7 +36,7 @@ def recover(guest: Guest, settings: UndoSettings) -> str | None:
                 f'{REMEDY}'
             )
         else:
-            guest.agent.reattach(settings.device_detach_timeout)
+            reattach(tools)
             note = (
                 'libvirt had lost the guest agent while the backup job ran, '
                 'and the channel of the agent was attached anew. If the agent '
@@ -56,3 +57,18 @@ def recover(guest: Guest, settings: UndoSettings) -> str | None:
         reattached=settings.reattach_agent,
     )
     return note
+
+
+def reattach(tools: UndoTools) -> None:
+    """Have libvirt see the channel of the agent as it is.
+
+    The guest sees its port go and come. An agent that is looked after, as by
+    systemd or with ``--retry-path``, is there again within seconds; another
+    one ends with the port.
+
+    :raises UndoFailed: the channel could not be attached again
+    """
+    channel = tools.guest.describe().agent_device
+    if channel is not None:
+        with AgentChannel(channel).held(tools):
+            pass

@@ -12,9 +12,15 @@ from collections.abc import Callable
 
 from lab.bounded import wait_until
 from lab.options import GuestOptions
+from nova_snapshot_driver import conf
 from nova_snapshot_driver.hypervisor.agent_channel import EVENT_PATIENCE
+from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot import undo_tools
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.takings import lost_agent
+from nova_snapshot_driver.takings.tools import UndoTools
 from tests import laws
 from tests.functional import base
 
@@ -104,6 +110,11 @@ class RestartTest(AgentChannelCase):
 class LateTest(AgentChannelCase):
     options = GuestOptions('late')
 
+    def undo_tools(self, guest: Guest) -> UndoTools:
+        settings = conf.read_settings(self.configuration()).undo
+        journal = Journal(settings.state_directory)
+        return undo_tools.of(settings, journal, guest.uuid, guest.name, guest)
+
     def test_agent_comes_meanwhile(self) -> None:
         self.guest.end_agent('sleep 6; agent --retry-path')
         wait_until(
@@ -125,7 +136,7 @@ class LateTest(AgentChannelCase):
         # The repair that a snapshot would make by default.
         guest = self.healer().guest(self.guest.name)
         self.assertTrue(guest.agent.is_lost())
-        guest.agent.reattach(10)
+        lost_agent.reattach(self.undo_tools(guest))
         self.agent_is_back()
         self.assertFalse(guest.agent.is_lost())
 

@@ -36,10 +36,11 @@ TARGETS = ('vda', 'vdb')
 class OutputFiles(Staged):
     """A directory with a file for each disk, called as the disk."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, domain: str, directory: Path) -> None:
         self._directory = directory
         self._files = {
-            target: OutputFile(str(directory / target)) for target in TARGETS
+            target: OutputFile(domain, str(directory / target))
+            for target in TARGETS
         }
 
     @property
@@ -83,7 +84,7 @@ class SeveralDisksTest(base.SnapshotTest):
     ) -> Request:
         return Request(
             Instance(self.guest.name),
-            OutputFiles(self.output),
+            OutputFiles(self.guest.name, self.output),
             TaskStates(lambda **_state: None),
             progress,
             cancellation or Cancellation(),

@@ -30,6 +30,7 @@ from nova_snapshot_driver.snapshot.request import IMAGE_PENDING_UPLOAD
 from nova_snapshot_driver.snapshot.request import IMAGE_UPLOADING
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.freeze import Freeze
 from nova_snapshot_driver.takings.jobs import BlockJob
 from nova_snapshot_driver.takings.undefine import Undefine
@@ -1219,3 +1220,37 @@ class ToFileTest(DriverCase):
         self.assertEqual(
             {'snapshots', 'state'}, set(os.listdir(self.host.root))
         )
+
+    def test_draft_that_stays_is_removed_later(self) -> None:
+        """Something that is no file has the name of the draft."""
+
+        def fail() -> None:
+            os.unlink(self.draft())
+            os.mkdir(self.draft())
+            raise exception.CommandFailed(
+                command='qemu-img convert', status=1, reason='broken'
+            )
+
+        self.host.data_plane.at_extract = fail
+        self.assertRaises(
+            exception.UndoFailed,
+            self.host.driver().snapshot_to_file,
+            Instance(documents.NAME),
+            str(self.path),
+        )
+        draft = self.draft()
+        os.rmdir(draft)
+        pathlib.Path(draft).touch()
+        (outcome,) = self.host.healer().heal(self.host.context)
+        self.assertIn(f'remove {draft}', [step.what for step in outcome.steps])
+        self.assertEqual([], self.host.differences(self.before))
+        self.assertEqual(
+            {'snapshots', 'state'}, set(os.listdir(self.host.root))
+        )
+
+    def draft(self) -> str:
+        """The path that the journal has."""
+        entry = Journal(self.host.directories.state).recall(documents.UUID)
+        assert entry is not None
+        (draft,) = entry.of_kind(Draft)
+        return draft.path

@@ -32,6 +32,7 @@ from nova_snapshot_driver.transfer.jobs import extract
 from nova_snapshot_driver.transfer.jobs import save
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Save
+from tests.unit import documents
 from tests.unit import tables
 from tests.unit.entries import taken
 from tests.unit.transfer import disks
@@ -104,7 +105,7 @@ def metrics_file(root: pathlib.Path) -> Paths:
 def saved_image(root: pathlib.Path) -> Paths:
     disk, path = root / 'disk', root / 'image'
     disk.write_bytes(b'disk' * 4096)
-    output = OutputFile(str(path))
+    output = OutputFile(documents.NAME, str(path))
     save.run(
         Save(
             Layer(str(disk), 'raw'),

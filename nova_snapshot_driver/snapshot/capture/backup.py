@@ -96,7 +96,7 @@ def _exports(
         limit = abort_limit(tools.settings.job_abort_timeout)
         job = BackupJob(guest, disks, place, limit)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_agent_kept(guest, tools))
+            stack.enter_context(_agent_kept(tools))
             # A guest that was found paused is to stay so. Any other may run
             # by then: it is woken, or reset.
             if plan.power_state is not PowerState.PAUSED:
@@ -244,7 +244,7 @@ def _let_go_on(guest: Guest) -> None:
 
 
 @contextlib.contextmanager
-def _agent_kept(guest: Guest, tools: CaptureTools) -> Iterator[None]:
+def _agent_kept(tools: CaptureTools) -> Iterator[None]:
     """libvirt reaches the guest's agent afterwards, if anybody could.
 
     :raises UndoFailed: the guest is left without its channel
@@ -254,7 +254,7 @@ def _agent_kept(guest: Guest, tools: CaptureTools) -> Iterator[None]:
         yield
     finally:
         if time.monotonic() - began >= EVENT_PATIENCE:
-            note = lost_agent.recover(guest, tools.undo.settings)
+            note = lost_agent.recover(tools.undo)
             if note is not None:
                 tools.aftermath.notes.append(note)
 

@@ -18,6 +18,7 @@ from nova_snapshot_driver.snapshot.destination.base import Destination
 from nova_snapshot_driver.snapshot.destination.settings import (
     DestinationSettings,
 )
+from nova_snapshot_driver.takings import glance_image
 
 LOG = logging.getLogger(__name__)
 
@@ -63,12 +64,7 @@ class ImageRecord(Destination):
         if self._is_discarded:
             return
         self._is_discarded = True
-        try:
-            self.glance().delete(self.image)
-        except exception.SnapshotError as error:
-            raise exception.ImageLeftBehind(
-                image=self.image, cause=str(cause), reason=str(error)
-            ) from cause
+        glance_image.discard(self.glance, self.image, cause)
         LOG.info('Image %s of the failed snapshot is gone', self.image)
 
     def _write(self, properties: dict[str, Any]) -> tuple[str, ...]:

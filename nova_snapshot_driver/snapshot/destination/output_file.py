@@ -19,15 +19,20 @@ from nova_snapshot_driver.snapshot.destination.base import Staged
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
+from nova_snapshot_driver.takings import draft
 
 #: The option that names the file.
 OUTPUT = '--output'
 
 
 class OutputFile(Staged):
-    """A file on this host with one disk; it appears when it is complete."""
+    """A file on this host with one disk; it appears when it is complete.
 
-    def __init__(self, path: str) -> None:
+    :param domain: whose image it is
+    """
+
+    def __init__(self, domain: str, path: str) -> None:
+        self._domain = domain
         try:
             self.file = os.path.abspath(path)
         except OSError as error:
@@ -73,7 +78,8 @@ class OutputFile(Staged):
             yield
         finally:
             if os.path.lexists(self.draft):
-                os.unlink(self.draft)
+                with draft.removal(self._domain, self.draft):
+                    os.unlink(self.draft)
 
     def place(self, root: str) -> Place:
         return Place(os.path.dirname(self.file), OUTPUT)

@@ -293,7 +293,7 @@ class OutputTest(FilesCase):
         self.disk.write_bytes(b'disk' * 4096)
 
     def write(self, image_format: str, victim: Path) -> None:
-        output = OutputFile(str(self.place / 'image'))
+        output = OutputFile('web', str(self.place / 'image'))
         draft = Path(output.draft)
         with output.discarded_on_failure():
             output.check()

@@ -225,6 +225,16 @@ class BlockCopyTest(GuestCase):
             raise KeyError
         self.is_over()
 
+    def test_given_up_without_an_event(self) -> None:
+        """How a job has ended is of no interest then."""
+        self.machine.job_end = None
+        self.useFixture(
+            fixtures.MockPatchObject(block_copy, 'LATE_EVENT', 1000)
+        )
+        with testtools.ExpectedException(KeyError), self.copying():
+            raise KeyError
+        self.is_over()
+
     def test_given_up_after_the_guest_has_stopped(self) -> None:
         with testtools.ExpectedException(KeyError), self.copying():
             self.machine.stop()

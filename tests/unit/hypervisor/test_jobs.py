@@ -27,6 +27,19 @@ class BlockJobTest(GuestCase):
         self.guest.jobs.abort_block_job(self.root(), abort_limit(5))
         self.assertEqual({}, self.machine.jobs)
 
+    def test_abort_in_a_guest_that_stops(self) -> None:
+        """A job is gone with its guest."""
+        FakeDomain(self.machine).begin_copy('vda', '/delta')
+
+        def stop(_domain: FakeDomain, _target: str, _flags: int) -> None:
+            self.machine.stop()
+
+        self.useFixture(
+            fixtures.MockPatchObject(FakeDomain, 'blockJobAbort', stop)
+        )
+        self.guest.jobs.abort_block_job(self.root(), abort_limit(5))
+        self.assertFalse(self.guest.jobs.has_block_job(self.root()))
+
     def test_abort_that_does_not_end(self) -> None:
         FakeDomain(self.machine).begin_copy('vda', '/delta')
         self.useFixture(fixtures.MockPatchObject(FakeDomain, 'blockJobAbort'))

@@ -11,6 +11,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
+from tests.unit import documents
 
 
 class OutputFileTest(testtools.TestCase):
@@ -21,7 +22,7 @@ class OutputFileTest(testtools.TestCase):
         self.destination = self.output(self.path)
 
     def output(self, path: pathlib.Path) -> OutputFile:
-        return OutputFile(str(path))
+        return OutputFile(documents.NAME, str(path))
 
     @property
     def draft(self) -> pathlib.Path:
@@ -89,6 +90,18 @@ class OutputFileTest(testtools.TestCase):
             self.draft.touch()
             raise KeyError
         self.assertEqual([], os.listdir(self.root))
+
+    def test_draft_that_stays(self) -> None:
+        """The error is one after which the journal knows of it."""
+
+        def run() -> None:
+            with self.destination.discarded_on_failure():
+                self.draft.mkdir()
+                raise KeyError
+
+        error = self.assertRaises(exception.UndoFailed, run)
+        self.assertEqual(f'remove {self.draft}', error.fields['undo'])
+        self.assertEqual('Is a directory', error.fields['reason'])
 
     def test_directory_is_missing(self) -> None:
         destination = self.output(self.root / 'missing' / 'image')
