@@ -33,7 +33,7 @@ class EncryptedDiskTest(base.SnapshotTest):
 
         def overwrite_and_look() -> None:
             meanwhile.overwrite_mark(self.guest)
-            [scratch] = self.snapshots.glob('*/scratch')
+            [scratch] = self.snapshots.glob('*/scratch-vda')
             found.append(_encryption_of(scratch))
             self._no_plain_text()
 
