@@ -189,7 +189,7 @@ def run(
                     progress,
                     cancellation,
                 )
-            result = {'file': arguments.output}
+            result = {'image': None, 'name': None, 'file': arguments.output}
         else:
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
@@ -233,7 +233,7 @@ def _snapshot_to_glance(
     snapshot = dataclasses.replace(
         snapshot, properties_dropped=dropped + snapshot.properties_dropped
     )
-    return snapshot, {'image': image.id, 'name': image.name}
+    return snapshot, {'image': image.id, 'name': image.name, 'file': None}
 
 
 def _create_image(
@@ -407,7 +407,7 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
 
     where = (
         {'Image': result['image'], 'Name': result['name']}
-        if 'image' in result
+        if result['image']
         else {'File': result['file']}
     )
     proof = {'SHA-512': snapshot.sha512} if snapshot.sha512 else {}
