@@ -15,12 +15,12 @@ CINDER_TIMEOUT = 60
 
 
 @dataclasses.dataclass(frozen=True)
-class GlanceAccess:
-    """Where Glance is, and what a request to it needs.
+class ServiceAccess:
+    """Where a service is, and what a request to it needs.
 
-    :ivar token: None for a Glance without authentication
+    :ivar token: None for a service without authentication
     :ivar service_token: of the service that asks on behalf of the token's
-        owner; with it Glance also takes a token that has expired meanwhile
+        owner; with it a token is also taken that has expired meanwhile
     :ivar cacert: a file with the certificates to trust, else the system's
     :ivar certificate: a file with the certificate of this client
     :ivar key: a file with the key of that certificate
@@ -31,13 +31,21 @@ class GlanceAccess:
 
     endpoint: str
     token: str | None = dataclasses.field(default=None, repr=False)
+    _: dataclasses.KW_ONLY
     service_token: str | None = dataclasses.field(default=None, repr=False)
     cacert: str | None = None
     certificate: str | None = None
     key: str | None = None
     insecure: bool = False
-    timeout: float = GLANCE_TIMEOUT
+    timeout: float
     global_request_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GlanceAccess(ServiceAccess):
+    """Access to Glance, for this process and for that of the data plane."""
+
+    timeout: float = GLANCE_TIMEOUT
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -49,31 +57,14 @@ class GlanceAccess:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class CinderAccess:
-    """Where Cinder is, and what a request to it needs.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CinderAccess(ServiceAccess):
+    """Access to Cinder.
 
     :ivar endpoint: with the project that is meant, as the catalog has it
-    :ivar token: None for a Cinder without authentication
-    :ivar service_token: of the service that asks on behalf of the token's
-        owner; with it Cinder also takes a token that has expired meanwhile
-    :ivar cacert: a file with the certificates to trust, else the system's
-    :ivar certificate: a file with the certificate of this client
-    :ivar key: a file with the key of that certificate
-    :ivar timeout: the seconds of silence after which a request has failed,
-        and those in which all of its answer has to come
-    :ivar global_request_id: of the request that all of this is done for
     """
 
-    endpoint: str
-    token: str | None = dataclasses.field(default=None, repr=False)
-    service_token: str | None = dataclasses.field(default=None, repr=False)
-    cacert: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    insecure: bool = False
     timeout: float = CINDER_TIMEOUT
-    global_request_id: str | None = None
 
 
 class Context(Protocol):

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,11 +92,38 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     )
 
 
+class _FormerName(argparse.Action):
+    """An option by its former name: accepted, with a warning."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option_string: str | None = None,
+    ) -> None:
+        former = self.option_strings[0]
+        print(
+            f'{parser.prog}: warning: {former} is deprecated, use '
+            f'--{self.dest}',
+            file=sys.stderr,
+        )
+        setattr(namespace, self.dest, values)
+
+
 def _add_how(group: argparse._ArgumentGroup) -> None:
+    methods = ('auto', *(method.value for method in OF_A_DISK))
     group.add_argument(
         '--method',
-        choices=('auto', *(path.value for path in OF_A_DISK)),
+        choices=methods,
         help='how the disk is captured (default: [snapshot] method)',
+    )
+    group.add_argument(
+        '--path',
+        dest='method',
+        choices=methods,
+        action=_FormerName,
+        help=argparse.SUPPRESS,
     )
     group.add_argument(
         '--quiesce',
@@ -162,7 +190,7 @@ def run(
                     progress,
                     cancellation,
                 )
-            result = {'file': arguments.output}
+            result = {'image': None, 'name': None, 'file': arguments.output}
         else:
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
@@ -206,7 +234,7 @@ def _snapshot_to_glance(
     snapshot = dataclasses.replace(
         snapshot, properties_dropped=dropped + snapshot.properties_dropped
     )
-    return snapshot, {'image': image.id, 'name': image.name}
+    return snapshot, {'image': image.id, 'name': image.name, 'file': None}
 
 
 def _create_image(
@@ -373,7 +401,7 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
 
     where = (
         {'Image': result['image'], 'Name': result['name']}
-        if 'image' in result
+        if result['image']
         else {'File': result['file']}
     )
     dropped = ', '.join(snapshot.properties_dropped)

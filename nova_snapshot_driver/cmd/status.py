@@ -21,8 +21,7 @@ from nova_snapshot_driver.takings.taking import Whose
 #: The columns that fit into a terminal.
 TITLES = ('Domain', 'Method', 'Step', 'Done', 'Speed', 'Left')
 
-
-TITLES_OF_LEFT = ('Domain', 'May be', 'Unfinished')
+TITLES_OF_ABANDONED = ('Domain', 'May be', 'Unfinished')
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,27 +47,41 @@ def run(
 ) -> int:
     directory = conf.snapshot.state_directory
     running = status.running(directory)
-    left = journal.abandoned(directory) if arguments.all else []
+    abandoned = journal.abandoned(directory) if arguments.all else None
     if arguments.format == 'json':
-        found: Any = [each.to_dict() for each in running]
-        if arguments.all:
-            found = {'running': found, 'left': [_left(each) for each in left]}
-        output.print_json(found)
+        output.print_json(_to_dict(running, abandoned))
         return 0
     if running:
         output.print_table(TITLES, [_in_words(each) for each in running])
     else:
         output.print_line('No snapshot is running on this host.')
-    if left:
+    if abandoned:
         output.print_line('Snapshots that died have left:')
-        output.print_table(TITLES_OF_LEFT, [_left_words(e) for e in left])
+        output.print_table(
+            TITLES_OF_ABANDONED, [_abandoned_words(e) for e in abandoned]
+        )
         output.print_line('"nova-snapshot recover" undoes it.')
     elif arguments.all:
         output.print_line('No snapshot that died has left anything.')
     return 0
 
 
-def _left(entry: Entry) -> dict[str, Any]:
+def _to_dict(
+    running: list[Status], abandoned: list[Entry] | None
+) -> dict[str, Any]:
+    """The result, with the same names whatever was asked for.
+
+    :param abandoned: None where nobody has asked for it
+    """
+    return {
+        'running': [each.to_dict() for each in running],
+        'abandoned': None
+        if abandoned is None
+        else [_abandoned(entry) for entry in abandoned],
+    }
+
+
+def _abandoned(entry: Entry) -> dict[str, Any]:
     """The takings of a snapshot that died, without any secret."""
     return {
         'domain': entry.name,
@@ -84,7 +97,7 @@ def _left(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _left_words(entry: Entry) -> list[str]:
+def _abandoned_words(entry: Entry) -> list[str]:
     return [
         entry.name,
         _states(entry, Whose.GUEST),

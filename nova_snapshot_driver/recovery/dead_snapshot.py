@@ -31,11 +31,17 @@ from nova_snapshot_driver.takings.undefine import Undefine
 LOG = logging.getLogger(__name__)
 
 
-def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
+def find_guest(
+    host: Host, journal: Journal, domain: str, patience: float
+) -> Guest:
     """The guest of a domain, even of one that a dead snapshot has lost.
 
     :param domain: name or UUID
-    :raises DomainNotFound: there is none, and there was none
+    :param patience: the seconds after which an owner who is about to destroy
+        a lost domain is waited for no longer
+    :raises DomainNotFound: there is none, and there was none, or its owner has
+        begun to destroy it
+    :raises DomainBusy: the owner takes longer, or another process has it
     """
     try:
         return host.guest(domain)
@@ -43,17 +49,20 @@ def find_guest(host: Host, journal: Journal, domain: str) -> Guest:
         entry = journal.find(domain)
         if entry is None:
             raise
-    with journal.exclusive(entry.uuid, entry.name):
+    with (
+        journal.exclusive(entry.uuid, entry.name),
+        journal.claimed(entry.uuid, entry.name, patience) as is_wanted,
+    ):
         # Another process may have come first.
         entry = journal.recall(entry.uuid)
-        for lost in entry.of_kind(Undefine) if entry is not None else ():
-            LOG.warning(
-                'Domain %s stopped while a snapshot that died had it '
-                'transient; it is defined again',
-                lost.definition.name,
-            )
-            host.define(lost.definition)
-        if entry is not None:
+        if entry is not None and is_wanted:
+            for lost in entry.of_kind(Undefine):
+                LOG.warning(
+                    'Domain %s stopped while a snapshot that died had it '
+                    'transient; it is defined again',
+                    lost.definition.name,
+                )
+                host.define(lost.definition)
             # The image of the snapshot may still be there.
             journal.remember(entry.without(Undefine))
     return host.guest(domain)

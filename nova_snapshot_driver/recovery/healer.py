@@ -133,7 +133,9 @@ class Healer:
 
         :raises DomainNotFound: there is none
         """
-        return dead_snapshot.find_guest(self._host, self._journal, domain)
+        return dead_snapshot.find_guest(
+            self._host, self._journal, domain, self._settings.guest_timeout
+        )
 
     @contextlib.contextmanager
     def healed_guest(

@@ -220,7 +220,7 @@ class InterruptedTest(CommandCase):
     def running(self) -> list[dict[str, Any]]:
         status, output, errors = self.run_command('status', '--format', 'json')
         self.assertEqual(0, status, errors)
-        return list(json.loads(output))
+        return list(json.loads(output)['running'])
 
     def test_cancelled(self) -> None:
         before = self.before()
@@ -375,8 +375,8 @@ class InterruptedTest(CommandCase):
             status, output, errors = self.run_command(
                 'status', '--all', '--format', 'json'
             )
-            (left,) = json.loads(output)['left']
-            self.assertEqual(self.guest.name, left['domain'])
+            (found,) = json.loads(output)['abandoned']
+            self.assertEqual(self.guest.name, found['domain'])
             status, output, errors = self.run_command('recover', '--dry-run')
             self.assertEqual(0, status, output + errors)
             self.assertIn('to be done', output)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import pathlib
-import time
 from typing import Any
 
 import fixtures
@@ -75,13 +75,14 @@ CHAIN = [('/var/lib/nova/instances/_base/0a1b2c', 'raw')]
 
 
 class Clock(wait.Clock):
-    """A clock that goes on a step whenever somebody looks at it.
+    """A clock that goes on a step when somebody looks at it, and only then.
 
-    A timeout of some seconds is over after some hundred polls, and not before,
-    however busy the machine is.
+    A timeout of some seconds is over after some hundred polls, and as many in
+    each run, however busy the machine is.
     """
 
-    STEP = 0.01
+    #: In seconds. Sums of it are exact.
+    STEP = 1 / 128
 
     #: The seconds of a sleep that is to take longer than ``SHORT``: other
     #: threads are to go on.
@@ -89,11 +90,10 @@ class Clock(wait.Clock):
     SHORT = 0.01
 
     def __init__(self) -> None:
-        self._looks = 0
+        self._looks = itertools.count()
 
     def monotonic(self) -> float:
-        self._looks += 1
-        return time.monotonic() + self._looks * self.STEP
+        return next(self._looks) * self.STEP
 
     def sleep(
         self, seconds: float, cancellation: Cancellation | None = None
@@ -125,10 +125,11 @@ class NoWaiting(fixtures.Fixture):
             self.useFixture(
                 fixtures.MockPatch(f'nova_snapshot_driver.{name}', seconds)
             )
-        # Every look is a step before which something can happen.
+        # Every look is a step before which something can happen: two of them.
         self.useFixture(
             fixtures.MockPatch(
-                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT', 0.08
+                'nova_snapshot_driver.hypervisor.backup_job.END_TIMEOUT',
+                1.5 * Clock.STEP,
             )
         )
 

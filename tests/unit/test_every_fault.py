@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +189,19 @@ def _steps_of_undo(way: Way, cancelled: bool) -> list[faults.Step]:
                 lambda: known.append(len(interposer.steps)),
             )()
         return interposer.steps[known[0] :]
+
+
+class SlowMachineTest(Case):
+    """A table of faults does not depend on the time that its runs took."""
+
+    def test_same_steps(self) -> None:
+        steps = _steps_of_undo(LIVE['backup'], cancelled=False)
+        now, lost = time.monotonic, itertools.count()
+        with fixtures.MockPatchObject(
+            time, 'monotonic', lambda: now() + next(lost) / 100
+        ):
+            again = _steps_of_undo(LIVE['backup'], cancelled=False)
+        self.assertEqual(steps, again)
 
 
 @ddt.ddt

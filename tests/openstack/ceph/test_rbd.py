@@ -12,6 +12,7 @@ from typing import ClassVar
 from openstack.image.v2.image import Image
 
 from lab.bounded import wait_until
+from lab.cloud.configuration import Overrides
 from lab.cloud.content import RAW_IMAGE
 from lab.cloud.options import Storage
 from lab.disks import Layer
@@ -168,6 +169,30 @@ class StreamTest(CephTest, StatesTest):
     def test_shut_off(self) -> None:
         """The disk is read through librbd."""
         self.stream('SHUTOFF', 'cold')
+
+
+class FormatTest(CephTest, StatesTest):
+    """Another format than raw is wanted, which no clone in Ceph can have.
+
+    Nova's own driver makes a raw image all the same, and calls it qcow2.
+    """
+
+    nova_compute: ClassVar[Overrides] = {
+        ('libvirt', 'snapshot_image_format'): 'qcow2',
+    }
+
+    def download(self, image: Image) -> Layer:
+        """Have the image from Glance, as its users do."""
+        return base.CloudTest.download(self, image)
+
+    def test_active(self) -> None:
+        image, _evidence = self.prove(
+            'ACTIVE', disk_format='qcow2', snapshot_method='backup'
+        )
+        self.assertIn(
+            'no image inside Ceph: it would be raw',
+            property_of(image, 'snapshot_method_reason'),
+        )
 
 
 class FlattenTest(CephTest, MeanwhileTest):

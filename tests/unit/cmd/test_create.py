@@ -452,9 +452,15 @@ class OutputTest(CreateCase):
         )
         self.assertEqual(CONTENT, self.path.read_bytes())
         self.assertEqual(str(self.path), result.json['file'])
-        self.assertIsNone(result.json['sha512'])
-        self.assertNotIn('image', result.json)
+        for name in ('image', 'name', 'sha512'):
+            self.assertIsNone(result.json[name])
         self.assertEqual([], self.glance.requests)
+
+    def test_same_names_as_for_an_image(self) -> None:
+        create = ('create', documents.NAME, '--format', 'json')
+        to_file = self.command.run(*create, '--output', str(self.path))
+        to_glance = self.command.to_glance(*create)
+        self.assertEqual(list(to_glance.json), list(to_file.json))
 
     def test_in_words(self) -> None:
         result = self.command.run(

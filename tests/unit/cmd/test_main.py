@@ -80,6 +80,7 @@ class ArgumentsTest(testtools.TestCase):
         ):
             for option in options:
                 self.assertIn(f'\n  {option} ', f'\n{group}')
+        self.assertNotIn('--path', output.getvalue())
 
     def test_statuses_are_told(self) -> None:
         help_of_all = main.parser().format_help()
@@ -265,6 +266,18 @@ class OptionsTest(MainCase):
         self.assertEqual(
             Encoding('qcow2', 'zstd', 1), self.host.data_plane.encoding
         )
+
+    def test_former_name(self) -> None:
+        result = self.create('--path', 'cold', '--format', 'json')
+        self.assertEqual('cold', result.json['method'])
+        self.assertEqual(
+            'nova-snapshot create: warning: --path is deprecated, use '
+            '--method\n',
+            result.errors,
+        )
+
+    def test_present_name_is_not_warned_of(self) -> None:
+        self.assertEqual('', self.create('--method', 'cold').errors)
 
     def test_argument_that_is_out_of_range(self) -> None:
         result = self.create('--deadline', '-1', '--format', 'json')

@@ -34,7 +34,8 @@ class StatusTest(testtools.TestCase):
 
     def test_none_as_json(self) -> None:
         result = self.command.run('status', '--format', 'json')
-        self.assertEqual((0, []), (result.status, result.json))
+        self.assertEqual(0, result.status)
+        self.assertEqual({'running': [], 'abandoned': None}, result.json)
 
     def test_in_words(self) -> None:
         self.begin()
@@ -45,7 +46,8 @@ class StatusTest(testtools.TestCase):
 
     def test_json(self) -> None:
         snapshot = self.begin()
-        (found,) = self.command.run('status', '--format', 'json').json
+        result = self.command.run('status', '--format', 'json')
+        (found,) = result.json['running']
         self.assertEqual(documents.NAME, found['domain'])
         self.assertEqual(documents.UUID, found['uuid'])
         self.assertEqual(snapshot.process.pid, found['pid'])
@@ -62,8 +64,8 @@ class StatusTest(testtools.TestCase):
         self.assertEqual([], self.command.uris)
 
 
-class LeftTest(testtools.TestCase):
-    """By snapshots that died."""
+class AbandonedTest(testtools.TestCase):
+    """Snapshots that died have left something."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -75,7 +77,7 @@ class LeftTest(testtools.TestCase):
         self.assertEqual(0, result.status)
         self.assertIn('No snapshot that died', result.output)
         self.assertEqual(
-            {'running': [], 'left': []},
+            {'running': [], 'abandoned': []},
             self.command.run('status', '--all', '--format', 'json').json,
         )
         self.assertFalse(os.path.exists(self.state))
@@ -93,11 +95,12 @@ class LeftTest(testtools.TestCase):
     def test_json(self) -> None:
         Journal(self.state).remember(ENTRY)
         result = self.command.run('status', '--all', '--format', 'json')
-        (left,) = result.json['left']
-        self.assertEqual({'web-1', ENTRY.uuid}, {left['domain'], left['uuid']})
+        (found,) = result.json['abandoned']
+        self.assertEqual('web-1', found['domain'])
+        self.assertEqual(ENTRY.uuid, found['uuid'])
         self.assertEqual(
             [each.KIND for each in ENTRY.takings],
-            [each['kind'] for each in left['takings']],
+            [each['kind'] for each in found['takings']],
         )
         self.assertIn(
             {
@@ -105,7 +108,7 @@ class LeftTest(testtools.TestCase):
                 'state': 'frozen',
                 'undo': 'thaw its file systems',
             },
-            left['takings'],
+            found['takings'],
         )
 
     def test_no_secret(self) -> None:
@@ -119,5 +122,5 @@ class LeftTest(testtools.TestCase):
         Journal(self.state).remember(ENTRY)
         self.useFixture(RunningSnapshot(self.state, 'web-1', ENTRY.uuid))
         result = self.command.run('status', '--all', '--format', 'json')
-        self.assertEqual([], result.json['left'])
+        self.assertEqual([], result.json['abandoned'])
         self.assertEqual(1, len(result.json['running']))

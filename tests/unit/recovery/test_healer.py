@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import ddt
 import fixtures
@@ -85,9 +87,9 @@ class RecoveryCase(testtools.TestCase):
             self.host.context,
         ).check()
 
-    def find(self, domain: str) -> Guest:
+    def find(self, domain: str, patience: float = TIMEOUT) -> Guest:
         return dead_snapshot.find_guest(
-            Host(self.host.connection), self.journal, domain
+            Host(self.host.connection), self.journal, domain, patience
         )
 
     def is_healed(self) -> None:
@@ -938,6 +940,32 @@ class FindTest(RecoveryCase):
         self.assertIn(
             f'{documents.UUID}.json', os.listdir(self.host.directories.state)
         )
+
+    def test_not_while_its_owner_destroys_it(self) -> None:
+        self.lose()
+        with (
+            testtools.ExpectedException(exception.DomainBusy),
+            self.journal.claimed(documents.UUID, documents.NAME, 0),
+        ):
+            self.find(documents.NAME, patience=0)
+        self.assertIsNone(self.machine.config)
+
+    def test_its_owner_destroys_it_before(self) -> None:
+        """The owner comes first, after the domain was looked for."""
+        self.lose()
+        claimed = Journal.claimed
+
+        def late(
+            journal: Journal, *how: Any
+        ) -> contextlib.AbstractContextManager[bool]:
+            journal.forget_domain(documents.UUID, TIMEOUT)
+            return claimed(journal, *how)
+
+        with fixtures.MockPatchObject(Journal, 'claimed', late):
+            self.assertRaises(
+                exception.DomainNotFound, self.find, documents.NAME
+            )
+        self.assertIsNone(self.machine.config)
 
     def test_snapshot_after_a_death(self) -> None:
         """A single call heals the domain and takes its snapshot."""

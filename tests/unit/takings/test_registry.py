@@ -144,12 +144,11 @@ class ImaginaryKindTest(testtools.TestCase):
     def test_status(self) -> None:
         self.die()
         self.assertIn('flagged', self.command.run('status', '--all').output)
-        (left,) = self.command.run('status', '--all', '--format', 'json').json[
-            'left'
-        ]
+        result = self.command.run('status', '--all', '--format', 'json')
+        (found,) = result.json['abandoned']
         self.assertEqual(
             [{'kind': 'flag', 'state': 'flagged', 'undo': 'strike the flag'}],
-            left['takings'],
+            found['takings'],
         )
 
     def test_laws(self) -> None:

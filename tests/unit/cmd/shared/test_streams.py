@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parents[4]
 #: The output and the exit status of each command where all is well.
 COMMANDS: dict[str, tuple[list[str], int, str]] = {
     'status': (['status', '--all'], 0, 'No snapshot is running'),
-    'status_json': (['status', '--format', 'json'], 0, '[]'),
+    'status_json': (['status', '--format', 'json'], 0, '"running": []'),
     'recover': (['recover'], 0, 'No snapshot that died'),
     'check': (['check'], 1, 'Snapshots directory'),
     'help': (['--help'], 0, 'usage: nova-snapshot'),
