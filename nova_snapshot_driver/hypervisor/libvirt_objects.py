@@ -30,7 +30,6 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import background
 from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common import undo
-from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor.libvirt_calls import BESIDE_TIMEOUT
@@ -87,9 +86,7 @@ class _Asked:
     answer: futures.Future[Any] = dataclasses.field(
         default_factory=futures.Future
     )
-    began: float = dataclasses.field(
-        default_factory=lambda: wait.CLOCK.monotonic()
-    )
+    began: float = dataclasses.field(default_factory=lambda: time.monotonic())
 
     def wait(self, seconds: float) -> bool:
         """
@@ -238,7 +235,7 @@ class Correspondent:
             other = _asked.get(place)
             if other is not None and not other.answer.done():
                 return other
-            asked.began = wait.CLOCK.monotonic()
+            asked.began = time.monotonic()
             _asked[place] = asked
         # The future keeps its callback: no circle with what was asked.
         asked.answer.add_done_callback(functools.partial(_forget, place))
@@ -248,20 +245,18 @@ class Correspondent:
         """
         :param limit: since it was made
         """
-        left = asked.began + limit.seconds - wait.CLOCK.monotonic()
-        wait.until(
-            lambda: asked.wait(min(POLL_INTERVAL, left)),
-            left,
-            exception.HypervisorSilent(
-                domain=self._domain,
-                operation=asked.name,
-                answerer=asked.answered_by.value,
-                seconds=round(limit.seconds),
-                bound=limit.bound,
-            ),
-            interval=0,
-            cancellation=None if undo.is_under_way() else self.cancellation,
-        )
+        deadline = asked.began + limit.seconds
+        while not asked.wait(min(POLL_INTERVAL, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise exception.HypervisorSilent(
+                    domain=self._domain,
+                    operation=asked.name,
+                    answerer=asked.answered_by.value,
+                    seconds=round(time.monotonic() - asked.began),
+                    bound=limit.bound,
+                )
+            if self.cancellation is not None and not undo.is_under_way():
+                self.cancellation.check()
 
 
 def _end_of(answer: futures.Future[Any]) -> str:

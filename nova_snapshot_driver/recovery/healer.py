@@ -134,7 +134,7 @@ class Healer:
         :raises DomainNotFound: there is none
         """
         return dead_snapshot.find_guest(
-            self._host, self._journal, domain, self._settings.guest_timeout
+            self._host, self._journal, domain, self._settings.qemu_timeout
         )
 
     @contextlib.contextmanager

@@ -17,7 +17,6 @@ import fixtures
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import background
-from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.hypervisor import libvirt_objects
 from nova_snapshot_driver.hypervisor.libvirt_calls import CALLS
@@ -28,7 +27,6 @@ from tests.faults import Kind
 from tests.unit import tables
 from tests.unit import test_every_fault_of_volumes as of_volumes
 from tests.unit.fake_libvirt import Agent
-from tests.unit.host import Clock
 from tests.unit.host import FakeHost
 from tests.unit.judged import JudgedCase
 from tests.unit.judged import Way
@@ -43,7 +41,7 @@ PATIENCE = 30
 SILENT = (Answerer.QEMU, Answerer.QEMU_BESIDE, Answerer.AGENT)
 
 
-class LeapingClock(Clock):
+class Clock:
     """A clock that runs as any other, and leaps during an unanswered call."""
 
     LEAP = 0.2
@@ -51,13 +49,12 @@ class LeapingClock(Clock):
     def __init__(self) -> None:
         self.interposer: faults.Interposer | None = None
         self._leaps = 0
-        super().__init__()
 
     def monotonic(self) -> float:
         silent = self.interposer is not None and self.interposer.struck
         if silent and not self.interposer.goes_on.is_set():  # type: ignore[union-attr]
             self._leaps += 1
-        return super().monotonic() + self._leaps * self.LEAP
+        return time.monotonic() + self._leaps * self.LEAP
 
 
 def of_qemu(
@@ -73,7 +70,10 @@ def of_qemu(
 class SilenceCase(JudgedCase):
     def setUp(self) -> None:
         super().setUp()
-        self.clock = LeapingClock()
+        self.clock = Clock()
+        self.useFixture(
+            fixtures.MockPatchObject(libvirt_objects, 'time', self.clock)
+        )
         self.useFixture(
             fixtures.MockPatchObject(libvirt_objects, 'POLL_INTERVAL', 0.005)
         )
@@ -82,11 +82,6 @@ class SilenceCase(JudgedCase):
                 'nova_snapshot_driver.hypervisor.power.ABORT_TIMEOUT', 0
             )
         )
-
-    def on(self, way: Way) -> FakeHost:
-        found = super().on(way)
-        self.useFixture(fixtures.MockPatchObject(wait, 'CLOCK', self.clock))
-        return found
 
     @contextlib.contextmanager
     def silent(
