@@ -2,7 +2,7 @@
 
 python := .venv/bin/python
 tox := .venv/bin/tox
-# A second lab beside the one of everything else, for a suite of the tests.
+# Where suites of the tests that run beside others have their labs.
 aside := $(or $(NOVA_SNAPSHOT_LAB),$(CURDIR)/.lab)/aside
 
 # make cloud DRIVER=libvirt.LibvirtDriver CONCURRENCY=eventlet NOVA=33.0.0
@@ -48,7 +48,7 @@ bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit \
-		openstack-threading,functional+openstack-ceph,eventlet,nova
+		functional,nova+openstack-ceph+openstack-threading,eventlet
 
 quick: venv ## Lint the change; unit tests but faults, fuzzing, processes
 	@tools/lint-change.sh
@@ -83,7 +83,9 @@ docs: venv ## Build the documentation and the release notes
 
 lab-down: ## Stop all that was started by any of the above
 	@[ ! -x $(python) ] || $(python) -m lab down
-	@[ ! -d $(aside) ] || NOVA_SNAPSHOT_LAB=$(aside) $(python) -m lab down
+	@for lab in $(wildcard $(aside)/*); do \
+		NOVA_SNAPSHOT_LAB=$$lab $(python) -m lab down || exit; \
+	done
 
 clean: lab-down ## Remove all that was built and installed in this directory
 	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv

@@ -3,7 +3,7 @@
 # with one line of totals:
 #
 #   tools/run-tests.sh unit \
-#       openstack-threading,functional+openstack-ceph,eventlet,nova
+#       functional,nova+openstack-ceph+openstack-threading,eventlet
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
 # a nova-compute on native threads, or on eventlet (openstack-eventlet), and
@@ -16,9 +16,9 @@
 # states and errors, without those that fuzz from end to end, and without those
 # that start a process for each row: tests/quick names them.
 #
-# Suites with a comma between them run one after the other. A + is between two
-# such rows that run at the same time, the second in a lab of its own: half of
-# the time they wait.
+# Suites with a comma between them run one after the other. A + is between such
+# rows that run at the same time, since they wait for much of it. Each but the
+# first begins with a cloud, and has a lab of its own.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,7 +37,7 @@ results=.lab/results
 # The processes of the functional tests. A guest without KVM keeps a core busy,
 # but half of the time is waiting: for hanging agents, for timeouts.
 workers=4
-# The lab of the second of two rows.
+# Where the rows beside the first have their labs.
 aside=${NOVA_SNAPSHOT_LAB:-$PWD/.lab}/aside
 ceph='^tests\.openstack\.ceph\.'
 # How testtools marks a test in its name.
@@ -144,31 +144,46 @@ run_row() {
     return "$status"
 }
 
-# run_both ROW ROW: what the second prints comes after the first's end.
-run_both() {
-    local status=0 second workers=3 log=$results/aside.log
-    mkdir -p "$aside" "$results"
-    [ -L "$aside/cache" ] || ln -s ../cache "$aside/cache"
-    # Two clouds that chose their ports at the same moment might choose alike.
-    case $2 in
-        *openstack-ceph*) up_aside --storage ceph || status=1 ;;
-        *openstack-* | *eventlet*) up_aside || status=1 ;;
-    esac
-    NOVA_SNAPSHOT_LAB=$aside run_row "$2" >"$log" 2>&1 &
-    second=$!
+# run_rows ROW ROW...: what the others print comes after the first's end.
+run_rows() {
+    local status=0 row others=() workers=3
+    mkdir -p "$results"
+    for row in "${@:2}"; do
+        run_aside "$row" >"$(log_of "$row")" 2>&1 &
+        others+=("$!")
+    done
     # What runs in the background takes no notice of Ctrl-C.
     trap 'trap - INT TERM; kill 0' INT TERM
     run_row "$1" || status=1
-    wait "$second" || status=1
+    for row in "${!others[@]}"; do
+        wait "${others[row]}" || status=1
+    done
     trap - INT TERM
-    cat "$log"
-    NOVA_SNAPSHOT_LAB=$aside python -m lab down || status=1
+    for row in "${@:2}"; do
+        cat "$(log_of "$row")"
+    done
     return "$status"
 }
 
-# up_aside [OPTION...]: a cloud in the lab of the second row.
-up_aside() {
-    NOVA_SNAPSHOT_LAB=$aside python -m lab cloud up "$@"
+log_of() {
+    echo "$results/${1%%,*}.log"
+}
+
+# run_aside ROW: in a lab of its own, with a cloud.
+run_aside() {
+    local status=0 storage=()
+    export NOVA_SNAPSHOT_LAB=$aside/${1%%,*}
+    mkdir -p "$NOVA_SNAPSHOT_LAB"
+    [ -L "$NOVA_SNAPSHOT_LAB/cache" ] \
+        || ln -s ../../cache "$NOVA_SNAPSHOT_LAB/cache"
+    case $1 in
+        openstack-ceph*) storage=(--storage ceph) ;;
+    esac
+    # Two clouds that chose their ports at the same moment might choose alike.
+    flock "$results/ports" python -m lab cloud up "${storage[@]}" || status=1
+    run_row "$1" || status=1
+    python -m lab down || status=1
+    return "$status"
 }
 
 printf 'NOVA_SNAPSHOT_SEED=%s\n' "$NOVA_SNAPSHOT_SEED"
@@ -178,7 +193,7 @@ for group in "$@"; do
     IFS=+ read -ra rows <<<"$group"
     case ${#rows[@]} in
         1) run_row "${rows[@]}" || status=1 ;;
-        *) run_both "${rows[@]}" || status=1 ;;
+        *) run_rows "${rows[@]}" || status=1 ;;
     esac
     IFS=,+ read -ra suites <<<"$group"
     streams+=("${suites[@]/#/$results/}")
