@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
         version=metadata.version('nova-snapshot-driver'),
     )
     commands = root.add_subparsers(
-        metavar='COMMAND', required=True, dest='command'
+        title='commands', metavar='COMMAND', required=True, dest='command'
     )
     create.add_parser(commands, common)
     check.add_parser(commands, common)

@@ -173,7 +173,7 @@ class LoadTest(testtools.TestCase):
         )
 
     def test_file_of_the_command_alone(self) -> None:
-        """It goes before those of Nova, which are read once."""
+        """The file goes before those of Nova, which are read once."""
         home = self.file.parent
         self.useFixture(fixtures.EnvironmentVariable('HOME', str(home)))
         (home / 'nova-compute.conf').write_text('[snapshot]\nnice = 3\n')
