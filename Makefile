@@ -75,8 +75,8 @@ survive: ceph-lab ## Kill everybody at every step of every path, and soak
 exhaustive: venv ## Run the unit tests that fuzz, or draw rows, to the full
 	@tools/run-tests.sh exhaustive
 
-lint: venv ## Check style, types and the sample configuration
-	@$(tox) -q run -e pep8,mypy,genconfig
+lint: venv ## Check style, types, generated files and the package
+	@$(tox) -q run -e pep8,mypy,genconfig,package
 
 docs: venv ## Build the documentation and the release notes
 	@$(tox) -q run -e docs,releasenotes

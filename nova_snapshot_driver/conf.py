@@ -483,7 +483,7 @@ def load(
     """The configuration of a process that has no Nova.
 
     :param config_files: nova.conf and kin; None looks in the places where
-        OpenStack keeps them
+        OpenStack keeps them, and for those of the command line alone
     :param overrides: (group, option, value), which go before the files
     :raises cfg.Error: a file is missing, or a value is not valid
     """
@@ -491,13 +491,24 @@ def load(
     register_opts(conf)
     register_nova_opts(conf)
     if config_files is None:
-        # Distributions split the configuration of nova-compute into two files.
-        config_files = cfg.find_config_files('nova', 'nova-compute')
+        config_files = _default_files()
     conf(args=[], project='nova', default_config_files=list(config_files))
     for group, option, value in overrides:
         conf.set_override(option, value, group=group)
     _read_everything(conf)
     return conf
+
+
+def sources(conf: cfg.ConfigOpts) -> list[str]:
+    """The files and directories that a configuration was read from."""
+    return [*conf.config_file, *conf.config_dir]
+
+
+def _default_files() -> list[str]:
+    # Distributions split the configuration of nova-compute into two files.
+    of_nova = cfg.find_config_files('nova', 'nova-compute')
+    of_command = cfg.find_config_files('nova', 'nova-snapshot')
+    return [*of_nova, *(file for file in of_command if file not in of_nova)]
 
 
 def _read_everything(conf: cfg.ConfigOpts) -> None:

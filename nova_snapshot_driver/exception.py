@@ -85,6 +85,15 @@ class ConnectionFailed(SnapshotError):
     )
 
 
+class LibvirtMissing(SnapshotError):
+    code = 'libvirt-missing'
+    template = (
+        'libvirt-python is not installed for {python}. Install the package of '
+        'the distribution, or "nova-snapshot-driver[libvirt]". A host of '
+        'nova-api alone needs neither, and has no guest to be snapshotted.'
+    )
+
+
 class DomainNotFound(SnapshotError):
     code = 'domain-not-found'
     template = (

@@ -102,7 +102,7 @@ help_pbr() {
     export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory
     export GIT_CONFIG_VALUE_0=$root
     git rev-parse --quiet --verify HEAD >/dev/null 2>&1 \
-        || export PBR_VERSION=${PBR_VERSION:-0.0.1.dev0}
+        || export PBR_VERSION=${PBR_VERSION:-0.1.0.dev0}
 }
 
 # The inputs that the result depends on. The path is one of them, as the scripts

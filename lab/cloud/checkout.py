@@ -12,7 +12,7 @@ from lab.bounded import run
 
 _PROJECT = 'nova-snapshot-driver'
 _ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ('nova', 'nova_snapshot_driver')
+_FOLDERS = ('etc', 'nova', 'nova_snapshot_driver', 'share')
 _FILES = (
     'LICENSE',
     'README.rst',
@@ -83,7 +83,7 @@ def build_environment() -> dict[str, str]:
 def _sources() -> Iterator[Path]:
     for name in _FILES:
         yield _ROOT / name
-    for package in _PACKAGES:
-        for path in sorted((_ROOT / package).rglob('*')):
+    for folder in _FOLDERS:
+        for path in sorted((_ROOT / folder).rglob('*')):
             if path.is_file() and '__pycache__' not in path.parts:
                 yield path

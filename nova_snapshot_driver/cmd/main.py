@@ -74,9 +74,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.verbose)
     _hear_of_children()
-    cancellation = Cancellation()
     try:
         configuration = _configuration(arguments)
+    except exception.SnapshotError as error:
+        output.print_error(error, arguments.format)
+        return 1
+    read = ', '.join(conf.sources(configuration)) or 'no file, only defaults'
+    LOG.info('Configuration: %s', read)
+    code = _run_command(arguments, configuration)
+    if code == 1:
+        output.print_hint(f'Configuration: {read}')
+    return code
+
+
+def _run_command(
+    arguments: argparse.Namespace, configuration: cfg.ConfigOpts
+) -> int:
+    cancellation = Cancellation()
+    try:
         with _signals_cancel(cancellation):
             code: int = _in_thread(
                 lambda: arguments.run(arguments, configuration, cancellation)
@@ -137,13 +152,18 @@ def parser() -> argparse.ArgumentParser:
         metavar='URL',
         help='the endpoint of a Glance without authentication',
     )
-    configuration = common.add_argument_group('configuration')
+    configuration = common.add_argument_group(
+        'configuration',
+        'By default nova.conf, nova-compute.conf and nova-snapshot.conf are '
+        'read, as far as they are in ~/.nova, ~, /etc/nova or /etc, and all '
+        'files of nova.conf.d there. --verbose names what was read, and so '
+        'does a failure.',
+    )
     configuration.add_argument(
         '--config-file',
         action='append',
         metavar='FILE',
-        help='a nova.conf; may be given several times (default: where '
-        'OpenStack keeps it)',
+        help='a file to be read instead; may be given several times',
     )
     configuration.add_argument(
         '--snapshots-directory',
@@ -171,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
         version=metadata.version('nova-snapshot-driver'),
     )
     commands = root.add_subparsers(
-        metavar='COMMAND', required=True, dest='command'
+        title='commands', metavar='COMMAND', required=True, dest='command'
     )
     create.add_parser(commands, common)
     check.add_parser(commands, common)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from oslo_config import cfg
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import IN_BYTES
@@ -23,6 +25,9 @@ TITLES = ('Domain', 'Method', 'Step', 'Done', 'Speed', 'Left')
 
 TITLES_OF_ABANDONED = ('Domain', 'May be', 'Unfinished')
 
+#: The seconds that may be between two looks.
+INTERVALS = range(1, 3601)
+
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
@@ -37,20 +42,54 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         action='store_true',
         help='list what snapshots that died have left, too',
     )
+    parser.add_argument(
+        '--watch',
+        type=_interval,
+        nargs='?',
+        const=2,
+        metavar='SECONDS',
+        help='list them again and again, every SECONDS (default: 2), until '
+        'Ctrl-C; as JSON, one object a line',
+    )
     parser.set_defaults(run=run, overrides=lambda _arguments: [])
+
+
+def _interval(text: str) -> int:
+    if not text.isdecimal() or int(text) not in INTERVALS:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no number from {INTERVALS.start} to {INTERVALS[-1]}'
+        )
+    return int(text)
 
 
 def run(
     arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
-    _cancellation: Cancellation,
+    cancellation: Cancellation,
 ) -> int:
     directory = conf.snapshot.state_directory
+    if arguments.watch is None:
+        _show(arguments, directory)
+        return 0
+    # Ctrl-C is how a person ends this: nothing has failed.
+    with contextlib.suppress(exception.Cancelled):
+        while True:
+            if arguments.format == 'table':
+                output.begin_screen()
+            _show(arguments, directory)
+            cancellation.sleep(arguments.watch)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, directory: str) -> None:
     running = status.running(directory)
     abandoned = journal.abandoned(directory) if arguments.all else None
     if arguments.format == 'json':
-        output.print_json(_to_dict(running, abandoned))
-        return 0
+        output.print_json(
+            _to_dict(running, abandoned),
+            in_one_line=arguments.watch is not None,
+        )
+        return
     if running:
         output.print_table(TITLES, [_in_words(each) for each in running])
     else:
@@ -63,7 +102,6 @@ def run(
         output.print_line('"nova-snapshot recover" undoes it.')
     elif arguments.all:
         output.print_line('No snapshot that died has left anything.')
-    return 0
 
 
 def _to_dict(

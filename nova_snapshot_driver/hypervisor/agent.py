@@ -6,11 +6,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.hypervisor.agent_channel import AgentChannel
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 from nova_snapshot_driver.hypervisor.libvirt_errors import is_answer_of_agent
 from nova_snapshot_driver.hypervisor.libvirt_errors import is_refusal_of_agent

@@ -18,10 +18,9 @@ import contextlib
 import json
 import secrets
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import AGENT_CHANNEL
 from nova_snapshot_driver.hypervisor.libvirt_objects import LibvirtObject
 

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import NoReturn
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.backup_xml import Place
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.libvirt_errors import with_free_names

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.wait import Limit
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import domain
 from nova_snapshot_driver.hypervisor.agent import Agent
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.devices import Devices
 from nova_snapshot_driver.hypervisor.jobs import Jobs
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer

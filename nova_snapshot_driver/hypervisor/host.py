@@ -9,11 +9,11 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import retry
+from nova_snapshot_driver.hypervisor import bindings
 from nova_snapshot_driver.hypervisor import libvirt_xml
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import QemuUser
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -58,7 +58,9 @@ class Host:
 
         :param uri: libvirt's URI; empty is ``qemu:///system``
         :raises ConnectionFailed: nobody answers there
+        :raises LibvirtMissing: there is no libvirt-python to ask with
         """
+        bindings.require()
         uri = uri or 'qemu:///system'
         _run_event_loop()
         with cls.connected(uri, lambda: libvirt.open(uri)) as host:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent import futures
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_xml
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain
 

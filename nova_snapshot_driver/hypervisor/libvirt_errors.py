@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
 
-import libvirt
-
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import retry
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 
 #: How many names in a row may be taken: a call of this driver takes but one.
 MOST_NAMES_TAKEN = 4

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 
-import libvirt
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.wait import Limit
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer
 from nova_snapshot_driver.hypervisor.libvirt_domain import LibvirtDomain

@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 from xml.etree import ElementTree
 
-import libvirt
-
 from nova_snapshot_driver.common.view import RbdImage
 from nova_snapshot_driver.hypervisor import libvirt_xml
+from nova_snapshot_driver.hypervisor.bindings import libvirt
 from nova_snapshot_driver.hypervisor.disk_elements import Refusal
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import Volume

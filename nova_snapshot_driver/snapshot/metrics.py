@@ -12,6 +12,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,11 @@ class TextFile(Metrics):
         self._path = path
         self._client = client()
         self._registry = self._client.CollectorRegistry()
+        self._client.Info(
+            'nova_snapshot_driver',
+            'The driver of this nova-compute.',
+            registry=self._registry,
+        ).info({'version': metadata.version('nova-snapshot-driver')})
         self._running = self._client.Gauge(
             'nova_snapshot_running',
             'Snapshots that are being taken.',
@@ -108,6 +114,9 @@ class TextFile(Metrics):
         )
         self._failed = self._counter(
             'failed', 'Snapshots that have failed.', 'method', 'code'
+        )
+        self._cancelled = self._counter(
+            'cancelled', 'Snapshots that were cancelled.', 'method', 'code'
         )
         self._bytes = self._counter(
             'bytes', 'Bytes of the images that were made.', 'method'
@@ -161,6 +170,9 @@ class TextFile(Metrics):
         self._is_due.set()
         try:
             yield tally
+        except exception.Cancelled as error:
+            self._cancelled.labels(tally.method, error.code).inc()
+            raise
         except exception.SnapshotError as error:
             self._failed.labels(tally.method, error.code).inc()
             raise

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pathlib
 from importlib import metadata
 
@@ -167,7 +168,24 @@ class LoadTest(testtools.TestCase):
             fixtures.MockPatchObject(cfg, 'find_config_files', find)
         )
         self.assertEqual('cold', conf.load().snapshot.method)
-        self.assertEqual(('nova', 'nova-compute'), asked[0])
+        self.assertEqual(
+            [('nova', 'nova-compute'), ('nova', 'nova-snapshot')], asked
+        )
+
+    def test_file_of_the_command_alone(self) -> None:
+        """The file goes before those of Nova, which are read once."""
+        home = self.file.parent
+        self.useFixture(fixtures.EnvironmentVariable('HOME', str(home)))
+        (home / 'nova-compute.conf').write_text('[snapshot]\nnice = 3\n')
+        own = home / 'nova-snapshot.conf'
+        own.write_text('[snapshot]\nmethod = mirror\n')
+        loaded = conf.load()
+        self.assertEqual('mirror', loaded.snapshot.method)
+        self.assertEqual(3, loaded.snapshot.nice)
+        self.assertEqual(
+            ['nova.conf', 'nova-compute.conf', 'nova-snapshot.conf'],
+            [os.path.basename(path) for path in loaded.config_file],
+        )
 
     def test_missing_file(self) -> None:
         self.assertRaises(

@@ -18,6 +18,7 @@ PAGES = (
     'CONTRIBUTING.rst',
     'HACKING.rst',
     'README.rst',
+    'RELEASING.rst',
     'SECURITY.rst',
 )
 
@@ -25,12 +26,15 @@ PAGES = (
 PATH = re.compile(r'`((?:[\w.-]+/)+[\w.-]*)`')
 
 
-#: The folder of the built pages, which a fresh checkout lacks.
-BUILT = 'doc/build/'
+#: The folders of what is built and installed, which a fresh checkout lacks.
+MADE = ('doc/build/', 'share/nova-snapshot-driver')
+
+#: The title of a page, as the first one names it.
+PAGE_TITLE = re.compile(r'\bpages? \*([^*]+)\*')
 
 
 def is_there(path: str) -> bool:
-    return path.startswith(BUILT) or any(
+    return path.startswith(MADE) or any(
         (top / path).exists() for top in (ROOT, ROOT / 'nova_snapshot_driver')
     )
 
@@ -41,6 +45,22 @@ class PagesTest(testtools.TestCase):
     def test_what_a_page_names_is_there(self, page: str) -> None:
         named = PATH.findall((ROOT / page).read_text())
         self.assertEqual([], [path for path in named if not is_there(path)])
+
+    def test_package_index_shows_the_first_one(self) -> None:
+        """An index has nothing beside it: neither a picture nor a page."""
+        readme = (ROOT / 'README.rst').read_text()
+        self.assertNotIn('.. image::', readme)
+        self.assertNotRegex(readme, r'\.rst\b|``(doc|etc)/')
+
+    def test_pages_that_the_first_one_names_are_there(self) -> None:
+        readme = ' '.join((ROOT / 'README.rst').read_text().split())
+        named = PAGE_TITLE.findall(readme)
+        self.assertEqual(3, len(named))
+        titles = {
+            next(line for line in page.read_text().splitlines()[1:] if line)
+            for page in (ROOT / 'doc/source').rglob('*.rst')
+        }
+        self.assertEqual(set(), set(named) - titles)
 
     def test_index_names_much(self) -> None:
         named = PATH.findall((ROOT / 'AGENTS.md').read_text())

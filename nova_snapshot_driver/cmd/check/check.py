@@ -197,7 +197,10 @@ def _host(domains: list[str], conf: cfg.ConfigOpts) -> Iterator[Finding]:
     with contextlib.ExitStack() as stack:
         try:
             host = stack.enter_context(Host.open(conf.libvirt.connection_uri))
-        except exception.ConnectionFailed as error:
+        except (
+            exception.ConnectionFailed,
+            exception.LibvirtMissing,
+        ) as error:
             yield Finding('libvirt', 'bad', str(error))
             return
         yield look(

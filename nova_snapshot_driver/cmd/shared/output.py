@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import json
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.control import Control
 from rich.progress import BarColumn
 from rich.progress import Progress as Bars
 from rich.progress import ProgressColumn
@@ -50,8 +52,19 @@ VERDICT_STYLES = {'ok': 'green', 'note': 'yellow', 'bad': 'bold red'}
 LEAST_WIDTH = 60
 
 
-def print_json(result: Any) -> None:
-    streams.write(json.dumps(result, indent=2) + '\n')
+def print_json(result: Any, in_one_line: bool = False) -> None:
+    indent = None if in_one_line else 2
+    streams.write(json.dumps(result, indent=indent) + '\n')
+
+
+def begin_screen() -> None:
+    """Have what follows replace what a terminal shows; elsewhere, go on.
+
+    A line says since when it is so.
+    """
+    if _is_terminal():
+        streams.write(str(Control.home()) + str(Control.clear()))
+    print_line(f'{datetime.datetime.now():%Y-%m-%d %H:%M:%S}')
 
 
 def print_line(text: str) -> None:
@@ -108,7 +121,11 @@ class _Paper(io.StringIO):
         return 'utf-8' if sys.stdout is None else sys.stdout.encoding
 
     def isatty(self) -> bool:
-        return sys.stdout is not None and sys.stdout.isatty()
+        return _is_terminal()
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _console(**how: Any) -> Console:
@@ -124,6 +141,11 @@ def print_error(error: exception.SnapshotError, form: str) -> None:
             print_json({'error': error.to_dict()})
     message = Text.assemble(('Error: ', 'bold red'), str(error))
     _console(stderr=True, soft_wrap=True).print(message)
+
+
+def print_hint(text: str) -> None:
+    """Print to standard error what helps to understand an error."""
+    _console(stderr=True, soft_wrap=True).print(Text(text, 'dim'))
 
 
 @contextlib.contextmanager

@@ -60,13 +60,14 @@ class GuardTest(testtools.TestCase):
     def test_one_line_for_each(self) -> None:
         done = self.run_it()
         self.assertEqual('', done.stdout)
-        library, thread, error = done.stderr.splitlines()
+        library, thread, error, read = done.stderr.splitlines()
         self.assertEqual('ERROR two lines', library)
         self.assertEqual(
             'ERROR A thread has died: ValueError: in a thread', thread
         )
         self.assertRegex(error, '^Error: .*ZeroDivisionError: by nobody')
         self.assertIn('--verbose', error)
+        self.assertEqual(f'Configuration: {self.config}', read)
 
     def test_json(self) -> None:
         done = self.run_it('--format', 'json')

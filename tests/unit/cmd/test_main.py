@@ -14,6 +14,7 @@ import ddt
 import fixtures
 import testtools
 
+from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
 from nova_snapshot_driver.cmd.shared import output
@@ -154,7 +155,7 @@ class StatusTest(MainCase):
         self.assertIn('KeyError', error['message'])
         self.assertIn('a cause', error['message'])
         self.assertIn('report', error['message'])
-        self.assertEqual(1, len(result.errors.splitlines()), result.errors)
+        self.assertEqual(2, len(result.errors.splitlines()), result.errors)
         result = self.create()
         self.assertEqual(1, result.status)
         self.assertNotIn('Traceback', result.errors)
@@ -319,6 +320,38 @@ class LogTest(MainCase):
         level = root.level
         self.addCleanup(root.setLevel, level)
         self.assertEqual('', self.create().errors)
+
+
+class ConfigurationTest(MainCase):
+    """A failure says which configuration it had."""
+
+    def test_failure(self) -> None:
+        result = self.command.run('cancel', 'web-9', '--format', 'json')
+        self.assertEqual(1, result.status)
+        self.assertEqual({'error'}, result.json.keys())
+        self.assertEqual(
+            f'Configuration: {self.command.config}',
+            result.errors.splitlines()[-1],
+        )
+
+    def test_no_file(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(conf, 'sources', lambda _: [])
+        )
+        result = self.command.run('cancel', 'web-9')
+        self.assertIn('Configuration: no file, only defaults', result.errors)
+
+    def test_success(self) -> None:
+        self.assertNotIn('Configuration', self.command.run('status').errors)
+
+    def test_verbose(self) -> None:
+        root = logging.getLogger()
+        self.useFixture(fixtures.MockPatchObject(root, 'handlers', []))
+        self.addCleanup(root.setLevel, root.level)
+        result = self.command.run('status', '--verbose')
+        self.assertIn(
+            f'INFO Configuration: {self.command.config}\n', result.errors
+        )
 
 
 class ErrorTest(testtools.TestCase):

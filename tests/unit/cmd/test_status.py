@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 
+import ddt
+import fixtures
 import testtools
 
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings.undefine import Undefine
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
 from tests.unit.running_snapshot import RunningSnapshot
 from tests.unit.state.test_journal import DEFINITION
@@ -62,6 +68,69 @@ class StatusTest(testtools.TestCase):
         self.begin()
         self.assertEqual(0, self.command.run('status').status)
         self.assertEqual([], self.command.uris)
+
+
+class WatchTest(testtools.TestCase):
+    """Until somebody ends it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.command = self.useFixture(CommandLine())
+        self.state = self.command.host.directories.state
+        self.looks: list[float] = []
+        self.useFixture(
+            fixtures.MockPatchObject(Cancellation, 'sleep', self.sleep)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        """Have a person press Ctrl-C at the third look."""
+        self.looks.append(seconds)
+        if len(self.looks) == 3:
+            raise exception.Cancelled(reason='SIGINT')
+
+    def test_json(self) -> None:
+        self.useFixture(
+            RunningSnapshot(self.state, documents.NAME, documents.UUID)
+        )
+        once = self.command.run('status', '--format', 'json')
+        self.assertIn(documents.NAME, once.output)
+        result = self.command.run('status', '--watch', '--format', 'json')
+        self.assertEqual((0, ''), (result.status, result.errors))
+        lines = result.output.splitlines()
+        self.assertEqual([once.json] * 3, [json.loads(line) for line in lines])
+        self.assertEqual([2, 2, 2], self.looks)
+
+    def test_table(self) -> None:
+        result = self.command.run('status', '--watch', '5')
+        self.assertEqual((0, ''), (result.status, result.errors))
+        self.assertEqual(3, result.output.count('No snapshot is running'))
+        self.assertRegex(result.output, r'(?m)^\d{4}-\d\d-\d\d \d\d:')
+        self.assertNotIn('\x1b', result.output)
+        self.assertEqual([5, 5, 5], self.looks)
+
+    def test_what_is_new_is_seen(self) -> None:
+        Journal(self.state).remember(ENTRY)
+        self.useFixture(
+            fixtures.MockPatchObject(Cancellation, 'sleep', self.recover)
+        )
+        result = self.command.run('status', '--all', '--watch')
+        self.assertIn('hostdev0', result.output)
+        self.assertIn('No snapshot that died', result.output)
+
+    def recover(self, seconds: float) -> None:
+        Journal(self.state).forget(ENTRY.uuid)
+        self.sleep(seconds)
+
+
+@ddt.ddt
+class IntervalTest(testtools.TestCase):
+    @tables.rows({'none': ('0',), 'day': ('86400',), 'word': ('soon',)})
+    def test_refused(self, interval: str) -> None:
+        command = self.useFixture(CommandLine())
+        ended = self.assertRaises(
+            SystemExit, command.run, 'status', '--watch', interval
+        )
+        self.assertEqual(2, ended.code)
 
 
 class AbandonedTest(testtools.TestCase):

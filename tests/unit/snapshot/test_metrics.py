@@ -6,6 +6,7 @@ import pathlib
 import stat
 import sys
 import time
+from importlib import metadata
 from unittest import mock
 
 import ddt
@@ -25,7 +26,7 @@ from tests.unit import tables
 PATIENCE = 10
 
 #: In this order.
-LABELS = ('method', 'code', 'le')
+LABELS = ('method', 'code', 'le', 'version')
 
 TAKEN = Snapshot(
     domain='web-1',
@@ -75,6 +76,7 @@ class MetricsCase(testtools.TestCase):
         return found
 
 
+@ddt.ddt
 class CountTest(MetricsCase):
     def setUp(self) -> None:
         super().setUp()
@@ -120,12 +122,37 @@ class CountTest(MetricsCase):
 
     def test_failed(self) -> None:
         self.strike(exception.DomainBusy(domain='web-1'))
-        self.strike(exception.Cancelled(reason='SIGTERM'), 'mirror')
-        found = self.wait_for('nova_snapshot_failed_total mirror cancelled', 1)
+        self.strike(exception.DeadlineExceeded(seconds=9), 'mirror')
+        found = self.wait_for(
+            'nova_snapshot_failed_total mirror deadline-exceeded', 1
+        )
         self.assertEqual(
             1, found['nova_snapshot_failed_total none domain-busy']
         )
         self.assertEqual(0, found['nova_snapshot_done_total mirror'])
+
+    @tables.rows(
+        {
+            error.code: (error,)
+            for error in (
+                exception.Cancelled,
+                exception.CancelledByOperator,
+                exception.CancelledByStop,
+            )
+        }
+    )
+    def test_cancelled(self, error: type[exception.Cancelled]) -> None:
+        """Somebody wanted it so: it has not failed."""
+        self.strike(error(reason='SIGTERM'), 'mirror')
+        found = self.wait_for(
+            f'nova_snapshot_cancelled_total mirror {error.code}', 1
+        )
+        self.assertFalse([name for name in found if '_failed_total' in name])
+        self.assertEqual(0, found['nova_snapshot_done_total mirror'])
+
+    def test_version(self) -> None:
+        version = metadata.version('nova-snapshot-driver')
+        self.wait_for(f'nova_snapshot_driver_info {version}', 1)
 
     def test_first_failure_of_its_kind(self) -> None:
         """The series begins at 1: its time of creation shows the increase."""

@@ -42,6 +42,16 @@ class PrintTest(testtools.TestCase):
         for text in ('Domain', 'Left', '[web]', '12 s'):
             self.assertIn(text, printed)
 
+    def test_json_in_one_line(self) -> None:
+        printed = self.printed(output.print_json, {'a': [1, 2]}, True)
+        self.assertEqual('{"a": [1, 2]}\n', printed)
+
+    def test_screen_of_a_terminal(self) -> None:
+        terminal = Terminal()
+        with contextlib.redirect_stdout(terminal):
+            output.begin_screen()
+        self.assertRegex(terminal.getvalue(), r'^\x1b\[H\x1b\[2J\d{4}-')
+
     def test_verdicts(self) -> None:
         rows = [('libvirt', 'ok', '9.0.0'), ('Glance', 'bad', '[/] away')]
         printed = self.printed(output.print_verdicts, rows)
