@@ -24,7 +24,7 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
 .PHONY: functional nova openstack lint docs lab-down clean venv packages lab
-.PHONY: cloud-packages cloud-lab ceph ceph-lab survive exhaustive
+.PHONY: docs-packages cloud-packages cloud-lab ceph ceph-lab survive exhaustive
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -78,8 +78,8 @@ exhaustive: venv ## Run the unit tests that fuzz, or draw rows, to the full
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig
 
-docs: venv ## Build the documentation and the release notes
-	@$(tox) -q run -e docs,releasenotes
+docs: docs-packages ## Build the documentation, and look at it in a browser
+	@$(tox) -q run -e docs
 
 lab-down: ## Stop all that was started by any of the above
 	@[ ! -x $(python) ] || $(python) -m lab down
@@ -88,7 +88,6 @@ lab-down: ## Stop all that was started by any of the above
 clean: lab-down ## Remove all that was built and installed in this directory
 	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv
 	rm -rf *.egg-info AUTHORS ChangeLog build cover dist doc/build
-	rm -rf releasenotes/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 venv:
@@ -96,6 +95,9 @@ venv:
 
 packages:
 	@tools/setup.sh lab
+
+docs-packages:
+	@tools/setup.sh docs
 
 cloud-packages:
 	@tools/setup.sh lab cloud
