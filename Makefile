@@ -23,8 +23,9 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 # The parts share one lab and one log.
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
-.PHONY: functional nova openstack lint docs lab-down clean venv packages lab
-.PHONY: docs-packages cloud-packages cloud-lab ceph ceph-lab survive exhaustive
+.PHONY: functional nova openstack lint format docs lab-down clean venv packages
+.PHONY: lab docs-packages cloud-packages cloud-lab ceph ceph-lab survive
+.PHONY: exhaustive
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +78,9 @@ exhaustive: venv ## Run the unit tests that fuzz, or draw rows, to the full
 
 lint: venv ## Check style, types and the sample configuration
 	@$(tox) -q run -e pep8,mypy,genconfig
+
+format: venv ## Mend the style, where that needs no thought
+	@$(tox) -q run -e format
 
 docs: docs-packages ## Build the documentation, and look at it in a browser
 	@$(tox) -q run -e docs

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import ddt
 import testtools
@@ -18,6 +19,10 @@ from nova_snapshot_driver.snapshot.plan.model import Obstacles
 from nova_snapshot_driver.snapshot.plan.planner import make_plan
 from tests.unit import tables
 from tests.unit.host import FakeHost
+
+PAGE = (
+    pathlib.Path(__file__).parents[4] / 'doc/source/user/image-properties.rst'
+)
 
 INSTANCE = Instance(
     'web-1',
@@ -180,6 +185,13 @@ class InheritedTest(testtools.TestCase):
                 visibility='public',
             ),
         )
+
+
+class PageTest(testtools.TestCase):
+    def test_every_property_of_ours_has_a_row(self) -> None:
+        page = PAGE.read_text()
+        for name in metadata.OURS:
+            self.assertIn(f'   * - ``{name}``\n', page)
 
 
 @ddt.ddt
