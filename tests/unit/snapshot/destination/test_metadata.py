@@ -20,9 +20,7 @@ from nova_snapshot_driver.snapshot.plan.planner import make_plan
 from tests.unit import tables
 from tests.unit.host import FakeHost
 
-PAGE = (
-    pathlib.Path(__file__).parents[4] / 'doc/source/user/image-properties.rst'
-)
+PAGES = pathlib.Path(__file__).parents[4] / 'doc/source'
 
 INSTANCE = Instance(
     'web-1',
@@ -187,11 +185,15 @@ class InheritedTest(testtools.TestCase):
         )
 
 
-class PageTest(testtools.TestCase):
+class PagesTest(testtools.TestCase):
     def test_every_property_of_ours_has_a_row(self) -> None:
-        page = PAGE.read_text()
+        page = (PAGES / 'user/image-properties.rst').read_text()
         for name in metadata.OURS:
             self.assertIn(f'   * - ``{name}``\n', page)
+
+    def test_every_property_of_ours_can_be_left_out_by_nova(self) -> None:
+        page = (PAGES / 'install/deployment.rst').read_text()
+        self.assertIn(f',{",".join(metadata.OURS)}\n', page)
 
 
 @ddt.ddt
