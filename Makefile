@@ -23,8 +23,9 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 # The parts share one lab and one log.
 .NOTPARALLEL:
 .PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
-.PHONY: functional nova openstack lint docs lab-down clean venv packages lab
-.PHONY: cloud-packages cloud-lab ceph ceph-lab survive exhaustive
+.PHONY: functional nova openstack lint format docs lab-down clean venv packages
+.PHONY: lab docs-packages cloud-packages cloud-lab ceph ceph-lab survive
+.PHONY: exhaustive
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -78,8 +79,11 @@ exhaustive: venv ## Run the unit tests that fuzz, or draw rows, to the full
 lint: venv ## Check style, types, generated files and the package
 	@$(tox) -q run -e pep8,mypy,genconfig,package
 
-docs: venv ## Build the documentation and the release notes
-	@$(tox) -q run -e docs,releasenotes
+format: venv ## Mend the style, where that needs no thought
+	@$(tox) -q run -e format
+
+docs: docs-packages ## Build the documentation, and look at it in a browser
+	@$(tox) -q run -e docs
 
 lab-down: ## Stop all that was started by any of the above
 	@[ ! -x $(python) ] || $(python) -m lab down
@@ -90,7 +94,6 @@ lab-down: ## Stop all that was started by any of the above
 clean: lab-down ## Remove all that was built and installed in this directory
 	rm -rf .coverage* .eggs .lab .mypy_cache .ruff_cache .stestr .tox .venv
 	rm -rf *.egg-info AUTHORS ChangeLog build cover dist doc/build
-	rm -rf releasenotes/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 venv:
@@ -98,6 +101,9 @@ venv:
 
 packages:
 	@tools/setup.sh lab
+
+docs-packages:
+	@tools/setup.sh docs
 
 cloud-packages:
 	@tools/setup.sh lab cloud

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import matplotlib
 from matplotlib import pyplot
 
 from bench import bars
+from bench import captions
 from bench.content import MIB
 from bench.figures import Value
 from bench.results import Results
@@ -46,9 +48,12 @@ def draw(results: Results, target: Path) -> None:
     pyplot.rcParams.update({'font.size': 9, 'svg.hashsalt': target.name})
     subject = results.sizes[-1]
     figure, axes = pyplot.subplots(
-        2, 3, figsize=(10, 5), layout='constrained', sharey=True
+        2, 3, figsize=(10, 5.6), layout='constrained', sharey=True
     )
     figure.suptitle(f'A snapshot of a guest, {subject} on a disk of 20 GiB')
+    figure.supxlabel(
+        textwrap.fill(captions.floor(results, subject), 132), fontsize=9
+    )
     for panel, ax in zip(_PANELS, axes.flat, strict=True):
         _draw_panel(results, subject, panel, ax)
     for kind in _KINDS:
@@ -67,8 +72,11 @@ def _draw_panel(
     samples = results.comparison
     ax.set_title(title, loc='left', fontsize=9)
     for row, (way, colour) in enumerate(zip(_WAYS, _COLOURS, strict=True)):
+        if way is FLOOR and panel in _NOT_OF_FLOOR:
+            ax.annotate(' no snapshot', (0, row), va='center', color='grey')
+            continue
         found = samples.figure(subject, way.name, value)
-        if found is None or (way is FLOOR and panel in _NOT_OF_FLOOR):
+        if found is None:
             continue
         ax.barh(
             row,
@@ -85,7 +93,9 @@ def _draw_panel(
             (found.most, row),
             va='center',
         )
-    ax.set_yticks(range(len(_WAYS)), [way.title for way in _WAYS])
+    ax.set_yticks(
+        range(len(_WAYS)), [textwrap.fill(way.title, 26) for way in _WAYS]
+    )
     ax.set_ylim(len(_WAYS) - 0.5, -0.5)
     ax.margins(x=0.2)
     ax.spines[['top', 'right']].set_visible(False)

@@ -58,5 +58,7 @@ UPSTREAM_COLD = Way(
 #: The ways of every round, in this order.
 WAYS = (UPSTREAM, MIRROR, BACKUP, ZSTD)
 
-#: The floor, without a snapshot: the upload of a finished image.
-FLOOR = Way('floor', 'the floor: the upload alone', '')
+#: The floor, without a snapshot.
+FLOOR = Way(
+    'floor', "the floor: a finished image, sent by Glance's own client", ''
+)

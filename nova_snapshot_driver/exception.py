@@ -694,15 +694,16 @@ class ConfigurationInvalid(SnapshotError):
     template = 'The configuration cannot be used: {reason}'
 
 
-def _every_class(
+def by_code(
     root: type[SnapshotError] = SnapshotError,
 ) -> dict[str, type[SnapshotError]]:
+    """Every error, by its code."""
     classes = {root.code: root}
     for subclass in root.__subclasses__():
-        classes.update(_every_class(subclass))
+        classes.update(by_code(subclass))
     return classes
 
 
 def from_dict(error: dict[str, Any]) -> SnapshotError:
     """The error that ``to_dict()`` has described, in this process."""
-    return _every_class()[error['code']](**error['fields'])
+    return by_code()[error['code']](**error['fields'])

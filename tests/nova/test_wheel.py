@@ -93,12 +93,6 @@ class WheelTest(testtools.TestCase):
             {'libvirt', 'metrics', 'nova'}, set(self.all_of('Provides-Extra'))
         )
 
-    def test_addresses(self) -> None:
-        self.assertEqual(
-            {'Documentation', 'Issues', 'Release notes', 'Source'},
-            {url.partition(', ')[0] for url in self.all_of('Project-URL')},
-        )
-
 
 def _files(folder: str) -> set[str]:
     """The files of the checkout that git would have."""

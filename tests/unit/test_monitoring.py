@@ -22,6 +22,9 @@ PAGE = ROOT / 'doc/source/admin/operating.rst'
 ALERTS = ROOT / 'tests/alerts.yaml'
 RUNBOOK = ROOT / 'doc/source/admin/runbook.rst'
 
+#: The address of the documentation that an operator replaces.
+SITE = 'https://docs.example.org/nova-snapshot-driver'
+
 NAME = re.compile(r'\bnova_snapshot_\w+')
 
 #: Of the series that a metric consists of, by its type.
@@ -159,6 +162,18 @@ class RulesTest(MonitoringCase):
             for title in titles
         }
         for rule in self.rules:
-            page, _, anchor = rule['annotations']['runbook'].partition('#')
-            self.assertEqual('admin/runbook.html', page)
+            page, _, anchor = rule['annotations']['runbook_url'].partition('#')
+            self.assertEqual(f'{SITE}/admin/runbook.html', page)
             self.assertIn(anchor, anchors)
+
+    def test_errors_that_are_linked_exist(self) -> None:
+        links = [
+            rule['annotations']['error_url']
+            for rule in self.rules
+            if 'error_url' in rule['annotations']
+        ]
+        self.assertNotEqual([], links)
+        for link in links:
+            page, _, code = link.partition('#')
+            self.assertEqual(f'{SITE}/reference/errors.html', page)
+            self.assertIn(code, CODES | {'{{ $labels.code }}'})

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shlex
+import subprocess
+import sys
 
 import ddt
 import testtools
@@ -20,6 +23,7 @@ PAGES = (
     'README.rst',
     'RELEASING.rst',
     'SECURITY.rst',
+    'doc/source/contributor/how-to-add.rst',
 )
 
 #: A path from the top, or from the package, with a directory in it.
@@ -65,3 +69,25 @@ class PagesTest(testtools.TestCase):
     def test_index_names_much(self) -> None:
         named = PATH.findall((ROOT / 'AGENTS.md').read_text())
         self.assertGreater(len(named), 20)
+
+
+class OneTestTest(testtools.TestCase):
+    """The command that runs one test alone."""
+
+    COMMAND = re.compile(
+        r'\.venv/bin/python (-m testtools\.run .+?)\n\n', re.S
+    )
+
+    def test_it_runs_one_test(self) -> None:
+        page = (ROOT / 'doc/source/contributor/testing.rst').read_text()
+        found = self.COMMAND.search(page)
+        assert found is not None
+        ended = subprocess.run(
+            [sys.executable, *shlex.split(found[1].replace('\\\n', ''))],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertIn('Ran 1 test', ended.stdout, ended.stderr)
+        self.assertEqual(0, ended.returncode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made from the code, or compared with it, and can't fall behind."""
+"""Parts of pages that are made from the code, and can't fall behind it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.parsers.rst.states import Inliner
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 
 Cell = list[nodes.Node]
 
+#: The page with a section for each error.
+ERRORS = 'reference/errors'
+
 #: The tests of this checkout.
 TESTS = pathlib.Path(__file__).parents[3] / 'tests'
 
 
-class _TableDirective(Directive):
+class _Directive(Directive):
+    """A directive whose body is a field list."""
+
+    has_content = True
+
     def fields(self) -> dict[str, Cell]:
-        """The body, which is a field list."""
+        """The body."""
         parsed = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, parsed)
         return {
@@ -32,61 +41,45 @@ class _TableDirective(Directive):
             for field in parsed.findall(nodes.field)
         }
 
-    def table(
-        self,
-        titles: Iterable[str],
-        widths: list[int],
-        rows: Iterable[list[Cell]],
-    ) -> nodes.table:
-        group = nodes.tgroup(cols=len(widths))
-        group += [nodes.colspec(colwidth=width) for width in widths]
-        group += nodes.thead('', _row([_text(title)] for title in titles))
-        group += nodes.tbody('', *(_row(row) for row in rows))
-        return nodes.table('', group, classes=['colwidths-given'])
+    def refuse(self, what: str, names: Iterable[str]) -> None:
+        """End the build if there are names that should not be.
+
+        :param what: they are
+        """
+        found = sorted(names)
+        if found:
+            raise self.error(f'{what}: {", ".join(found)}')
 
 
-class SnapshotErrors(_TableDirective):
+class SnapshotErrors(_Directive):
     """Every error: its code, its message, and what to do.
 
     The first two are from ``exception.py``. The last is the body, a field
-    list by code, which has to name every code there is and no other.
+    list by code, which has to name every code there is and no other. Each
+    error is a section, whose anchor is the code.
     """
-
-    has_content = True
 
     def run(self) -> list[nodes.Node]:
         remedies = self.fields()
-        classes = _every_class()
-        unlike = remedies.keys() ^ classes.keys()
-        if unlike:
-            raise self.error(
-                'Without a remedy, or without an error: '
-                + ', '.join(sorted(unlike))
-            )
+        classes = exception.by_code()
+        self.refuse('Errors without a remedy', classes.keys() - remedies)
+        self.refuse('Remedies without an error', remedies.keys() - classes)
+        codes = sorted(classes)
         return [
-            self.table(
-                ('Code', 'Message', 'What to do'),
-                [20, 40, 40],
-                (
-                    [
-                        [_text(code, nodes.literal)],
-                        [_message(classes[code].template)],
-                        remedies[code],
-                    ]
-                    for code in sorted(classes)
-                ),
-            )
+            _list_of_links(codes),
+            *(
+                _error(code, classes[code].template, remedies[code])
+                for code in codes
+            ),
         ]
 
 
-class NovaOptions(_TableDirective):
+class NovaOptions(_Directive):
     """Nova's own options that the driver heeds.
 
     All but the body is from ``conf.py``. The body is a field list by option,
     with what else is to be said of some of them.
     """
-
-    has_content = True
 
     def run(self) -> list[nodes.Node]:
         remarks = self.fields()
@@ -95,14 +88,12 @@ class NovaOptions(_TableDirective):
             for group, opts in conf.nova_opts.items()
             for opt in opts
         }
-        unknown = remarks.keys() - options.keys()
-        if unknown:
-            raise self.error(
-                'The driver does not read these options of Nova: '
-                + ', '.join(sorted(unknown))
-            )
+        self.refuse(
+            'Options of Nova that the driver does not read',
+            remarks.keys() - options.keys(),
+        )
         return [
-            self.table(
+            _table(
                 ('Option', 'Default', 'Description'),
                 [40, 25, 35],
                 (
@@ -118,6 +109,28 @@ class NovaOptions(_TableDirective):
                 ),
             )
         ]
+
+
+class LinkErrors(SphinxPostTransform):
+    """Make each mention of a code a link to its section."""
+
+    formats = ('html',)
+    default_priority = 20
+
+    def run(self, **_kwargs: Any) -> None:
+        codes = exception.by_code()
+        for literal in list(self.document.findall(nodes.literal)):
+            code = literal.astext()
+            if code in codes and not _is_linked(literal):
+                literal.replace_self(
+                    make_refnode(
+                        self.env.app.builder,
+                        self.env.current_document.docname,
+                        ERRORS,
+                        code,
+                        literal.deepcopy(),
+                    )
+                )
 
 
 def test_role(
@@ -147,16 +160,39 @@ def test_role(
         return [inliner.problematic(rawtext, rawtext, message)], [message]
     literal = nodes.literal(rawtext)
     for part in re.findall(r'[^._]+[._]?', text):
-        # Such a name is too long for a line of a table.
+        # The name is too long for a line of a table.
         literal += [nodes.Text(part), nodes.raw('', '<wbr>', format='html')]
     return [literal], []
 
 
-def _every_class() -> dict[str, type[exception.SnapshotError]]:
-    found = [exception.SnapshotError]
-    for error in found:
-        found += error.__subclasses__()
-    return {error.code: error for error in found}
+def _error(code: str, template: str, remedy: Cell) -> nodes.section:
+    section = nodes.section('', ids=[code], names=[code])
+    section += nodes.title('', '', nodes.literal(code, code))
+    # The message is quoted as it is, with its quotation marks and dashes.
+    section += nodes.block_quote(
+        '', _message(template), support_smartquotes=False
+    )
+    section += remedy
+    return section
+
+
+def _list_of_links(anchors: Iterable[str]) -> nodes.bullet_list:
+    """A list of anchors of this page, in as many columns as there is room."""
+    links = nodes.bullet_list('', classes=['columns'])
+    for anchor in anchors:
+        text = nodes.literal(anchor, anchor)
+        link = nodes.reference('', '', text, internal=True, refid=anchor)
+        links += nodes.list_item('', nodes.paragraph('', '', link))
+    return links
+
+
+def _is_linked(node: nodes.Node) -> bool:
+    """Whether a node is in a link, or in a title, which may become one."""
+    while node.parent is not None:
+        node = node.parent
+        if isinstance(node, nodes.reference | nodes.title):
+            return True
+    return False
 
 
 def _message(template: str) -> nodes.paragraph:
@@ -188,6 +224,18 @@ def _text(text: str, kind: type[nodes.Node] = nodes.inline) -> nodes.paragraph:
     return nodes.paragraph('', '', kind(text, text))
 
 
+def _table(
+    titles: Iterable[str],
+    widths: list[int],
+    rows: Iterable[list[Cell]],
+) -> nodes.table:
+    group = nodes.tgroup(cols=len(widths))
+    group += [nodes.colspec(colwidth=width) for width in widths]
+    group += nodes.thead('', _row([_text(title)] for title in titles))
+    group += nodes.tbody('', *(_row(row) for row in rows))
+    return nodes.table('', group, classes=['colwidths-given'])
+
+
 def _row(cells: Iterable[Cell]) -> nodes.row:
     return nodes.row('', *(nodes.entry('', *cell) for cell in cells))
 
@@ -195,5 +243,6 @@ def _row(cells: Iterable[Cell]) -> nodes.row:
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive('snapshot-errors', SnapshotErrors)
     app.add_directive('nova-options', NovaOptions)
+    app.add_post_transform(LinkErrors)
     app.add_role('test', test_role)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import ddt
 import testtools
@@ -18,6 +19,8 @@ from nova_snapshot_driver.snapshot.plan.model import Obstacles
 from nova_snapshot_driver.snapshot.plan.planner import make_plan
 from tests.unit import tables
 from tests.unit.host import FakeHost
+
+PAGES = pathlib.Path(__file__).parents[4] / 'doc/source'
 
 INSTANCE = Instance(
     'web-1',
@@ -180,6 +183,17 @@ class InheritedTest(testtools.TestCase):
                 visibility='public',
             ),
         )
+
+
+class PagesTest(testtools.TestCase):
+    def test_every_property_of_ours_has_a_row(self) -> None:
+        page = (PAGES / 'user/image-properties.rst').read_text()
+        for name in metadata.OURS:
+            self.assertIn(f'   * - ``{name}``\n', page)
+
+    def test_every_property_of_ours_can_be_left_out_by_nova(self) -> None:
+        page = (PAGES / 'install/deployment.rst').read_text()
+        self.assertIn(f',{",".join(metadata.OURS)}\n', page)
 
 
 @ddt.ddt
