@@ -103,7 +103,7 @@ class TextFile(Metrics):
             'nova_snapshot_driver',
             'The driver of this nova-compute.',
             registry=self._registry,
-        ).info({'version': metadata.version('nova-snapshot-driver')})
+        ).info({'version': _version()})
         self._running = self._client.Gauge(
             'nova_snapshot_running',
             'Snapshots that are being taken.',
@@ -224,3 +224,11 @@ class TextFile(Metrics):
                     error.strerror,
                 )
             self._is_broken = True
+
+
+def _version() -> str:
+    try:
+        return metadata.version('nova-snapshot-driver')
+    except metadata.PackageNotFoundError:
+        # A checkout in the path of Python is not installed.
+        return 'unknown'

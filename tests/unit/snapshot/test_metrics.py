@@ -154,6 +154,17 @@ class CountTest(MetricsCase):
         version = metadata.version('nova-snapshot-driver')
         self.wait_for(f'nova_snapshot_driver_info {version}', 1)
 
+    def test_version_of_a_checkout(self) -> None:
+        """What is in the path of Python alone is not installed."""
+        self.useFixture(
+            fixtures.MockPatchObject(
+                metadata, 'version', side_effect=metadata.PackageNotFoundError
+            )
+        )
+        self.path = self.path.with_name('another.prom')
+        self.metrics = TextFile(str(self.path))
+        self.wait_for('nova_snapshot_driver_info unknown', 1)
+
     def test_first_failure_of_its_kind(self) -> None:
         """The series begins at 1: its time of creation shows the increase."""
         before = time.time()
