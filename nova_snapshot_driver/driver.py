@@ -12,6 +12,7 @@ from oslo_log import log as logging
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.progress import silent
@@ -38,7 +39,6 @@ from nova_snapshot_driver.state.cancel_request import CancelRequest
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
-from nova_snapshot_driver.takings.codec import FilePath
 from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.glance_image import UnfinishedImage
 from nova_snapshot_driver.takings.taking import Taking

@@ -8,8 +8,8 @@ import json
 import re
 from typing import TypeVar
 
+from nova_snapshot_driver.common import codec
 from nova_snapshot_driver.state import former_entry
-from nova_snapshot_driver.takings import codec
 from nova_snapshot_driver.takings import registry
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose

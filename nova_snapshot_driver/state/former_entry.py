@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from nova_snapshot_driver.clients.rbd import Clone
+from nova_snapshot_driver.common import codec
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
-from nova_snapshot_driver.takings import codec
 from nova_snapshot_driver.takings.agent_channel import AgentChannel
 from nova_snapshot_driver.takings.ceph_clone import CephClone
 from nova_snapshot_driver.takings.ceph_clone import CephSnapshot
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
-from nova_snapshot_driver.takings.codec import FilePath
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.freeze import Freeze

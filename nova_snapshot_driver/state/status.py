@@ -22,6 +22,7 @@ from typing import Self
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver.common import codec
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.common.private_files import Directory
@@ -30,7 +31,6 @@ from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
 from nova_snapshot_driver.state.workspace import MIB
-from nova_snapshot_driver.takings import codec
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common import private_files
-from nova_snapshot_driver.takings.codec import FilePath
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
 from nova_snapshot_driver.takings.tools import UndoTools

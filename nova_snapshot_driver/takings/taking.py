@@ -16,8 +16,8 @@ from typing import Any
 from typing import ClassVar
 from typing import Self
 
+from nova_snapshot_driver.common import codec
 from nova_snapshot_driver.common import undo
-from nova_snapshot_driver.takings import codec
 from nova_snapshot_driver.takings.tools import UndoTools
 
 

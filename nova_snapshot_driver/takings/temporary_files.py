@@ -22,7 +22,7 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common import reason
-from nova_snapshot_driver.takings.codec import FilePath
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.takings.jobs import BackupJob
 from nova_snapshot_driver.takings.jobs import BlockJob
 from nova_snapshot_driver.takings.taking import Taking

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nova_snapshot_driver.clients.rbd import Clone
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
@@ -14,7 +15,6 @@ from nova_snapshot_driver.takings.agent_channel import AgentChannel
 from nova_snapshot_driver.takings.ceph_clone import CephClone
 from nova_snapshot_driver.takings.ceph_clone import CephSnapshot
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
-from nova_snapshot_driver.takings.codec import FilePath
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.freeze import Freeze

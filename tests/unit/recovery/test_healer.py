@@ -17,6 +17,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -26,7 +27,6 @@ from nova_snapshot_driver.recovery.account import Outcome
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings import cinder_snapshots
-from nova_snapshot_driver.takings.codec import FilePath
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.freeze import Freeze

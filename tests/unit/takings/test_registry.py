@@ -11,12 +11,12 @@ import fixtures
 import testtools
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import codec
 from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
-from nova_snapshot_driver.takings import codec
 from nova_snapshot_driver.takings import registry
-from nova_snapshot_driver.takings.codec import FilePath
 from nova_snapshot_driver.takings.freeze import Freeze
 from nova_snapshot_driver.takings.glance_image import UnfinishedImage
 from nova_snapshot_driver.takings.taking import HeldTaking
