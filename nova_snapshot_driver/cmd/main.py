@@ -41,6 +41,7 @@ EXIT_STATUSES = {
     1: 'failed; or a check is bad, or something is left to be undone',
     2: 'wrong arguments',
     EXIT_UNWRITTEN: 'done, but the result could not be written',
+    check.NOT_SWITCHED_ON: 'ready, but compute_driver names another driver',
     EXIT_CANCELLED: 'interrupted or cancelled, and everything given back',
 }
 

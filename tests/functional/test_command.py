@@ -190,7 +190,7 @@ class CommandTest(CommandCase):
             {
                 found['subject']
                 for found in findings
-                if found['verdict'] != 'ok'
+                if found['verdict'] != 'SUCCESS'
             },
         )
         self.assertIn(
@@ -207,7 +207,7 @@ class CommandTest(CommandCase):
         bad = {
             found['subject']
             for found in json.loads(output)
-            if found['verdict'] == 'bad'
+            if found['verdict'] == 'FAILURE'
         }
         self.assertEqual({'Glance', 'Domain nobody'}, bad)
 

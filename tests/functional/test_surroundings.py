@@ -233,7 +233,7 @@ class QemuUserTest(SurroundingsCase):
 
     def test_check(self) -> None:
         self.snapshots.mkdir(parents=True)
-        for mode, verdict in ((0o711, 'ok'), (0o700, 'bad')):
+        for mode, verdict in ((0o711, 'SUCCESS'), (0o700, 'FAILURE')):
             self.snapshots.chmod(mode)
             _status, output, errors = self.command(
                 'check', NAME, '--format', 'json'

@@ -187,9 +187,9 @@ class CheckTest(CloudTest):
         """The command says of this deployment that Nova finds the driver."""
         findings = {finding['subject']: finding for finding in self._check()}
         for subject in ('compute_driver', 'Nova', 'Driver', 'Glance'):
-            self.assertEqual('ok', findings[subject]['verdict'], subject)
+            self.assertEqual('SUCCESS', findings[subject]['verdict'], subject)
         self.assertEqual(
-            [], [f for f in findings.values() if f['verdict'] == 'bad']
+            [], [f for f in findings.values() if f['verdict'] == 'FAILURE']
         )
 
     def _check(self) -> list[dict[str, str]]:

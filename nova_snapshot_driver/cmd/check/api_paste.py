@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 
 SECTION = 'app:osapi_compute_app_v21'
 OPTION = 'paste.app_factory'
@@ -51,12 +52,14 @@ def _finding(path: str) -> Finding:
         with open(path, encoding='utf-8') as file:
             parser.read_file(file)
     except (OSError, ValueError, configparser.Error) as error:
-        return Finding(SUBJECT, 'bad', f'{path} cannot be read: {error}')
+        return Finding(
+            SUBJECT, Verdict.FAILURE, f'{path} cannot be read: {error}'
+        )
     found = parser.get(SECTION, OPTION, fallback=None)
     if found == OURS:
         return Finding(
             SUBJECT,
-            'ok',
+            Verdict.SUCCESS,
             f'{path}: nova-api leaves volume-backed servers to their hosts',
         )
     elsewhere = [
@@ -67,14 +70,14 @@ def _finding(path: str) -> Finding:
     if elsewhere:
         return Finding(
             SUBJECT,
-            'bad',
+            Verdict.FAILURE,
             f'{path} has the line in [{elsewhere[0]}], where it does '
             f'nothing. {REMEDY}',
         )
     if found == UPSTREAM:
         return Finding(
             SUBJECT,
-            'note',
+            Verdict.WARNING,
             f'{path}: nova-api has Cinder snapshot the volumes of '
             'volume-backed servers itself, one after the other. To have this '
             f'driver do it: {REMEDY}',
@@ -82,12 +85,12 @@ def _finding(path: str) -> Finding:
     if found is None:
         return Finding(
             SUBJECT,
-            'bad',
+            Verdict.FAILURE,
             f'{path} has no section [{SECTION}] with a {OPTION}. Take that '
             'of your Nova.',
         )
     return Finding(
         SUBJECT,
-        'bad',
+        Verdict.FAILURE,
         f'{path}: {found} is neither of this driver nor of Nova. {REMEDY}',
     )

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -20,6 +22,7 @@ from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import nova_options
 from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
 from nova_snapshot_driver.cmd.check.interpreter import OPTION
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
@@ -59,6 +62,10 @@ from nova_snapshot_driver.takings import lost_agent
 MIN_LIBVIRT_VERSION = 8_000_000
 MIN_QEMU_VERSION = 6_002_000
 
+#: The exit status of ``--expect-driver`` for a host that is ready, and whose
+#: ``compute_driver`` is another one. 2 and 3 are those of all commands.
+NOT_SWITCHED_ON = 4
+
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
@@ -67,7 +74,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help='check whether this host can take snapshots',
         description='Check whether this host can take snapshots, by doing '
         'all that a snapshot does on a small scale. A problem is named with '
-        'its remedy, and the exit status is 1.',
+        'its remedy, and the exit status is 1. Warnings do not change it.',
     )
     parser.add_argument(
         'domains',
@@ -81,6 +88,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help='the Python that nova-compute runs on (default: the one that '
         'the script nova-compute names)',
     )
+    parser.add_argument(
+        '--expect-driver',
+        action='store_true',
+        help='nova-compute is to have the driver: fail if it does not find '
+        f'it, and exit with {NOT_SWITCHED_ON} if all is ready and '
+        'compute_driver does not name it',
+    )
     parser.set_defaults(run=run, overrides=lambda _arguments: [])
 
 
@@ -89,22 +103,55 @@ def run(
     conf: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> int:
-    findings = list(_findings(arguments, conf, cancellation))
+    options = nova_options.load(conf)
+    findings = list(_findings(arguments, conf, options, cancellation))
+    status = _status(
+        findings,
+        is_missed=arguments.expect_driver
+        and options.compute_driver != compute_driver.OURS,
+    )
     if arguments.format == 'json':
         output.print_json([dataclasses.asdict(found) for found in findings])
     else:
         output.print_verdicts(
             (found.subject, found.verdict, found.detail) for found in findings
         )
-    return int(any(found.verdict == 'bad' for found in findings))
+        output.print_line(_summary(status, findings))
+    return status
+
+
+def _status(findings: Sequence[Finding], is_missed: bool) -> int:
+    """The exit status.
+
+    :param is_missed: ``compute_driver`` is to name the driver, and does not
+    """
+    if any(found.verdict == Verdict.FAILURE for found in findings):
+        return 1
+    return NOT_SWITCHED_ON if is_missed else 0
+
+
+def _summary(status: int, findings: Sequence[Finding]) -> str:
+    """All verdicts in one line, such as ``Ready: 2 warnings``."""
+    counts = collections.Counter(found.verdict for found in findings)
+    words = {
+        0: 'Ready',
+        1: 'Not ready',
+        NOT_SWITCHED_ON: 'Installed, not switched on',
+    }
+    counted = [
+        f'{counts[verdict]} {verdict.lower()}{"s"[: counts[verdict] != 1]}'
+        for verdict in (Verdict.FAILURE, Verdict.WARNING)
+        if counts[verdict]
+    ]
+    return f'{words[status]}: {", ".join(counted) or "no warnings"}'
 
 
 def _findings(
     arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
+    options: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> Iterator[Finding]:
-    options = nova_options.load(conf)
     service_user = ServiceUser(options, conf.glance.timeout)
     user = NovaUser.find(conf)
     yield from _nova(
@@ -129,13 +176,13 @@ def _confinement() -> Finding:
     if version:
         return Finding(
             'Data plane: confinement',
-            'ok',
+            Verdict.SUCCESS,
             f'Landlock, version {version}, holds the process that reads a '
             'disk to the files of its snapshot.',
         )
     return Finding(
         'Data plane: confinement',
-        'note',
+        Verdict.WARNING,
         'This kernel has no Landlock: the process that reads a disk may come '
         'to all files of its user. Enable it with lsm=landlock,... on the '
         'command line of a kernel from 5.13 on.',
@@ -153,14 +200,14 @@ def _nova(
     driver = options.compute_driver
     found = deployment.findings(
         arguments.nova_python,
-        compute_driver.is_meant(driver),
+        arguments.expect_driver or compute_driver.is_meant(driver),
         user,
         cancellation,
     )
     if not found:
         yield Finding(
             'Nova',
-            'note',
+            Verdict.WARNING,
             'There is none to be found, and this command needs none. If '
             f'nova-compute has an environment of its own: {OPTION}',
         )
@@ -201,7 +248,7 @@ def _host(domains: list[str], conf: cfg.ConfigOpts) -> Iterator[Finding]:
             exception.ConnectionFailed,
             exception.LibvirtMissing,
         ) as error:
-            yield Finding('libvirt', 'bad', str(error))
+            yield Finding('libvirt', Verdict.FAILURE, str(error))
             return
         yield look(
             'libvirt',
@@ -258,7 +305,7 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
             ),
         )
         require_reachable(settings.capture, domain, plan)
-        yield Finding(subject, 'ok', str(plan))
+        yield Finding(subject, Verdict.SUCCESS, str(plan))
         for disk in disks:
             yield from _block_job(guest, disk, subject)
             if plan.method is Method.DIRECT and disk.rbd:
@@ -266,7 +313,7 @@ def _domain(conf: cfg.ConfigOpts, host: Host, name: str) -> Iterator[Finding]:
         yield from _agent(conf, guest, subject, plan)
         yield look(f'{subject}: space', lambda: _space(conf, guest, plan))
     except exception.SnapshotError as error:
-        yield Finding(subject, 'bad', str(error))
+        yield Finding(subject, Verdict.FAILURE, str(error))
 
 
 def _block_job(guest: Guest, disk: Disk, subject: str) -> Iterator[Finding]:
@@ -274,7 +321,7 @@ def _block_job(guest: Guest, disk: Disk, subject: str) -> Iterator[Finding]:
     if job:
         yield Finding(
             f'{subject}: block job',
-            'bad',
+            Verdict.FAILURE,
             f'a {job} job runs on {disk.target}; a snapshot is refused until '
             'it has ended, unless a dead snapshot left it.',
         )
@@ -291,7 +338,7 @@ def _volumes(
         guest.power.state(),
         len(volume_backed.volumes_of(domain)),
     )
-    yield Finding(subject, 'ok', str(plan))
+    yield Finding(subject, Verdict.SUCCESS, str(plan))
     yield from _agent(conf, guest, subject, plan)
 
 
@@ -302,16 +349,20 @@ def _ceph(conf: cfg.ConfigOpts, subject: str, disk: RbdImage) -> Finding:
         ceph.cluster()
         parent = ceph.parent(disk)
     except (exception.CephError, exception.CommandMissing) as error:
-        return Finding(subject, 'note', f'the image is streamed: {error}')
+        return Finding(
+            subject, Verdict.WARNING, f'the image is streamed: {error}'
+        )
     if parent is None:
         return Finding(
             subject,
-            'note',
+            Verdict.WARNING,
             f'{disk} is no clone. Where Glance does not show the location of '
             'the image that it was made from, it is streamed.',
         )
     return Finding(
-        subject, 'ok', f'{disk} is cloned into the pool {parent[0].pool}'
+        subject,
+        Verdict.SUCCESS,
+        f'{disk} is cloned into the pool {parent[0].pool}',
     )
 
 
@@ -322,7 +373,7 @@ def _agent(
     if guest.agent.is_lost():
         yield Finding(
             subject,
-            'note',
+            Verdict.WARNING,
             'an agent runs in the guest, or libvirt takes it to, and libvirt '
             f'does not reach it. {lost_agent.REMEDY}',
         )
@@ -342,21 +393,23 @@ def _answer(
     try:
         quiesce.check()
     except exception.QuiesceFailed as error:
-        return Finding(subject, 'bad', str(error))
+        return Finding(subject, Verdict.FAILURE, str(error))
     if not quiesce.possible:
-        return Finding(subject, 'note', str(quiesce.reason))
+        return Finding(subject, Verdict.WARNING, str(quiesce.reason))
     count = _file_systems(conf, guest)
     if count is None:
-        return Finding(subject, 'ok', 'it answers')
+        return Finding(subject, Verdict.SUCCESS, 'it answers')
     if count:
         return Finding(
-            subject, 'ok', f'it answers; file systems on disks: {count}'
+            subject,
+            Verdict.SUCCESS,
+            f'it answers; file systems on disks: {count}',
         )
     nothing = Words.NOTHING_TO_FREEZE.value
     if plan.quiesce_required:
         refusal = exception.QuiesceFailed(domain=guest.name, reason=nothing)
-        return Finding(subject, 'bad', str(refusal))
-    return Finding(subject, 'note', nothing)
+        return Finding(subject, Verdict.FAILURE, str(refusal))
+    return Finding(subject, Verdict.WARNING, nothing)
 
 
 def _file_systems(conf: cfg.ConfigOpts, guest: Guest) -> int | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 
 OURS = 'snapshot_driver.LibvirtSnapshotDriver'
 UPSTREAM = 'libvirt.LibvirtDriver'
@@ -27,30 +28,30 @@ def finding(value: str, files: Sequence[str]) -> Finding:
     :param files: that were read
     """
     if value == OURS:
-        return _finding('ok', value)
+        return _finding(Verdict.SUCCESS, value)
     if value == UPSTREAM:
         return _finding(
-            'note',
+            Verdict.WARNING,
             f"{value}: Nova's own driver takes the snapshots. To have this "
             f'one take them: {REMEDY}',
         )
     if value == '':
         return _finding(
-            'note',
+            Verdict.WARNING,
             f'It is not set in what was read ({", ".join(files) or "none"}), '
             'and nova-compute does not start without it. Give the file that '
             f'sets it with --config-file, or set it. {REMEDY}',
         )
     if value.startswith(OTHERS):
         return _finding(
-            'note', f'{value} is for another hypervisor than libvirt.'
+            Verdict.WARNING, f'{value} is for another hypervisor than libvirt.'
         )
     return _finding(
-        'bad',
+        Verdict.FAILURE,
         f'Nova looks for nova.virt.{value}, and that is not this driver. '
         f'{REMEDY}',
     )
 
 
-def _finding(verdict: str, detail: str) -> Finding:
+def _finding(verdict: Verdict, detail: str) -> Finding:
     return Finding('compute_driver', verdict, detail)

@@ -11,6 +11,7 @@ import sys
 import nova_snapshot_driver
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.interpreter import OPTION
 from nova_snapshot_driver.cmd.check.interpreter import Failure
 from nova_snapshot_driver.cmd.check.interpreter import Interpreter
@@ -33,12 +34,12 @@ def findings(
     """Whether nova-compute will find the driver, why not, and what to do.
 
     :param python: the interpreter that nova-compute runs on, if it is given
-    :param wanted: ``compute_driver`` asks for it; nothing is wrong with a host
+    :param wanted: somebody asks for it; nothing is wrong with a host
         that is to have the command line alone
     :param user: that nova-compute runs as
     :returns: nothing where there is no Nova and no need of one
     """
-    gravity = 'bad' if wanted else 'note'
+    gravity = Verdict.FAILURE if wanted else Verdict.WARNING
     try:
         interpreter = Interpreter.find(python)
         interview = interpreter.ask(user, cancellation)
@@ -59,7 +60,7 @@ class Deployment:
     """
 
     def __init__(
-        self, interpreter: Interpreter, interview: Interview, gravity: str
+        self, interpreter: Interpreter, interview: Interview, gravity: Verdict
     ) -> None:
         self._interpreter = interpreter
         self._interview = interview
@@ -79,15 +80,15 @@ class Deployment:
     def nova(self) -> Finding:
         if not self.has_nova:
             return Finding('Nova', self._gravity, self._why_no_nova())
-        verdict, detail = 'ok', self._where_nova_is()
+        verdict, detail = Verdict.SUCCESS, self._where_nova_is()
         if self._is_old():
-            verdict = 'note'
+            verdict = Verdict.WARNING
             detail += (
                 f' The driver is made for {LEAST_NOVA} and later, and was '
                 'not tried with this one.'
             )
         if self._interpreter.others:
-            verdict = 'note'
+            verdict = Verdict.WARNING
             detail += (
                 f' There is {" and ".join(self._interpreter.others)} too, on '
                 f'another Python. If that is what runs: {OPTION}'
@@ -106,11 +107,11 @@ class Deployment:
         if version not in (None, own):
             return Finding(
                 'Driver',
-                'note',
+                Verdict.WARNING,
                 f'{detail}. This command is {own}, and tries something else '
                 f'than nova-compute does. {self._install("--upgrade")}',
             )
-        return Finding('Driver', 'ok', detail)
+        return Finding('Driver', Verdict.SUCCESS, detail)
 
     def _where_nova_is(self) -> str:
         interview = self._interview
@@ -129,7 +130,7 @@ class Deployment:
         interview, path = self._interview, self._interpreter.path
         if not self.is_expected:
             return (
-                'compute_driver names a driver, and there is no Nova to be '
+                'The driver is asked for, and there is no Nova to be '
                 'found: no nova-compute on PATH, beside this command or in '
                 f'/usr/bin, and no Nova in {interview.prefix}. {OPTION}'
             )

@@ -4,30 +4,39 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable
 
 from nova_snapshot_driver import exception
+
+
+class Verdict(enum.StrEnum):
+    """The names of the results of ``nova-status upgrade check``."""
+
+    SUCCESS = 'SUCCESS'
+    #: Worth knowing, and possibly intended.
+    WARNING = 'WARNING'
+    #: An obstacle to a snapshot.
+    FAILURE = 'FAILURE'
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A verdict on one subject of the check.
 
-    :ivar verdict: ``ok``, ``note`` for what a person may want to know, or
-        ``bad`` for what stands in the way of a snapshot
     :ivar detail: what was found, or what is wrong and what to do
     """
 
     subject: str
-    verdict: str
+    verdict: Verdict
     detail: str
 
 
 def look(subject: str, check: Callable[[], str]) -> Finding:
     """The finding of a check that returns a detail, or raises."""
     try:
-        return Finding(subject, 'ok', check())
+        return Finding(subject, Verdict.SUCCESS, check())
     except exception.Cancelled:
         raise
     except exception.SnapshotError as error:
-        return Finding(subject, 'bad', str(error))
+        return Finding(subject, Verdict.FAILURE, str(error))

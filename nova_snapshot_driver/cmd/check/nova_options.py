@@ -11,6 +11,7 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.common import reason
 
 #: The file in which Debian and Ubuntu set ``compute_driver``; Nova reads it
@@ -75,7 +76,7 @@ def findings(
     if unread := unread_files(conf):
         yield Finding(
             'Configuration',
-            'note',
+            Verdict.WARNING,
             f'{" and ".join(unread)} was not read, and nova-compute reads it '
             'unless it is told otherwise. Give it too: '
             + ' '.join(
@@ -109,7 +110,7 @@ def unread_files(conf: cfg.ConfigOpts) -> list[str]:
 def _left_to_nova(option: str, value: str) -> Finding:
     return Finding(
         f'[libvirt] {option}',
-        'note',
+        Verdict.WARNING,
         f"{value}: Nova's own driver takes the snapshots of such instances, "
         'as it did before.',
     )
@@ -118,7 +119,7 @@ def _left_to_nova(option: str, value: str) -> Finding:
 def _cold(option: str) -> Finding:
     return Finding(
         option,
-        'note',
+        Verdict.WARNING,
         'Snapshots are cold: a guest is suspended while its disk is read. '
         'Take the option out if live snapshots are wanted.',
     )

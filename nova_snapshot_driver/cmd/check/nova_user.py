@@ -15,6 +15,7 @@ from typing import Self
 from oslo_config import cfg
 
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.common import children
 from nova_snapshot_driver.state.reach import user_name
 
@@ -67,7 +68,7 @@ class NovaUser:
         )
         return Finding(
             'User',
-            'note',
+            Verdict.WARNING,
             f'This is {user_name(os.geteuid())}, and {self.owned} belongs to '
             f'{self.name}, as whom nova-compute runs then. What was tried '
             f'here may not work there. Try it as that user too: {command}',

@@ -15,6 +15,7 @@ from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
 from nova_snapshot_driver.cmd.check.service_user import ServiceUser
 from nova_snapshot_driver.cmd.shared import cloud
@@ -56,7 +57,7 @@ def findings(
             workspace = stack.enter_context(Workspace.open(place, 'check'))
         except exception.DirectoryUnusable:
             yield Finding(
-                'Data plane', 'note', 'not tried without a directory'
+                'Data plane', Verdict.WARNING, 'not tried without a directory'
             )
             return
         probe = Probe(workspace, read_settings(conf), cancellation)
@@ -72,7 +73,7 @@ def _stream(probe: Probe) -> Finding:
     if not libnbd.is_available():
         return Finding(
             'Data plane: streams',
-            'note',
+            Verdict.WARNING,
             'libnbd is missing. Images are written on this host before they '
             'are uploaded. Install the package python3-libnbd, for the '
             'Python that the driver runs on.',
@@ -86,9 +87,9 @@ def _as_somebody(
     try:
         context = cloud.of(arguments, conf)
     except exception.NoCloud as error:
-        return Finding('Glance', 'note', str(error))
+        return Finding('Glance', Verdict.WARNING, str(error))
     except exception.CloudUnavailable as error:
-        return Finding('Glance', 'bad', str(error))
+        return Finding('Glance', Verdict.FAILURE, str(error))
     return look('Glance', lambda: probe.upload(context.glance_access()))
 
 
@@ -98,7 +99,7 @@ def _as_service_user(
     try:
         accesses = service_user.glance_accesses()
     except exception.KeystoneUnavailable as error:
-        yield Finding('Glance', 'bad', str(error))
+        yield Finding('Glance', Verdict.FAILURE, str(error))
         return
     for access in accesses:
         several = f' {access.endpoint}' if len(accesses) > 1 else ''
@@ -107,15 +108,15 @@ def _as_service_user(
 
 def _upload(subject: str, probe: Probe, access: GlanceAccess) -> Finding:
     try:
-        return Finding(subject, 'ok', probe.upload(access))
+        return Finding(subject, Verdict.SUCCESS, probe.upload(access))
     except exception.Cancelled:
         raise
     except exception.SnapshotError as error:
         if getattr(error.__cause__, 'code', None) != FORBIDDEN:
-            return Finding(subject, 'bad', str(error))
+            return Finding(subject, Verdict.FAILURE, str(error))
         return Finding(
             subject,
-            'note',
+            Verdict.WARNING,
             f'{str(error).rstrip(".")}. That is not in the way of a '
             'snapshot: nova-compute uploads as the user who wants it.',
         )

@@ -19,6 +19,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import bounded_http
 from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.common import reason
 
 #: The seconds of silence after which Keystone counts as unreachable.
@@ -80,7 +81,7 @@ class ServiceUser:
         try:
             reference = self._reference()
         except exception.KeystoneUnavailable as error:
-            yield Finding('Service user', 'bad', str(error))
+            yield Finding('Service user', Verdict.FAILURE, str(error))
             return
         yield _user(reference)
         yield self._service_token(reference)
@@ -148,14 +149,14 @@ class ServiceUser:
         if self.is_sent:
             return Finding(
                 'Service user',
-                'bad',
+                Verdict.FAILURE,
                 'send_service_user_token is on, and [service_user] has no '
                 'auth_type. Nova sends no service token then, and '
                 f'{OUTLIVED}. Write, with values of your own:{LINES}',
             )
         return Finding(
             'Service user',
-            'note',
+            Verdict.WARNING,
             f'[service_user] is not configured: {OUTLIVED}, and a '
             "nova-compute that starts again can't delete the images of "
             'snapshots that died with it. Write, with values of your '
@@ -167,21 +168,23 @@ class ServiceUser:
         if not self.is_sent:
             return Finding(
                 subject,
-                'note',
+                Verdict.WARNING,
                 f'It is not sent: {OUTLIVED}. Write in [service_user]: '
                 'send_service_user_token = true',
             )
         wanted = self._options.keystone_authtoken.service_token_roles
         if reference is None:
-            return Finding(subject, 'ok', 'it is sent')
+            return Finding(subject, Verdict.SUCCESS, 'it is sent')
         roles = sorted({*wanted} & _roles(reference))
         if roles:
             return Finding(
-                subject, 'ok', f'it is sent, with the role {roles[0]}'
+                subject,
+                Verdict.SUCCESS,
+                f'it is sent, with the role {roles[0]}',
             )
         return Finding(
             subject,
-            'bad',
+            Verdict.FAILURE,
             f'{reference.username} has not the role {" or ".join(wanted)}, '
             'without which its token counts for nothing: '
             f'{OUTLIVED}. {_role_add(reference, wanted[0])}',
@@ -191,13 +194,13 @@ class ServiceUser:
 def _user(reference: access.AccessInfo | None) -> Finding:
     subject = 'Service user'
     if reference is None:
-        return Finding(subject, 'ok', 'it needs no Keystone')
+        return Finding(subject, Verdict.SUCCESS, 'it needs no Keystone')
     name = f'{reference.username} in the project {reference.project_name}'
     if ADMIN in _roles(reference):
-        return Finding(subject, 'ok', name)
+        return Finding(subject, Verdict.SUCCESS, name)
     return Finding(
         subject,
-        'note',
+        Verdict.WARNING,
         f'{name} has not the role {ADMIN}. Unless the policy of Glance lets '
         'it delete the images of others, those of snapshots that died with '
         f'nova-compute stay. {_role_add(reference, ADMIN)}',

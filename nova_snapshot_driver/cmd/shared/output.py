@@ -44,7 +44,11 @@ STEPS = {
 }
 
 
-VERDICT_STYLES = {'ok': 'green', 'note': 'yellow', 'bad': 'bold red'}
+VERDICT_STYLES = {
+    'SUCCESS': 'green',
+    'WARNING': 'yellow',
+    'FAILURE': 'bold red',
+}
 
 
 #: The narrowest table that can be read, in columns. A narrower terminal wraps
@@ -90,16 +94,22 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_verdicts(rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print each verdict; in one line where no terminal shows it.
+
+    :param rows: subject, verdict (``SUCCESS``, ``WARNING`` or ``FAILURE``),
+        detail
     """
-    :param rows: subject, verdict (``ok``, ``note`` or ``bad``), detail
-    """
-    table = Table(box=box.SIMPLE, show_header=False)
-    table.add_column(style='bold', no_wrap=True)
+    if not _is_terminal():
+        for subject, verdict, detail in rows:
+            print_line(f'{verdict}  {subject}: {" ".join(detail.split())}')
+        return
+    table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow='fold')
     for subject, verdict, detail in rows:
         table.add_row(
-            subject, Text(verdict, VERDICT_STYLES[verdict]), Text(detail)
+            Text(verdict, VERDICT_STYLES[verdict]),
+            Text.assemble((subject, 'bold'), f': {detail}'),
         )
     _print(table)
 

@@ -61,7 +61,7 @@ class WithoutLibvirtTest(testtools.TestCase):
         done = self.command('check')
         self.assertEqual(1, done.returncode)
         found = {each['subject']: each for each in json.loads(done.stdout)}
-        self.assertEqual('bad', found['libvirt']['verdict'])
+        self.assertEqual('FAILURE', found['libvirt']['verdict'])
         self.assertIn('libvirt-python', found['libvirt']['detail'])
         self.assertIn('State directory', found)
 

@@ -38,30 +38,30 @@ class FindingsTest(testtools.TestCase):
 
     @tables.rows(
         {
-            'ours': (APP.format(api_paste.OURS), 'ok', 'to their hosts'),
+            'ours': (APP.format(api_paste.OURS), 'SUCCESS', 'to their hosts'),
             'upstream': (
                 APP.format(api_paste.UPSTREAM),
-                'note',
+                'WARNING',
                 f'paste.app_factory = {api_paste.OURS}',
             ),
-            'another': (APP.format('a:b'), 'bad', 'a:b is neither'),
+            'another': (APP.format('a:b'), 'FAILURE', 'a:b is neither'),
             'commented': (
                 f'{APP.format(api_paste.UPSTREAM)}# paste.app_factory = '
                 f'{api_paste.OURS}\n',
-                'note',
+                'WARNING',
                 'Write in',
             ),
             'elsewhere': (
                 f'{APP.format(api_paste.UPSTREAM)}[app:mine]\n'
                 f'paste.app_factory = {api_paste.OURS}\n',
-                'bad',
+                'FAILURE',
                 'in [app:mine]',
             ),
-            'no_section': (LOGGED, 'bad', 'has no section'),
-            'no_ini': ('{}', 'bad', 'cannot be read'),
+            'no_section': (LOGGED, 'FAILURE', 'has no section'),
+            'no_ini': ('{}', 'FAILURE', 'cannot be read'),
             'percent': (
                 LOGGED + APP.format(api_paste.OURS),
-                'ok',
+                'SUCCESS',
                 'to their hosts',
             ),
         }
@@ -79,9 +79,9 @@ class FindingsTest(testtools.TestCase):
     def test_usual_directory(self) -> None:
         self.write(APP.format(api_paste.OURS), 'usual')
         (finding,) = self.findings()
-        self.assertEqual('ok', finding.verdict)
+        self.assertEqual('SUCCESS', finding.verdict)
 
     def test_absolute_name(self) -> None:
         self.write(APP.format(api_paste.OURS), 'elsewhere')
         (finding,) = self.findings(str(self.root / 'elsewhere/api-paste.ini'))
-        self.assertEqual('ok', finding.verdict)
+        self.assertEqual('SUCCESS', finding.verdict)

@@ -82,7 +82,7 @@ class CheckCase(testtools.TestCase):
     def is_bad(self, subject: str, detail: str, *arguments: str) -> None:
         status, findings = self.check(*arguments)
         self.assertEqual(1, status)
-        self.assertEqual('bad', findings[subject][0])
+        self.assertEqual('FAILURE', findings[subject][0])
         self.assertIn(detail, findings[subject][1])
 
 
@@ -92,7 +92,7 @@ class HostTest(CheckCase):
         status, findings = self.check()
         self.assertEqual(0, status)
         verdict, detail = findings['Data plane: confinement']
-        self.assertEqual('note', verdict)
+        self.assertEqual('WARNING', verdict)
         self.assertIn('has no Landlock', detail)
 
     def test_all_is_well(self) -> None:
@@ -114,8 +114,10 @@ class HostTest(CheckCase):
             ],
             list(findings),
         )
-        self.assertEqual('note', findings.pop('Nova')[0])
-        self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
+        self.assertEqual('WARNING', findings.pop('Nova')[0])
+        self.assertEqual(
+            {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
+        )
         self.assertEqual('9.0.0', findings['libvirt'][1])
         self.assertEqual('7.2.22', findings['QEMU'][1])
         # The files of the trial are gone.
@@ -130,12 +132,21 @@ class HostTest(CheckCase):
         self.assertEqual(0, result.status)
         self.assertIn('Data plane', result.output)
         self.assertIn('9.0.0', result.output)
+        # The warning is that of a host without Nova.
+        self.assertEqual('Ready: 1 warning', result.output.splitlines()[-1])
+
+    def test_failure_in_words(self) -> None:
+        self.command.no_libvirt = True
+        result: Result = self.command.to_glance('check')
+        self.assertEqual(
+            'Not ready: 1 failure, 1 warning', result.output.splitlines()[-1]
+        )
 
     def test_metrics(self) -> None:
         path = self.host.root / 'nova_snapshot.prom'
         self.configure(f'[snapshot]\nmetrics_file = {path}\n')
         _, findings = self.check()
-        self.assertEqual(['ok', str(path)], findings['Metrics'])
+        self.assertEqual(['SUCCESS', str(path)], findings['Metrics'])
 
     def test_metrics_in_a_directory_of_several(self) -> None:
         directory = self.host.root / 'textfile'
@@ -210,15 +221,15 @@ class HostTest(CheckCase):
             self.useFixture(fixtures.EnvironmentVariable(name, value))
         result = self.command.run('check', '--format', 'json')
         found = {each['subject']: each for each in result.json}
-        self.assertEqual('bad', found['Glance']['verdict'])
+        self.assertEqual('FAILURE', found['Glance']['verdict'])
         self.assertIn('no plugin', found['Glance']['detail'])
-        self.assertEqual('ok', found['libvirt']['verdict'])
+        self.assertEqual('SUCCESS', found['libvirt']['verdict'])
 
     def test_no_cloud(self) -> None:
         result = self.command.run('check', '--format', 'json')
         self.assertEqual(0, result.status)
         (glance,) = [f for f in result.json if f['subject'] == 'Glance']
-        self.assertEqual('note', glance['verdict'])
+        self.assertEqual('WARNING', glance['verdict'])
         self.assertIn('OS_CLOUD', glance['detail'])
 
 
@@ -265,7 +276,9 @@ class NovaTest(CheckCase):
             ],
             [*findings][:11],
         )
-        self.assertEqual({'ok'}, {verdict for verdict, _ in findings.values()})
+        self.assertEqual(
+            {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
+        )
         self.assertIn(ENDPOINT, findings['Glance'][1])
         (created,) = [
             request
@@ -285,7 +298,22 @@ class NovaTest(CheckCase):
         status, findings = self.check()
         self.assertEqual(0, status)
         for subject in ('compute_driver', 'Driver', 'Service user', 'Glance'):
-            self.assertEqual('note', findings[subject][0])
+            self.assertEqual('WARNING', findings[subject][0])
+
+    def test_driver_is_expected(self) -> None:
+        self.assertEqual(0, self.check('--expect-driver')[0])
+
+    def test_expected_driver_is_not_switched_on(self) -> None:
+        self.configure(f'compute_driver = libvirt.LibvirtDriver\n{CONFIGURED}')
+        self.assertEqual(0, self.check()[0])
+        self.assertEqual(4, self.check('--expect-driver')[0])
+
+    def test_expected_driver_is_not_installed(self) -> None:
+        self.configure(f'compute_driver = libvirt.LibvirtDriver\n{CONFIGURED}')
+        os.rename(
+            self.prefix.site / 'nova_snapshot_driver', self.prefix.root / 'x'
+        )
+        self.is_bad('Driver', '--force-reinstall', '--expect-driver')
 
     def test_not_found(self) -> None:
         (self.prefix.site / 'nova/virt/snapshot_driver/__init__.py').unlink()
@@ -295,7 +323,7 @@ class NovaTest(CheckCase):
         self.configure(f'{self.OURS}[libvirt]\nvirt_type = lxc\n')
         status, findings = self.check()
         self.assertEqual(0, status)
-        self.assertEqual('note', findings['[libvirt] virt_type'][0])
+        self.assertEqual('WARNING', findings['[libvirt] virt_type'][0])
 
     def test_value_that_is_not_valid(self) -> None:
         self.configure('[service_user]\nsend_service_user_token = perhaps\n')
@@ -320,7 +348,7 @@ class NovaTest(CheckCase):
         status, findings = self.check()
         self.assertEqual(0, status)
         for server in ('http://a:9292', 'http://b:9292'):
-            self.assertEqual('ok', findings[f'Glance {server}'][0])
+            self.assertEqual('SUCCESS', findings[f'Glance {server}'][0])
 
     def test_wrong_password(self) -> None:
         self.configure(f'{self.OURS}{CONFIGURED.replace(PASSWORD, "gu3ss")}')
@@ -337,7 +365,7 @@ class NovaTest(CheckCase):
         status, findings = self.check()
         self.assertEqual(0, status)
         verdict, detail = findings['Glance']
-        self.assertEqual('note', verdict)
+        self.assertEqual('WARNING', verdict)
         self.assertIn('Not for you', detail)
 
     def test_glance_does_not_take_the_token(self) -> None:
@@ -350,7 +378,7 @@ class DirectoriesTest(CheckCase):
         (self.host.root / 'snapshots').write_text('in the way')
         self.is_bad('Snapshots directory', 'snapshots_directory')
         _status, findings = self.check()
-        self.assertEqual('note', findings['Data plane'][0])
+        self.assertEqual('WARNING', findings['Data plane'][0])
 
     def test_state_directory(self) -> None:
         (self.host.root / 'state').write_text('in the way')
@@ -369,11 +397,11 @@ class DirectoriesTest(CheckCase):
         os.chown(nova, 54321, 54321)
         status, findings = self.check()
         self.assertEqual(1, status)
-        self.assertEqual('note', findings['User'][0])
+        self.assertEqual('WARNING', findings['User'][0])
         self.assertIn(str(self.command.config), findings['User'][1])
         for directory in ('State directory', 'Snapshots directory'):
-            self.assertEqual('bad', findings[directory][0])
-        self.assertEqual('ok', findings['Data plane'][0])
+            self.assertEqual('FAILURE', findings[directory][0])
+        self.assertEqual('SUCCESS', findings['Data plane'][0])
 
 
 class DomainTest(CheckCase):
@@ -404,14 +432,14 @@ class DomainTest(CheckCase):
     def test_one_bad_domain_does_not_hide_another(self) -> None:
         status, findings = self.check('web-9', documents.NAME)
         self.assertEqual(1, status)
-        self.assertEqual('ok', findings[self.SUBJECT][0])
+        self.assertEqual('SUCCESS', findings[self.SUBJECT][0])
 
     def test_mute_agent(self) -> None:
         self.host.machine.agent = Agent.HANGS
         status, findings = self.check(documents.NAME)
         self.assertEqual(0, status)
         verdict, detail = findings[f'{self.SUBJECT}: agent']
-        self.assertEqual('note', verdict)
+        self.assertEqual('WARNING', verdict)
         self.assertIn("within '10' seconds", detail)
 
     def test_mute_agent_that_is_required(self) -> None:
@@ -425,21 +453,21 @@ class DomainTest(CheckCase):
             status, findings = self.check(documents.NAME)
             self.assertEqual(0, status)
             verdict, detail = findings[f'{self.SUBJECT}: agent']
-            self.assertEqual('note', verdict)
+            self.assertEqual('WARNING', verdict)
             self.assertIn('Restart the agent in the guest', detail)
 
     def test_agent_that_tells_no_time(self) -> None:
         self.host.machine.disabled = {'guest-get-time'}
         self.configure('[snapshot]\nquiesce = require\n')
-        self.agent_is('ok', 'it answers; file systems on disks: 1')
+        self.agent_is('SUCCESS', 'it answers; file systems on disks: 1')
 
     def test_agent_that_tells_nothing(self) -> None:
         self.host.machine.disabled = {'guest-get-time', 'guest-get-fsinfo'}
-        self.agent_is('ok', 'it answers')
+        self.agent_is('SUCCESS', 'it answers')
 
     def test_agent_with_nothing_to_freeze(self) -> None:
         self.host.machine.file_systems = 0
-        self.agent_is('note', 'no file system to freeze')
+        self.agent_is('WARNING', 'no file system to freeze')
 
     def test_agent_with_nothing_to_freeze_that_is_required(self) -> None:
         self.host.machine.file_systems = 0
@@ -527,7 +555,7 @@ class QemuUserTest(CheckCase):
         _, findings = self.check(documents.NAME)
         self.assertIn('MiB free', findings['Scratch directory'][1])
         verdict, detail = findings[f'Domain {documents.NAME}']
-        self.assertEqual('ok', verdict)
+        self.assertEqual('SUCCESS', verdict)
         self.assertIn('mirror', detail)
         self.assertIn(f'may not enter {scratch}', detail)
 
@@ -535,7 +563,7 @@ class QemuUserTest(CheckCase):
         self.host.connection.qemu_label = ''
         self.host.root.chmod(0o700)
         _, findings = self.check()
-        self.assertEqual('ok', findings['QEMU: directories'][0])
+        self.assertEqual('SUCCESS', findings['QEMU: directories'][0])
 
 
 class CephTest(CheckCase):
@@ -558,18 +586,18 @@ class CephTest(CheckCase):
 
     def test_pool(self) -> None:
         verdict, detail = self.ceph()
-        self.assertEqual('ok', verdict)
+        self.assertEqual('SUCCESS', verdict)
         self.assertIn('into the pool images', detail)
         self.assertEqual(['ceph fsid', 'rbd info'], self.host.ceph.commands)
 
     def test_no_clone(self) -> None:
         self.host.disk.parent = None
         verdict, detail = self.ceph()
-        self.assertEqual('note', verdict)
+        self.assertEqual('WARNING', verdict)
         self.assertIn('is no clone', detail)
 
     def test_no_command(self) -> None:
         self.host.ceph.is_installed = False
         verdict, detail = self.ceph()
-        self.assertEqual('note', verdict)
+        self.assertEqual('WARNING', verdict)
         self.assertIn('ceph-common', detail)

@@ -14,23 +14,26 @@ LINE = 'compute_driver = snapshot_driver.LibvirtSnapshotDriver'
 class ComputeDriverTest(testtools.TestCase):
     @tables.rows(
         {
-            'ours': ('snapshot_driver.LibvirtSnapshotDriver', 'ok'),
-            'upstream': ('libvirt.LibvirtDriver', 'note'),
-            'not_set': ('', 'note'),
-            'other_hypervisor': ('ironic.IronicDriver', 'note'),
-            'class_alone': ('LibvirtSnapshotDriver', 'bad'),
-            'module_alone': ('snapshot_driver', 'bad'),
+            'ours': ('snapshot_driver.LibvirtSnapshotDriver', 'SUCCESS'),
+            'upstream': ('libvirt.LibvirtDriver', 'WARNING'),
+            'not_set': ('', 'WARNING'),
+            'other_hypervisor': ('ironic.IronicDriver', 'WARNING'),
+            'class_alone': ('LibvirtSnapshotDriver', 'FAILURE'),
+            'module_alone': ('snapshot_driver', 'FAILURE'),
             'package': (
                 'nova_snapshot_driver.nova.compute.LibvirtSnapshotDriver',
-                'bad',
+                'FAILURE',
             ),
             'full_path': (
                 'nova.virt.snapshot_driver.LibvirtSnapshotDriver',
-                'bad',
+                'FAILURE',
             ),
-            'typo': ('snapshot_driver.LibvirtSnapshotDrver', 'bad'),
-            'case': ('snapshot_driver.libvirtsnapshotdriver', 'bad'),
-            'upstream_of_long_ago': ('libvirt.driver.LibvirtDriver', 'bad'),
+            'typo': ('snapshot_driver.LibvirtSnapshotDrver', 'FAILURE'),
+            'case': ('snapshot_driver.libvirtsnapshotdriver', 'FAILURE'),
+            'upstream_of_long_ago': (
+                'libvirt.driver.LibvirtDriver',
+                'FAILURE',
+            ),
         }
     )
     def test_verdict(self, value: str, verdict: str) -> None:
@@ -39,7 +42,7 @@ class ComputeDriverTest(testtools.TestCase):
             ('compute_driver', verdict), (finding.subject, finding.verdict)
         )
         self.assertIn(value, finding.detail)
-        if verdict == 'bad':
+        if verdict == 'FAILURE':
             self.assertIn(f'nova.virt.{value},', finding.detail)
             self.assertIn(LINE, finding.detail)
 

@@ -47,13 +47,13 @@ class DeploymentCase(testtools.TestCase):
     def assert_found(self) -> None:
         findings = self.findings()
         self.assertEqual(
-            {'ok'}, {f.verdict for f in findings.values()}, str(findings)
+            {'SUCCESS'}, {f.verdict for f in findings.values()}, str(findings)
         )
         self.assertEqual({'Nova', 'Driver'}, findings.keys())
 
     def assert_bad(self, subject: str, *details: str) -> str:
         finding = self.findings()[subject]
-        self.assertEqual('bad', finding.verdict, str(finding))
+        self.assertEqual('FAILURE', finding.verdict, str(finding))
         for detail in details:
             self.assertIn(detail, finding.detail)
         return finding.detail
@@ -113,7 +113,7 @@ class FoundTest(DeploymentCase):
         """The command line and nova-compute have different versions."""
         self.prefix.add_driver(version='0.0.0')
         finding = self.findings()['Driver']
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn('0.0.0', finding.detail)
         self.assertIn(f'{self.pip} --upgrade', finding.detail)
 
@@ -125,7 +125,7 @@ class FoundTest(DeploymentCase):
             fixtures.MockPatchObject(Interpreter, 'find', return_value=found)
         )
         finding = self.findings()['Nova']
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn('/opt/nova-compute', finding.detail)
         self.assertIn('--nova-python', finding.detail)
 
@@ -145,7 +145,7 @@ class NotFoundTest(DeploymentCase):
             name: finding.verdict
             for name, finding in self.findings(wanted=False).items()
         }
-        self.assertEqual({'Nova': 'ok', 'Driver': 'note'}, verdicts)
+        self.assertEqual({'Nova': 'SUCCESS', 'Driver': 'WARNING'}, verdicts)
 
     def test_in_another_directory(self) -> None:
         """The distribution's is one, and pip's another: the link helps."""
@@ -249,8 +249,8 @@ class OldNovaTest(DeploymentCase):
     def test_found(self) -> None:
         self.prefix.add_driver()
         findings = self.findings()
-        self.assertEqual('ok', findings['Driver'].verdict)
-        self.assertEqual('note', findings['Nova'].verdict)
+        self.assertEqual('SUCCESS', findings['Driver'].verdict)
+        self.assertEqual('WARNING', findings['Nova'].verdict)
         self.assertIn('32.1.0', findings['Nova'].detail)
 
     def test_import_fails(self) -> None:
@@ -297,7 +297,7 @@ class NoNovaTest(DeploymentCase):
 
     def test_nobody_wants_it(self) -> None:
         findings = self.findings(wanted=False)
-        self.assertEqual(['note'], [f.verdict for f in findings.values()])
+        self.assertEqual(['WARNING'], [f.verdict for f in findings.values()])
 
     def test_cancelled(self) -> None:
         cancellation = Cancellation()

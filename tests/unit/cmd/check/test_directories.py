@@ -210,7 +210,9 @@ class NovaUserTest(DirectoriesCase):
     def finding(self, program: str) -> str:
         self.useFixture(fixtures.MockPatchObject(sys, 'argv', [program]))
         finding = self.nobody().finding(['/a/nova.conf', '/b/x.conf'])
-        self.assertEqual(('User', 'note'), (finding.subject, finding.verdict))
+        self.assertEqual(
+            ('User', 'WARNING'), (finding.subject, finding.verdict)
+        )
         self.assertIn(str(self.nova), finding.detail)
         return finding.detail
 

@@ -103,7 +103,7 @@ class FindingsTest(OptionsCase):
             self.load(f'[{group}]\n{option} = {value}\n')
         )
         self.assertEqual(f'[{group}] {option}', finding.subject)
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn(detail, finding.detail)
 
     def test_file_of_nova_compute(self) -> None:
@@ -111,7 +111,7 @@ class FindingsTest(OptionsCase):
         other = self.root / 'nova-compute.conf'
         other.write_text('')
         (finding,) = self.findings(self.load(''))
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn(
             f'--config-file {self.config} --config-file {other}',
             finding.detail,

@@ -78,20 +78,20 @@ class FindingsTest(ServiceUserCase):
         """Check that the user is of no use, and that nothing more is said."""
         findings = self.findings(text)
         self.assertEqual(['Service user'], [*findings])
-        self.assertEqual('bad', findings['Service user'].verdict)
+        self.assertEqual('FAILURE', findings['Service user'].verdict)
         for detail in details:
             self.assertIn(detail, findings['Service user'].detail)
         self.assertNotIn(PASSWORD, findings['Service user'].detail)
 
     def test_all_is_well(self) -> None:
         self.assertEqual(
-            {'Service user': 'ok', 'Service token': 'ok'},
+            {'Service user': 'SUCCESS', 'Service token': 'SUCCESS'},
             self.verdicts(CONFIGURED),
         )
 
     def test_not_configured(self) -> None:
         (finding,) = self.findings('').values()
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn('outlives', finding.detail)
 
     def test_what_is_to_be_written(self) -> None:
@@ -103,7 +103,8 @@ class FindingsTest(ServiceUserCase):
             service_user.LINES, self.findings('')['Service user'].detail
         )
         self.assertEqual(
-            {'Service user': 'ok', 'Service token': 'ok'}, self.verdicts(lines)
+            {'Service user': 'SUCCESS', 'Service token': 'SUCCESS'},
+            self.verdicts(lines),
         )
 
     def test_sent_and_not_configured(self) -> None:
@@ -111,15 +112,15 @@ class FindingsTest(ServiceUserCase):
 
     def test_configured_and_not_sent(self) -> None:
         findings = self.findings(f'[service_user]{CREDENTIALS}')
-        self.assertEqual('ok', findings['Service user'].verdict)
-        self.assertEqual('note', findings['Service token'].verdict)
+        self.assertEqual('SUCCESS', findings['Service user'].verdict)
+        self.assertEqual('WARNING', findings['Service token'].verdict)
         self.assertIn(
             'send_service_user_token = true', findings['Service token'].detail
         )
 
     def test_in_another_group(self) -> None:
         self.assertEqual(
-            {'Service user': 'ok', 'Service token': 'ok'},
+            {'Service user': 'SUCCESS', 'Service token': 'SUCCESS'},
             self.verdicts(
                 f'{SENT}auth_section = placement\n[placement]{CREDENTIALS}'
             ),
@@ -165,7 +166,7 @@ class FindingsTest(ServiceUserCase):
     def test_without_the_role(self) -> None:
         self.keystone.roles = ['admin']
         finding = self.findings(CONFIGURED)['Service token']
-        self.assertEqual('bad', finding.verdict)
+        self.assertEqual('FAILURE', finding.verdict)
         self.assertIn(f'{ROLE_ADD} service', finding.detail)
 
     def test_role_of_this_site(self) -> None:
@@ -173,18 +174,18 @@ class FindingsTest(ServiceUserCase):
         self.keystone.roles = ['admin', 'machine']
         site = '[keystone_authtoken]\nservice_token_roles = robot,machine\n'
         finding = self.findings(f'{CONFIGURED}{site}')['Service token']
-        self.assertEqual('ok', finding.verdict)
+        self.assertEqual('SUCCESS', finding.verdict)
         self.assertIn('machine', finding.detail)
 
     def test_may_not_delete(self) -> None:
         self.keystone.roles = ['service']
         finding = self.findings(CONFIGURED)['Service user']
-        self.assertEqual('note', finding.verdict)
+        self.assertEqual('WARNING', finding.verdict)
         self.assertIn(f'{ROLE_ADD} admin', finding.detail)
 
     def test_no_keystone(self) -> None:
         self.assertEqual(
-            {'Service user': 'ok', 'Service token': 'ok'},
+            {'Service user': 'SUCCESS', 'Service token': 'SUCCESS'},
             self.verdicts(f'{SENT}auth_type = none\n'),
         )
 

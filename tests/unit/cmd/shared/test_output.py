@@ -4,12 +4,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 
+import fixtures
 import testtools
 
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.common.progress import IN_BYTES
 from nova_snapshot_driver.common.progress import silent
+
+#: The escapes with which a terminal is told colours.
+ANSI = re.compile(r'\x1b\[[0-9;]*m')
 
 
 class Terminal(io.StringIO):
@@ -53,10 +58,27 @@ class PrintTest(testtools.TestCase):
         self.assertRegex(terminal.getvalue(), r'^\x1b\[H\x1b\[2J\d{4}-')
 
     def test_verdicts(self) -> None:
-        rows = [('libvirt', 'ok', '9.0.0'), ('Glance', 'bad', '[/] away')]
-        printed = self.printed(output.print_verdicts, rows)
-        for text in (text for row in rows for text in row):
-            self.assertIn(text, printed)
+        """Each is one line for grep, however long."""
+        rows = [
+            ('libvirt', 'SUCCESS', '9.0.0'),
+            ('Glance', 'FAILURE', '[/] away' + ' far' * 99),
+        ]
+        self.assertEqual(
+            'SUCCESS  libvirt: 9.0.0\n'
+            f'FAILURE  Glance: [/] away{" far" * 99}\n',
+            self.printed(output.print_verdicts, rows),
+        )
+
+    def test_verdicts_on_a_terminal(self) -> None:
+        self.useFixture(fixtures.EnvironmentVariable('COLUMNS', '80'))
+        self.useFixture(fixtures.EnvironmentVariable('NO_COLOR', '1'))
+        terminal = Terminal()
+        with contextlib.redirect_stdout(terminal):
+            output.print_verdicts([('Glance', 'FAILURE', 'far ' * 99)])
+        lines = terminal.getvalue().splitlines()
+        self.assertGreater(len(lines), 1)
+        for line in lines:
+            self.assertLessEqual(len(ANSI.sub('', line)), 80)
 
 
 class ProgressTest(testtools.TestCase):

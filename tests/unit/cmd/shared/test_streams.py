@@ -361,4 +361,4 @@ class SignalTest(StreamsCase):
                 found['subject']: found['verdict']
                 for found in json.loads(output)
             }
-            self.assertEqual('bad', verdicts['Data plane'], errors)
+            self.assertEqual('FAILURE', verdicts['Data plane'], errors)

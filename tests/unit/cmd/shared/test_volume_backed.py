@@ -141,7 +141,7 @@ class CreateTest(testtools.TestCase):
         result = self.command.run('check', documents.NAME, '--format', 'json')
         found = {each['subject']: each for each in result.json}
         plan = found[f'Domain {documents.NAME}']
-        self.assertEqual('ok', plan['verdict'])
+        self.assertEqual('SUCCESS', plan['verdict'])
         self.assertIn('the root disk is a volume', plan['detail'])
 
 
