@@ -20,6 +20,7 @@ from nova_snapshot_driver.cmd.check import compute_driver
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import nova_options
+from nova_snapshot_driver.cmd.check import own_options
 from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
@@ -160,6 +161,7 @@ def _findings(
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
+    yield from own_options.findings(conf.config_file)
     yield from _directories(conf, user)
     if conf.snapshot.metrics_file is not None:
         yield look(

@@ -169,6 +169,12 @@ class HostTest(CheckCase):
         ):
             self.is_bad('Metrics', 'Install prometheus_client')
 
+    def test_misspelt_option(self) -> None:
+        self.configure('[snapshot]\nqiesce = require\n')
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        self.assertEqual('WARNING', findings['[snapshot] qiesce'][0])
+
     def test_old_libvirt(self) -> None:
         self.host.connection.version = 7_010_000
         self.is_bad('libvirt', '7.10.0')
