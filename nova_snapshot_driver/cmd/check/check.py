@@ -233,6 +233,9 @@ def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:
             Place(conf.libvirt.snapshots_directory), user
         ),
     )
+    yield from directories.socket_room(
+        conf.libvirt.snapshots_directory, conf.snapshot.method
+    )
     if conf.snapshot.scratch_directory:
         yield look(
             'Scratch directory',

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.nova_user import ROOT
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.common import private_files
+from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.snapshot.metrics import client
 from nova_snapshot_driver.state.workspace import MIB
+from nova_snapshot_driver.state.workspace import SNAPSHOTS_DIRECTORY
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.state.workspace import free_bytes
@@ -63,6 +68,25 @@ def temporary(place: Place, user: NovaUser) -> str:
     nearest = existing(place.directory)
     with Workspace.open(nearest, 'check', place.option):
         return f'{found}, {free_bytes(nearest) // MIB} MiB free'
+
+
+def socket_room(path: str, method: str) -> Iterator[Finding]:
+    """The finding that a socket in the snapshots directory has no room.
+
+    :param method: ``[snapshot] method``
+    :returns: nothing where the path is short enough, or no method has a socket
+    """
+    length = len(os.fsencode(os.path.abspath(path)))
+    if length <= backup.LONGEST_ROOT or method not in ('auto', 'backup'):
+        return
+    yield Finding(
+        'Snapshots directory: length',
+        Verdict.WARNING if method == 'auto' else Verdict.FAILURE,
+        f'The path has {length} bytes, and more than {backup.LONGEST_ROOT} '
+        'leave no room for the socket of a backup job: each is refused, and '
+        'another method taken if [snapshot] method is auto. Set '
+        f'{SNAPSHOTS_DIRECTORY} to a shorter one.',
+    )
 
 
 def metrics(path: str, user: NovaUser) -> str:

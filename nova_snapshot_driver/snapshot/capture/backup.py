@@ -46,6 +46,12 @@ SCRATCH_DIRECTORY = '[snapshot] scratch_directory'
 #: The longest path of a socket that the kernel accepts, in bytes.
 LONGEST_SOCKET = 107
 
+#: The longest snapshots directory in which the path of a socket is no longer,
+#: in bytes. Below it is a ``workspace.socket_directory``.
+LONGEST_ROOT = LONGEST_SOCKET - len(
+    f'/{temporary_files.OWN}{"-" * 36}.XXXXXXXX/{temporary_files.SOCKET}'
+)
+
 #: A file that everybody may read, unless /proc hides foreign processes.
 _FIRST_PROCESS = '/proc/1/cmdline'
 

@@ -19,6 +19,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.common import landlock
+from nova_snapshot_driver.snapshot.capture import backup
 from tests.unit import documents
 from tests.unit.cmd.check.test_service_user import CONFIGURED
 from tests.unit.cmd.command import CommandLine
@@ -385,6 +386,13 @@ class DirectoriesTest(CheckCase):
         self.is_bad('Snapshots directory', 'snapshots_directory')
         _status, findings = self.check()
         self.assertEqual('WARNING', findings['Data plane'][0])
+
+    def test_snapshots_directory_that_is_too_long(self) -> None:
+        self.useFixture(fixtures.MockPatchObject(backup, 'LONGEST_ROOT', 1))
+        _, findings = self.check()
+        verdict, detail = findings['Snapshots directory: length']
+        self.assertEqual('WARNING', verdict)
+        self.assertIn('no room for the socket', detail)
 
     def test_state_directory(self) -> None:
         (self.host.root / 'state').write_text('in the way')

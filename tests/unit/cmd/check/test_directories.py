@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import shlex
+import socket
 import subprocess
 import sys
 import unittest
@@ -16,7 +17,10 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
+from nova_snapshot_driver.snapshot.capture import backup
+from nova_snapshot_driver.state import workspace
 from nova_snapshot_driver.state.workspace import Place
+from nova_snapshot_driver.takings import temporary_files
 
 NOBODY = pwd.getpwnam('nobody')
 
@@ -227,3 +231,45 @@ class NovaUserTest(DirectoriesCase):
         self.assertIn(
             'sudo -u nobody nova-snapshot check', self.finding('stestr')
         )
+
+
+class SocketRoomTest(DirectoriesCase):
+    UUID = '6394328f-6cc1-4569-a037-1f1d0655a168'
+
+    def root_of(self, length: int) -> str:
+        """A directory whose path has so many bytes, and fewer characters."""
+        umlauts = (length - len(os.fsencode(self.root)) - 1) // 2
+        path = f'{self.root}/'.ljust(
+            length - umlauts, '\N{LATIN SMALL LETTER A WITH DIAERESIS}'
+        )
+        path += 'x' * (length - len(os.fsencode(path)))
+        return path
+
+    def test_longest(self) -> None:
+        root = self.root_of(backup.LONGEST_ROOT)
+        self.assertEqual([], list(directories.socket_room(root, 'backup')))
+        with (
+            workspace.socket_directory(root, self.UUID) as directory,
+            socket.socket(socket.AF_UNIX) as server,
+        ):
+            server.bind(os.path.join(directory, temporary_files.SOCKET))
+
+    def test_too_long(self) -> None:
+        root = self.root_of(backup.LONGEST_ROOT + 1)
+        for method, verdicts in {
+            'backup': ['FAILURE'],
+            'auto': ['WARNING'],
+            'mirror': [],
+            'cold': [],
+        }.items():
+            found = list(directories.socket_room(root, method))
+            self.assertEqual(verdicts, [each.verdict for each in found])
+        with (
+            workspace.socket_directory(root, self.UUID) as directory,
+            socket.socket(socket.AF_UNIX) as server,
+        ):
+            self.assertRaises(
+                OSError,
+                server.bind,
+                os.path.join(directory, temporary_files.SOCKET),
+            )
