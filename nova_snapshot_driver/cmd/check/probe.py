@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 from oslo_config import cfg
@@ -70,6 +71,16 @@ def findings(
 
 
 def _stream(probe: Probe) -> Finding:
+    if other := libnbd.of_another_python():
+        return Finding(
+            'Data plane: streams',
+            Verdict.WARNING,
+            f'{other} is libnbd for another Python than the '
+            f'{sys.implementation.cache_tag} of this command. Images are '
+            'written on this host before they are uploaded. Install the '
+            "driver for the distribution's own Python, or build libnbd for "
+            'this one.',
+        )
     if not libnbd.is_available():
         return Finding(
             'Data plane: streams',

@@ -8,6 +8,7 @@ under the same name.
 
 from __future__ import annotations
 
+import glob
 import importlib.machinery
 import importlib.util
 import os
@@ -34,6 +35,17 @@ _EXTENSION = 'libnbdmod'
 def is_available() -> bool:
     """Whether there is one for this Python; nothing is loaded."""
     return _find() is not None
+
+
+def of_another_python() -> str | None:
+    """The extension that is built for another Python than this, if any."""
+    if is_available():
+        return None
+    for directory in DIRECTORIES:
+        found = sorted(glob.glob(f'{_EXTENSION}.*.so', root_dir=directory))
+        if found:
+            return os.path.join(directory, found[0])
+    return None
 
 
 def load() -> types.ModuleType:

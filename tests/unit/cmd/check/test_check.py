@@ -20,6 +20,7 @@ from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
+from nova_snapshot_driver.transfer.nbd import libnbd
 from tests.unit import documents
 from tests.unit.cmd.check.test_service_user import CONFIGURED
 from tests.unit.cmd.command import CommandLine
@@ -169,6 +170,18 @@ class HostTest(CheckCase):
             sys.modules, {'prometheus_client': None}
         ):
             self.is_bad('Metrics', 'Install prometheus_client')
+
+    def test_libnbd_of_another_python(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(
+                libnbd, 'of_another_python', lambda: '/usr/lib/x.so'
+            )
+        )
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        verdict, detail = findings['Data plane: streams']
+        self.assertEqual('WARNING', verdict)
+        self.assertIn('/usr/lib/x.so is libnbd for another Python', detail)
 
     def test_misspelt_option(self) -> None:
         self.configure('[snapshot]\nqiesce = require\n')

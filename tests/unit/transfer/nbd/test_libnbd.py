@@ -51,6 +51,17 @@ class LibnbdTest(testtools.TestCase):
         self.assertEqual('True False', said[0])
         self.assertRegex(said[1], r'^/usr/lib.*/nbd\.py True$')
 
+    def test_of_another_python(self) -> None:
+        self.look_in(self.directory)
+        self.assertIsNone(libnbd.of_another_python())
+        other = self.directory / 'libnbdmod.cpython-39-x86_64-linux-gnu.so'
+        other.touch()
+        (self.directory / 'nbd.py').touch()
+        self.assertFalse(libnbd.is_available())
+        self.assertEqual(str(other), libnbd.of_another_python())
+        (self.directory / f'libnbdmod{SUFFIX}').touch()
+        self.assertIsNone(libnbd.of_another_python())
+
     def test_none(self) -> None:
         self.look_in(self.directory)
         self.assertFalse(libnbd.is_available())
