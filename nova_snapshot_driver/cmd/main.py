@@ -38,7 +38,7 @@ EXIT_CANCELLED = 130
 #: Each status that a command may end with, in words of ``--help``.
 EXIT_STATUSES = {
     0: 'done',
-    1: 'failed; or a check is bad, or something is left to be undone',
+    1: 'failed; or a check found a failure, or something is left to be undone',
     2: 'wrong arguments',
     EXIT_UNWRITTEN: 'done, but the result could not be written',
     check.NOT_SWITCHED_ON: 'ready, but compute_driver names another driver',
