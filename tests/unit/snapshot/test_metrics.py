@@ -155,7 +155,7 @@ class CountTest(MetricsCase):
         self.wait_for(f'nova_snapshot_driver_info {version}', 1)
 
     def test_version_of_a_checkout(self) -> None:
-        """What is in the path of Python alone is not installed."""
+        """A checkout in the path of Python is not installed."""
         self.useFixture(
             fixtures.MockPatchObject(
                 metadata, 'version', side_effect=metadata.PackageNotFoundError
