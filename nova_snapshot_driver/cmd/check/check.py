@@ -115,9 +115,12 @@ def run(
         output.print_json([dataclasses.asdict(found) for found in findings])
     else:
         output.print_verdicts(
-            (found.subject, found.verdict, found.detail) for found in findings
+            [
+                (found.subject, found.verdict, found.detail)
+                for found in findings
+            ],
+            _summary(status, findings),
         )
-        output.print_line(_summary(status, findings))
     return status
 
 

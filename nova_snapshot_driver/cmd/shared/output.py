@@ -93,15 +93,19 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     _print(table)
 
 
-def print_verdicts(rows: Iterable[tuple[str, str, str]]) -> None:
+def print_verdicts(rows: Iterable[tuple[str, str, str]], summary: str) -> None:
     """Print each verdict; in one line where no terminal shows it.
 
     :param rows: subject, verdict (``SUCCESS``, ``WARNING`` or ``FAILURE``),
         detail
+    :param summary: the last line
     """
     if not _is_terminal():
-        for subject, verdict, detail in rows:
-            print_line(f'{verdict}  {subject}: {" ".join(detail.split())}')
+        lines = (
+            f'{verdict}  {subject}: {" ".join(detail.split())}'
+            for subject, verdict, detail in rows
+        )
+        print_line('\n'.join([*lines, summary]))
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
@@ -111,13 +115,13 @@ def print_verdicts(rows: Iterable[tuple[str, str, str]]) -> None:
             Text(verdict, VERDICT_STYLES[verdict]),
             Text.assemble((subject, 'bold'), f': {detail}'),
         )
-    _print(table)
+    _print(table, f'{summary}\n')
 
 
-def _print(table: Table) -> None:
+def _print(table: Table, after: str = '') -> None:
     paper = _Paper()
     _console(file=paper).print(table)
-    streams.write(paper.getvalue())
+    streams.write(paper.getvalue() + after)
 
 
 class _Paper(io.StringIO):

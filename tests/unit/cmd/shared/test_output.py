@@ -65,8 +65,9 @@ class PrintTest(testtools.TestCase):
         ]
         self.assertEqual(
             'SUCCESS  libvirt: 9.0.0\n'
-            f'FAILURE  Glance: [/] away{" far" * 99}\n',
-            self.printed(output.print_verdicts, rows),
+            f'FAILURE  Glance: [/] away{" far" * 99}\n'
+            'Not ready\n',
+            self.printed(output.print_verdicts, rows, 'Not ready'),
         )
 
     def test_verdicts_on_a_terminal(self) -> None:
@@ -74,8 +75,11 @@ class PrintTest(testtools.TestCase):
         self.useFixture(fixtures.EnvironmentVariable('NO_COLOR', '1'))
         terminal = Terminal()
         with contextlib.redirect_stdout(terminal):
-            output.print_verdicts([('Glance', 'FAILURE', 'far ' * 99)])
+            output.print_verdicts(
+                [('Glance', 'FAILURE', 'far ' * 99)], 'Not ready'
+            )
         lines = terminal.getvalue().splitlines()
+        self.assertEqual('Not ready', lines[-1])
         self.assertGreater(len(lines), 1)
         for line in lines:
             self.assertLessEqual(len(ANSI.sub('', line)), 80)
