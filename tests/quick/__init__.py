@@ -12,9 +12,11 @@ import unittest
 
 TESTS = pathlib.Path(__file__).parents[1]
 
-#: Large tables: of faults, of states of a guest, of errors of clients.
+#: Large tables: of faults, of states of a guest, of errors of clients, of the
+#: options that bound waits.
 TABLES = frozenset(
     {
+        'test_bounds',
         'test_ceph_clone',
         'test_clients',
         'test_every_death',
@@ -29,6 +31,8 @@ FUZZING = frozenset({'test_any_entry', 'test_bad_input'})
 #: Tables with a process for each row.
 PROCESSES = frozenset(
     {
+        'test_bindings',
+        'test_cancel',
         'test_data_plane',
         'test_guard',
         'test_save',
