@@ -32,7 +32,7 @@ class CommandsTest(HeldTest):
 
     def test_progress(self) -> None:
         with self.held(Phase.STREAM, self.server) as image:
-            [status] = self._run('status')
+            [status] = self._run('status')['running']
         self.wait_for_image(image)
         self.assertEqual(
             {
@@ -49,7 +49,7 @@ class CommandsTest(HeldTest):
             },
         )
         self.assertLess(status['done'], status['total'])
-        self.assertEqual([], self._run('status'))
+        self.assertEqual([], self._run('status')['running'])
         # A line for its begin and one for its end: it took no minute.
         first, *others, last = self.log.grep(r' stream, \d+ % of \d+ MiB')
         self.assertEqual([], others)
