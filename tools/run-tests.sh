@@ -78,7 +78,7 @@ run_suite() {
             # Classes are dealt out without regard to how long they take: more
             # workers than cores even that out.
             TMPDIR=$(memory) run_stestr quick "$repository" stestr \
-                --concurrency "$((2 * $(nproc)))" ;;
+                --concurrency "$((4 * $(nproc)))" ;;
         unit)
             # Thousands of them sync a journal, and remove their directories:
             # in memory that takes no time.
