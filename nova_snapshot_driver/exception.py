@@ -665,7 +665,7 @@ class CloudUnavailable(SnapshotError):
 class KeystoneUnavailable(SnapshotError):
     code = 'keystone-unavailable'
     template = (
-        'Keystone gives no access to Glance: {reason}. Do [glance] and '
+        'Keystone gives no access to the cloud: {reason}. Do [glance] and '
         '[service_user] in nova.conf hold the right address and credentials?'
     )
 

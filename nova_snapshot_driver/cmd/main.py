@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from importlib import metadata
 from types import FrameType
 
 from oslo_config import cfg
@@ -29,6 +28,7 @@ from nova_snapshot_driver.cmd.check import check
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.cmd.shared import streams
 from nova_snapshot_driver.common import reason
+from nova_snapshot_driver.common import version
 from nova_snapshot_driver.common.cancellation import Cancellation
 
 #: The status of a command that is done, but could not write its result.
@@ -189,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         '--version',
         action='version',
-        version=metadata.version('nova-snapshot-driver'),
+        version=version.installed(),
     )
     commands = root.add_subparsers(
         title='commands', metavar='COMMAND', required=True, dest='command'

@@ -12,13 +12,13 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
-from importlib import metadata
 from types import ModuleType
 from typing import Any
 
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import version
 from nova_snapshot_driver.common.private_files import Directory
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.result import Snapshot
@@ -103,7 +103,7 @@ class TextFile(Metrics):
             'nova_snapshot_driver',
             'The driver of this nova-compute.',
             registry=self._registry,
-        ).info({'version': _version()})
+        ).info({'version': version.installed()})
         self._running = self._client.Gauge(
             'nova_snapshot_running',
             'Snapshots that are being taken.',
@@ -224,11 +224,3 @@ class TextFile(Metrics):
                     error.strerror,
                 )
             self._is_broken = True
-
-
-def _version() -> str:
-    try:
-        return metadata.version('nova-snapshot-driver')
-    except metadata.PackageNotFoundError:
-        # A checkout in the path of Python is not installed.
-        return 'unknown'

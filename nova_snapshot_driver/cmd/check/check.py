@@ -22,6 +22,8 @@ from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import nova_options
 from nova_snapshot_driver.cmd.check import own_options
 from nova_snapshot_driver.cmd.check import probe
+from nova_snapshot_driver.cmd.check import removal
+from nova_snapshot_driver.cmd.check import running_api
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -67,6 +69,14 @@ MIN_QEMU_VERSION = 6_002_000
 #: ``compute_driver`` is another one. 2 and 3 are those of all commands.
 NOT_SWITCHED_ON = 4
 
+#: The words for all verdicts together, by the exit status.
+READY = {
+    0: 'Ready',
+    1: 'Not ready',
+    NOT_SWITCHED_ON: 'Installed, not switched on',
+}
+REMOVABLE = {0: 'May be removed', 1: 'Not yet'}
+
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
@@ -89,14 +99,24 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help='the Python that nova-compute runs on (default: the one that '
         'the script nova-compute names)',
     )
-    parser.add_argument(
+    purpose = parser.add_mutually_exclusive_group()
+    purpose.add_argument(
         '--expect-driver',
         action='store_true',
         help='nova-compute is to have the driver: fail if it does not find '
         f'it, and exit with {NOT_SWITCHED_ON} if all is ready and '
         'compute_driver does not name it',
     )
-    parser.set_defaults(run=run, overrides=lambda _arguments: [])
+    purpose.add_argument(
+        '--before-removal',
+        action='store_true',
+        help='say instead what still uses the driver on this host, and what '
+        'would remain of it; the exit status is 1 for as long as something '
+        'would break without the package',
+    )
+    parser.set_defaults(
+        run=run, overrides=lambda _arguments: [], refuse=parser.error
+    )
 
 
 def run(
@@ -105,12 +125,38 @@ def run(
     cancellation: Cancellation,
 ) -> int:
     options = nova_options.load(conf)
+    if arguments.before_removal:
+        return _before_removal(arguments, conf, options)
     findings = list(_findings(arguments, conf, options, cancellation))
     status = _status(
         findings,
         is_missed=arguments.expect_driver
         and options.compute_driver != compute_driver.OURS,
     )
+    _print(arguments, findings, READY[status])
+    return status
+
+
+def _before_removal(
+    arguments: argparse.Namespace,
+    conf: cfg.ConfigOpts,
+    options: cfg.ConfigOpts,
+) -> int:
+    if arguments.domains:
+        arguments.refuse('argument DOMAIN: not allowed with --before-removal')
+    service_user = ServiceUser(options, conf.glance.timeout)
+    findings = list(removal.findings(conf, options, service_user))
+    status = _status(findings, is_missed=False)
+    _print(arguments, findings, REMOVABLE[status])
+    return status
+
+
+def _print(
+    arguments: argparse.Namespace, findings: list[Finding], word: str
+) -> None:
+    """
+    :param word: for all verdicts together
+    """
     if arguments.format == 'json':
         output.print_json([dataclasses.asdict(found) for found in findings])
     else:
@@ -119,9 +165,8 @@ def run(
                 (found.subject, found.verdict, found.detail)
                 for found in findings
             ],
-            _summary(status, findings),
+            _summary(word, findings),
         )
-    return status
 
 
 def _status(findings: Sequence[Finding], is_missed: bool) -> int:
@@ -134,20 +179,15 @@ def _status(findings: Sequence[Finding], is_missed: bool) -> int:
     return NOT_SWITCHED_ON if is_missed else 0
 
 
-def _summary(status: int, findings: Sequence[Finding]) -> str:
+def _summary(word: str, findings: Sequence[Finding]) -> str:
     """All verdicts in one line, such as ``Ready: 2 warnings``."""
     counts = collections.Counter(found.verdict for found in findings)
-    words = {
-        0: 'Ready',
-        1: 'Not ready',
-        NOT_SWITCHED_ON: 'Installed, not switched on',
-    }
     counted = [
         f'{counts[verdict]} {verdict.lower()}{"s"[: counts[verdict] != 1]}'
         for verdict in (Verdict.FAILURE, Verdict.WARNING)
         if counts[verdict]
     ]
-    return f'{words[status]}: {", ".join(counted) or "no warnings"}'
+    return f'{word}: {", ".join(counted) or "no warnings"}'
 
 
 def _findings(
@@ -221,6 +261,9 @@ def _nova(
     yield from found
     yield from nova_options.findings(conf, options)
     yield from service_user.findings()
+    yield from running_api.findings(
+        options.wsgi.api_paste_config, conf.config_file, service_user
+    )
 
 
 def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:

@@ -20,6 +20,10 @@ class Verdict(enum.StrEnum):
     FAILURE = 'FAILURE'
 
 
+#: The beginning of the detail of a warning about what could not be looked at.
+NOT_KNOWN = 'Not known:'
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A verdict on one subject of the check.

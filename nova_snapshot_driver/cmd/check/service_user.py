@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from keystoneauth1 import access
+from keystoneauth1 import adapter
 from keystoneauth1 import identity
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
@@ -91,18 +92,36 @@ class ServiceUser:
 
         :raises KeystoneUnavailable: it gives no token, or knows no Glance
         """
-        with_session = self._session()
-        auth = self._auth()
-        token = _asking(lambda: with_session.get_token(auth))
-        adapter = _asking(
+        glance = self._glance()
+        token = asking(glance.get_token)
+        endpoints = self._options.glance.api_servers or [
+            asking(glance.get_endpoint)
+        ]
+        return [self._access(endpoint, token) for endpoint in endpoints]
+
+    def requests_to(self, service_type: str) -> adapter.Adapter:
+        """Requests to a service of Keystone's catalog, as this user.
+
+        The region and the interfaces are those of ``[glance]``.
+
+        :raises KeystoneUnavailable: the configuration is not valid
+        """
+        glance = self._glance()
+        return adapter.Adapter(
+            glance.session,
+            auth=glance.auth,
+            service_type=service_type,
+            interface=glance.interface,
+            region_name=glance.region_name,
+        )
+
+    def _glance(self) -> adapter.Adapter:
+        with_session, auth = self._session(), self._auth()
+        return asking(
             lambda: loading.load_adapter_from_conf_options(
                 self._options, 'glance', session=with_session, auth=auth
             )
         )
-        endpoints = self._options.glance.api_servers or [
-            _asking(adapter.get_endpoint)
-        ]
-        return [self._access(endpoint, token) for endpoint in endpoints]
 
     def _access(self, endpoint: str | None, token: str | None) -> GlanceAccess:
         if endpoint is None:
@@ -122,14 +141,14 @@ class ServiceUser:
         )
 
     def _auth(self) -> plugin.BaseAuthPlugin | None:
-        return _asking(
+        return asking(
             lambda: loading.load_auth_from_conf_options(
                 self._options, 'service_user'
             )
         )
 
     def _session(self) -> session.Session:
-        made = _asking(
+        made = asking(
             lambda: loading.load_session_from_conf_options(
                 self._options, 'glance', timeout=TIMEOUT
             )
@@ -141,8 +160,8 @@ class ServiceUser:
         """The catalog and the roles of its token; None without Keystone."""
         auth, with_session = self._auth(), self._session()
         if isinstance(auth, identity.BaseIdentityPlugin):
-            return _asking(lambda: auth.get_access(with_session))
-        _asking(lambda: with_session.get_token(auth))
+            return asking(lambda: auth.get_access(with_session))
+        asking(lambda: with_session.get_token(auth))
         return None
 
     def _not_configured(self) -> Finding:
@@ -232,8 +251,9 @@ def _role_add(reference: access.AccessInfo, role: str) -> str:
     )
 
 
-def _asking(question: Callable[[], Answer]) -> Answer:
-    """
+def asking(question: Callable[[], Answer]) -> Answer:
+    """The answer of Keystone, or of a service that it leads to.
+
     :raises KeystoneUnavailable: there is no answer
     """
     try:
