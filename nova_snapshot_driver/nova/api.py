@@ -23,6 +23,7 @@ from nova.compute import vm_states
 from nova.context import RequestContext
 from oslo_log import log as logging
 
+from nova_snapshot_driver.common import version
 from nova_snapshot_driver.nova import presence
 
 # A logger in the namespace of Nova, since it logs within nova-api.
@@ -45,11 +46,18 @@ def app_factory(global_config: dict[str, str], **local_config: str) -> Any:
     For ``paste.app_factory``, in place of
     ``nova.api.openstack.compute:APIRouterV21.factory``.
     """
-    install()
+    # Nova loads the application twice, for v2 and for v2.1.
+    if compute_api.API is not API:
+        install()
+        LOG.info(
+            'Snapshots of volume-backed servers are left to their hosts '
+            '(nova-snapshot-driver %s)',
+            version.installed(),
+        )
     # Import late: the controllers must not exist before the class is replaced.
-    from nova.api.openstack import compute
+    from nova_snapshot_driver.nova import api_router
 
-    return compute.APIRouterV21.factory(global_config, **local_config)
+    return api_router.Router.factory(global_config, **local_config)
 
 
 def install() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from nova.api.openstack import compute
 from nova.compute import api as compute_api
 from nova.compute import task_states
 from nova.compute import vm_states
+from nova.tests.unit.api.openstack import fakes as wsgi_fakes
 from nova.tests.unit.api.openstack.compute import test_assisted_snapshots
 from nova.tests.unit.api.openstack.compute import test_server_actions
 from nova.tests.unit.compute import test_api
@@ -25,6 +27,7 @@ from nova.tests.unit.policies import test_servers
 from paste.deploy import loadapp
 
 from nova_snapshot_driver.cmd.check import api_paste
+from nova_snapshot_driver.common import version
 from nova_snapshot_driver.nova import api
 from nova_snapshot_driver.nova import presence
 from tests.nova.host import request_context
@@ -145,6 +148,69 @@ class FactoryTest(test.NoDBTestCase):
     def test_factory_is_that_of_nova(self) -> None:
         self.useFixture(OurApi(present=True))
         self.assertIsInstance(api.app_factory({}), compute.APIRouterV21)
+
+    def test_loading_is_logged_once(self) -> None:
+        """Nova loads the application twice, for v2 and for v2.1."""
+        self.useFixture(
+            fixtures.MonkeyPatch('nova.compute.api.API', compute_api.API)
+        )
+        log = self.useFixture(fixtures.FakeLogger(api.LOG.logger.name))
+        for _ in range(2):
+            api.app_factory({})
+        self.assertEqual(
+            [
+                'Snapshots of volume-backed servers are left to their hosts '
+                f'(nova-snapshot-driver {version.installed()})'
+            ],
+            log.output.splitlines(),
+        )
+
+
+@ddt.ddt
+class RouterTest(test.NoDBTestCase):
+    """The running nova-api can be asked whether it has loaded this driver."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(OurApi(present=True))
+
+    def answer(self, app: Any, path: str) -> Any:
+        request = wsgi_fakes.HTTPRequest.blank(path)
+        # The router parses the path, as it does beneath the map of URLs.
+        request.environ.update(SCRIPT_NAME='/v2.1', PATH_INFO=path)
+        request.environ['nova.context'] = request_context()
+        return request.get_response(app)
+
+    @tables.rows(
+        {
+            'an_answer': ('/extensions/os-volumes', 200),
+            'a_fault_of_a_controller': ('/extensions/nothing', 404),
+            'no_controller': ('/nothing/at/all', 404),
+        }
+    )
+    def test_header(self, path: str, status: int) -> None:
+        """The header is all that differs from an answer of Nova's router."""
+        ours = self.answer(api.app_factory({}), path)
+        upstream = self.answer(compute.APIRouterV21.factory({}), path)
+        self.assertEqual(status, upstream.status_int)
+        self.assertEqual(upstream.status, ours.status)
+        self.assertEqual(upstream.body, ours.body)
+        self.assertEqual(
+            version.installed(),
+            ours.headers.pop(version.HEADER),
+        )
+        self.assertEqual(upstream.headerlist, ours.headerlist)
+
+    def test_keystone_comes_first(self) -> None:
+        """Nobody sees the header without a token."""
+        text = pathlib.Path(sys.prefix, 'etc/nova/api-paste.ini').read_text()
+        pipelines = re.findall(r'^keystone = (.*)$', text, re.M)
+        self.assertEqual(2, len(pipelines))
+        application = api_paste.SECTION.removeprefix('app:')
+        for pipeline in pipelines:
+            filters = pipeline.split()
+            self.assertEqual(application, filters[-1])
+            self.assertIn('authtoken', filters)
 
 
 class ApiCase(test.NoDBTestCase):
