@@ -24,6 +24,7 @@ from nova_snapshot_driver.cmd.check import own_options
 from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check import removal
 from nova_snapshot_driver.cmd.check import running_api
+from nova_snapshot_driver.cmd.check import volume_service
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -264,6 +265,7 @@ def _nova(
     yield from running_api.findings(
         options.wsgi.api_paste_config, conf.config_file, service_user
     )
+    yield from volume_service.findings(options)
 
 
 def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:

@@ -30,6 +30,11 @@ _OPTS: dict[str | None, list[cfg.Opt]] = {
         cfg.ListOpt('service_token_roles', default=['service'])
     ],
     'service_user': [cfg.BoolOpt('send_service_user_token', default=False)],
+    'cinder': [
+        cfg.StrOpt('catalog_info', default='volumev3::publicURL'),
+        cfg.StrOpt('endpoint_template'),
+        cfg.StrOpt('os_region_name'),
+    ],
     'wsgi': [cfg.StrOpt('api_paste_config', default='api-paste.ini')],
 }
 
@@ -49,10 +54,12 @@ def load(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
             options.register_opts(opts, group=group)
             for opt in opts:
                 getattr(options if group is None else options[group], opt.dest)
-        # The options that nova.conf.service_token and nova.conf.glance
-        # register.
-        loading.register_auth_conf_options(options, 'service_user')
-        loading.register_session_conf_options(options, 'glance')
+        # The options that nova.conf.service_token, nova.conf.glance and
+        # nova.conf.cinder register.
+        for group in ('service_user', 'cinder'):
+            loading.register_auth_conf_options(options, group)
+        for group in ('glance', 'cinder'):
+            loading.register_session_conf_options(options, group)
         adapter_opts = loading.get_adapter_conf_options(
             include_deprecated=False
         )

@@ -194,7 +194,7 @@ class ServiceUser:
         wanted = self._options.keystone_authtoken.service_token_roles
         if reference is None:
             return Finding(subject, Verdict.SUCCESS, 'it is sent')
-        roles = sorted({*wanted} & _roles(reference))
+        roles = sorted({*wanted} & roles_of(reference))
         if roles:
             return Finding(
                 subject,
@@ -206,7 +206,7 @@ class ServiceUser:
             Verdict.FAILURE,
             f'{reference.username} has not the role {" or ".join(wanted)}, '
             'without which its token counts for nothing: '
-            f'{OUTLIVED}. {_role_add(reference, wanted[0])}',
+            f'{OUTLIVED}. {role_add(reference, wanted[0])}',
         )
 
 
@@ -215,22 +215,22 @@ def _user(reference: access.AccessInfo | None) -> Finding:
     if reference is None:
         return Finding(subject, Verdict.SUCCESS, 'it needs no Keystone')
     name = f'{reference.username} in the project {reference.project_name}'
-    if ADMIN in _roles(reference):
+    if ADMIN in roles_of(reference):
         return Finding(subject, Verdict.SUCCESS, name)
     return Finding(
         subject,
         Verdict.WARNING,
         f'{name} has not the role {ADMIN}. Unless the policy of Glance lets '
         'it delete the images of others, those of snapshots that died with '
-        f'nova-compute stay. {_role_add(reference, ADMIN)}',
+        f'nova-compute stay. {role_add(reference, ADMIN)}',
     )
 
 
-def _roles(reference: access.AccessInfo) -> set[str]:
+def roles_of(reference: access.AccessInfo) -> set[str]:
     return set(reference.role_names or ())
 
 
-def _role_add(reference: access.AccessInfo, role: str) -> str:
+def role_add(reference: access.AccessInfo, role: str) -> str:
     """The command that gives the user a role."""
     scope = (
         [

@@ -29,6 +29,7 @@ from tests.unit.cmd.fake_keystone import PASSWORD
 from tests.unit.cmd.fake_keystone import TOKEN
 from tests.unit.cmd.fake_keystone import FakeKeystone
 from tests.unit.cmd.nova_prefix import NovaPrefix
+from tests.unit.fake_cinder import FakeCinder
 from tests.unit.fake_glance import ENDPOINT
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
@@ -272,6 +273,7 @@ class NovaTest(CheckCase):
         self.keystone = FakeKeystone()
         self.keystone.roles = ['admin', 'service']
         self.keystone.mocked(mocker)
+        FakeCinder([]).mocked(mocker)
 
     def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
         """As the service user, to whom no argument names a cloud."""
@@ -288,13 +290,13 @@ class NovaTest(CheckCase):
         self.assertEqual(
             [
                 *('compute_driver', 'Nova', 'Driver'),
-                *('Service user', 'Service token'),
+                *('Service user', 'Service token', 'Cinder'),
                 *('State directory', 'Snapshots directory'),
                 *('Data plane: confinement', 'Data plane'),
                 'Data plane: streams',
                 'Glance',
             ],
-            [*findings][:11],
+            [*findings][:12],
         )
         self.assertEqual(
             {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
