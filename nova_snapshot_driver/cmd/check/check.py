@@ -248,6 +248,7 @@ def _nova(
         arguments.nova_python,
         arguments.expect_driver or compute_driver.is_meant(driver),
         user,
+        conf.snapshot.metrics_file is not None,
         cancellation,
     )
     if not found:

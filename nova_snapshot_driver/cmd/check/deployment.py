@@ -7,9 +7,11 @@ import importlib.metadata
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 
 import nova_snapshot_driver
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.interpreter import OPTION
@@ -24,11 +26,18 @@ PROJECT = 'nova-snapshot-driver'
 #: The oldest Nova that the driver is tested with.
 LEAST_NOVA = 33
 
+LIBNBD_MISSING = (
+    'libnbd is missing. Images are written on this host before they are '
+    'uploaded. Install the package python3-libnbd, for the Python that the '
+    'driver runs on.'
+)
+
 
 def findings(
     python: str | None,
     wanted: bool,
     user: NovaUser,
+    with_metrics: bool,
     cancellation: Cancellation,
 ) -> list[Finding]:
     """Whether nova-compute will find the driver, why not, and what to do.
@@ -37,6 +46,7 @@ def findings(
     :param wanted: somebody asks for it; nothing is wrong with a host
         that is to have the command line alone
     :param user: that nova-compute runs as
+    :param with_metrics: ``[snapshot] metrics_file`` is set
     :returns: nothing where there is no Nova and no need of one
     """
     gravity = Verdict.FAILURE if wanted else Verdict.WARNING
@@ -49,8 +59,26 @@ def findings(
         return [Finding('Nova', gravity, str(error))]
     deployment = Deployment(interpreter, interview, gravity)
     if deployment.has_nova:
-        return [deployment.nova(), deployment.driver()]
+        return [
+            deployment.nova(),
+            deployment.driver(),
+            *deployment.libraries(with_metrics),
+        ]
     return [deployment.nova()] if wanted or deployment.is_expected else []
+
+
+def libnbd_of_another(path: str, tag: str) -> str:
+    """The complaint about a libnbd that this Python can't load.
+
+    :param path: of the extension
+    :param tag: of the Python that looks for it
+    """
+    return (
+        f'{path} is libnbd for another Python than {tag}, on which the driver '
+        'runs. Images are written on this host before they are uploaded. '
+        "Install the driver for the distribution's own Python, or build "
+        'libnbd for this one.'
+    )
 
 
 class Deployment:
@@ -112,6 +140,75 @@ class Deployment:
                 f'than nova-compute does. {self._install("--upgrade")}',
             )
         return Finding('Driver', Verdict.SUCCESS, detail)
+
+    def libraries(self, with_metrics: bool) -> Iterator[Finding]:
+        """The findings on what the driver needs where nova-compute runs.
+
+        :param with_metrics: ``[snapshot] metrics_file`` is set
+        """
+        if not self._interview.is_driver:
+            return
+        yield from self._requirements()
+        yield from self._libnbd()
+        if with_metrics and not self._interview.has_metrics:
+            yield Finding(
+                'Driver: metrics',
+                Verdict.FAILURE,
+                'There are no metrics: prometheus_client is missing. '
+                + self._install_library(
+                    'prometheus-client', 'python3-prometheus-client'
+                ),
+            )
+
+    def _requirements(self) -> Iterator[Finding]:
+        subject, unmet = 'Driver: requirements', self._interview.unmet
+        if self._interview.package_version is None:
+            # A checkout in the path of Python says of no requirements.
+            return
+        if unmet is None:
+            yield Finding(
+                subject,
+                Verdict.WARNING,
+                f'{NOT_KNOWN} {self._interpreter.path} does not say which '
+                'libraries the driver requires. Ask it: '
+                + self._interpreter.pip('check'),
+            )
+        elif unmet:
+            yield Finding(
+                subject,
+                Verdict.WARNING,
+                f'{self._interpreter.path} lacks what the driver requires: '
+                f'{", ".join(unmet)}. nova-compute can load the driver, and '
+                f'some of it may fail. {self._install()}',
+            )
+
+    def _libnbd(self) -> Iterator[Finding]:
+        """The finding on libnbd, unless this command can try it itself."""
+        subject, libnbd = 'Driver: streams', self._interview.libnbd
+        if self._interview.is_ours:
+            return
+        if libnbd is None:
+            yield Finding(
+                subject,
+                Verdict.WARNING,
+                f'{NOT_KNOWN} the driver there does not say whether it finds '
+                f'libnbd. {self._install("--upgrade")}',
+            )
+        elif libnbd.other:
+            yield Finding(
+                subject,
+                Verdict.WARNING,
+                libnbd_of_another(libnbd.other, libnbd.tag),
+            )
+        elif not libnbd.is_available:
+            yield Finding(subject, Verdict.WARNING, LIBNBD_MISSING)
+
+    def _install_library(self, project: str, package: str) -> str:
+        """The advice to install a library that a distribution has, too."""
+        return (
+            f'Install it there: {self._pip_install(project)}; for the '
+            f"distribution's own Python it is the package {package}."
+        )
 
     def _where_nova_is(self) -> str:
         interview = self._interview

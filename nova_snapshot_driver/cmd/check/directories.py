@@ -18,7 +18,6 @@ from nova_snapshot_driver.cmd.check.nova_user import ROOT
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.snapshot.capture import backup
-from nova_snapshot_driver.snapshot.metrics import client
 from nova_snapshot_driver.state.workspace import MIB
 from nova_snapshot_driver.state.workspace import SNAPSHOTS_DIRECTORY
 from nova_snapshot_driver.state.workspace import Place
@@ -93,11 +92,9 @@ def metrics(path: str, user: NovaUser) -> str:
     """See that nova-compute can write its metrics there.
 
     :param path: of the file
-    :raises MetricsUnavailable: the library for it is missing
     :raises DirectoryUnusable: the directory can't be written, or others may
         write to it
     """
-    client()
     directory = os.path.dirname(os.path.abspath(path))
     if existing(directory) != directory:
         raise exception.DirectoryUnusable(

@@ -54,6 +54,19 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Libnbd:
+    """libnbd's module, as the driver finds it in an interpreter.
+
+    :ivar other: the extension that is built for another Python, if any
+    :ivar tag: of the interpreter, such as ``cpython-311``
+    """
+
+    is_available: bool
+    other: str | None
+    tag: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Interview:
     """An interpreter's answers about Nova and about the driver.
 
@@ -70,6 +83,10 @@ class Interview:
     :ivar visible: Nova finds ``nova.virt.snapshot_driver``
     :ivar driver_failure: why it can't be imported
     :ivar is_driver: it has a class of the kind that Nova wants
+    :ivar unmet: the driver's requirements that are missing or too old, in
+        words; None where nobody can tell
+    :ivar has_metrics: there is a prometheus_client
+    :ivar libnbd: None where the driver there can't tell
     """
 
     prefix: str
@@ -86,9 +103,19 @@ class Interview:
     visible: bool
     driver_failure: Failure | None
     is_driver: bool
+    unmet: list[str] | None
+    has_metrics: bool
+    libnbd: Libnbd | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the interpreter's environment is that of this command."""
+        return os.path.realpath(self.prefix) == os.path.realpath(sys.prefix)
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
+        if fields['libnbd'] is not None:
+            fields['libnbd'] = Libnbd(**fields['libnbd'])
         for name in ('nova_failure', 'driver_failure'):
             if fields[name] is not None:
                 fields[name] = Failure(**fields[name])

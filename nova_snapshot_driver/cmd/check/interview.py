@@ -18,6 +18,7 @@ import traceback
 from typing import Any
 
 PACKAGE = 'nova_snapshot_driver'
+DISTRIBUTION = 'nova-snapshot-driver'
 MODULE = 'nova.virt.snapshot_driver'
 CLASS = 'LibvirtSnapshotDriver'
 
@@ -37,6 +38,9 @@ ANSWERS: dict[str, Any] = {
     'visible': False,
     'driver_failure': None,
     'is_driver': False,
+    'unmet': None,
+    'has_metrics': False,
+    'libnbd': None,
 }
 
 
@@ -70,6 +74,10 @@ def interview() -> dict[str, Any]:
     answers['is_driver'] = isinstance(driver, type) and issubclass(
         driver, base
     )
+    if answers['is_driver']:
+        answers['unmet'] = _unmet()
+        answers['has_metrics'] = _directory('prometheus_client') is not None
+        answers['libnbd'] = _libnbd()
     return answers
 
 
@@ -81,7 +89,7 @@ def _environment() -> dict[str, Any]:
         'nova': _directory('nova'),
         'nova_version': _version('nova'),
         'package': _parent(_directory(PACKAGE)),
-        'package_version': _version('nova-snapshot-driver'),
+        'package_version': _version(DISTRIBUTION),
     }
 
 
@@ -113,6 +121,47 @@ def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _unmet() -> list[str] | None:
+    """The requirements that are missing or too old; None if nobody can tell.
+
+    pip checks them, unless it was told not to (``--no-deps``).
+    """
+    try:
+        from packaging.requirements import Requirement
+
+        required = importlib.metadata.requires(DISTRIBUTION) or []
+    except ImportError:
+        return None
+    unmet = []
+    for each in map(Requirement, required):
+        if each.marker and not each.marker.evaluate({'extra': ''}):
+            continue
+        version = _version(each.name)
+        if version is None or not each.specifier.contains(
+            version, prereleases=True
+        ):
+            found = 'is missing' if version is None else f'is {version}'
+            unmet.append(f'{each.name} {found} ({each.specifier})')
+    return unmet
+
+
+def _libnbd() -> dict[str, Any] | None:
+    """The fields of ``interpreter.Libnbd``; None for a driver that can't say.
+
+    The driver itself says it, which looks where no path of modules leads.
+    """
+    try:
+        libnbd = importlib.import_module(f'{PACKAGE}.transfer.nbd.libnbd')
+        return {
+            'is_available': libnbd.is_available(),
+            'other': libnbd.of_another_python(),
+            'tag': sys.implementation.cache_tag,
+        }
+    # An older driver may lack any of these.
+    except Exception:
         return None
 
 

@@ -14,6 +14,7 @@ from oslo_config import cfg
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.clients.glance import Glance
+from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
@@ -75,19 +76,13 @@ def _stream(probe: Probe) -> Finding:
         return Finding(
             'Data plane: streams',
             Verdict.WARNING,
-            f'{other} is libnbd for another Python than the '
-            f'{sys.implementation.cache_tag} of this command. Images are '
-            'written on this host before they are uploaded. Install the '
-            "driver for the distribution's own Python, or build libnbd for "
-            'this one.',
+            deployment.libnbd_of_another(other, sys.implementation.cache_tag),
         )
     if not libnbd.is_available():
         return Finding(
             'Data plane: streams',
             Verdict.WARNING,
-            'libnbd is missing. Images are written on this host before they '
-            'are uploaded. Install the package python3-libnbd, for the '
-            'Python that the driver runs on.',
+            deployment.LIBNBD_MISSING,
         )
     return look('Data plane: streams', probe.stream)
 

@@ -8,6 +8,7 @@ import sysconfig
 import venv
 
 import fixtures
+import packaging
 
 #: The module that Nova looks for, as this project has it.
 DOOR = 'from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver\n'
@@ -63,6 +64,7 @@ class NovaPrefix(fixtures.Fixture):
         write(site / 'nova/__init__.py')
         write(site / 'nova/virt/__init__.py')
         write(site / 'nova/virt/driver.py', VIRT_DRIVER)
+        self.add_packaging()
         self.add_distribution('nova', version, ['nova/__init__.py'])
 
     def add_driver(
@@ -71,6 +73,7 @@ class NovaPrefix(fixtures.Fixture):
         door: str = DOOR,
         compute: str = COMPUTE,
         version: str | None = None,
+        requires: tuple[str, ...] = (),
     ) -> None:
         """Install the driver, of a few lines too."""
         site = site or self.site
@@ -78,17 +81,45 @@ class NovaPrefix(fixtures.Fixture):
         write(site / 'nova_snapshot_driver/__init__.py')
         write(site / 'nova_snapshot_driver/nova/__init__.py')
         write(site / 'nova_snapshot_driver/nova/compute.py', compute)
+        self.set_libnbd(site=site)
         if version:
-            self.add_distribution('nova-snapshot-driver', version)
+            self.add_distribution(
+                'nova-snapshot-driver', version, requires=requires
+            )
+
+    def set_libnbd(
+        self,
+        is_available: bool = True,
+        other: str | None = None,
+        site: pathlib.Path | None = None,
+    ) -> None:
+        """Have the driver find libnbd, or another one, or none."""
+        write(
+            (site or self.site)
+            / 'nova_snapshot_driver/transfer/nbd/libnbd.py',
+            f'def is_available():\n    return {is_available}\n\n\n'
+            f'def of_another_python():\n    return {other!r}\n',
+        )
+
+    def add_packaging(self) -> None:
+        """Install the library that reads requirements, which Nova needs."""
+        (self.site / 'packaging').symlink_to(
+            pathlib.Path(packaging.__file__).parent
+        )
 
     def add_distribution(
-        self, name: str, version: str, files: list[str] | None = None
+        self,
+        name: str,
+        version: str,
+        files: list[str] | None = None,
+        requires: tuple[str, ...] = (),
     ) -> None:
         """Have a project for installed."""
         metadata = self.site / f'{name.replace("-", "_")}-{version}.dist-info'
         write(
             metadata / 'METADATA',
-            f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n',
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+            + ''.join(f'Requires-Dist: {each}\n' for each in requires),
         )
         write(
             metadata / 'RECORD', ''.join(f'{file},,\n' for file in files or [])

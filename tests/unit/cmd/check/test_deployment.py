@@ -31,6 +31,8 @@ CHECKOUT = str(pathlib.Path(__file__).parents[4])
 
 
 class DeploymentCase(testtools.TestCase):
+    with_metrics = False
+
     def setUp(self) -> None:
         super().setUp()
         self.prefix = self.useFixture(NovaPrefix())
@@ -40,7 +42,11 @@ class DeploymentCase(testtools.TestCase):
 
     def findings(self, wanted: bool = True) -> dict[str, Finding]:
         found = deployment.findings(
-            self.prefix.python, wanted, self.user, Cancellation()
+            self.prefix.python,
+            wanted,
+            self.user,
+            self.with_metrics,
+            Cancellation(),
         )
         return {finding.subject: finding for finding in found}
 
@@ -66,6 +72,7 @@ class DeploymentCase(testtools.TestCase):
         return directory
 
 
+@ddt.ddt
 class FoundTest(DeploymentCase):
     def setUp(self) -> None:
         super().setUp()
@@ -116,6 +123,78 @@ class FoundTest(DeploymentCase):
         self.assertEqual('WARNING', finding.verdict)
         self.assertIn('0.0.0', finding.detail)
         self.assertIn(f'{self.pip} --upgrade', finding.detail)
+
+    def test_requirements(self) -> None:
+        self.prefix.add_distribution('old', '1.0')
+        self.prefix.add_distribution('new', '2.1')
+        self.prefix.add_driver(
+            version=OURS,
+            requires=(
+                'old>=2',
+                'new>=2',
+                'missing>=3',
+                'elsewhere; python_version < "3"',
+                'optional; extra == "nova"',
+            ),
+        )
+        finding = self.findings()['Driver: requirements']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn(
+            'requires: old is 1.0 (>=2), missing is missing (>=3). ',
+            finding.detail,
+        )
+        self.assertIn(self.pip, finding.detail)
+
+    def test_requirements_that_nobody_can_read(self) -> None:
+        (self.site / 'packaging').unlink()
+        self.prefix.add_driver(version=OURS)
+        finding = self.findings()['Driver: requirements']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('Not known:', finding.detail)
+        self.assertIn(f'{self.prefix.python} -m pip check', finding.detail)
+
+    @tables.rows(
+        {
+            'missing': (False, None, 'Install the package python3-libnbd'),
+            'another': (False, '/usr/x.so', '/usr/x.so is libnbd for another'),
+        }
+    )
+    def test_libnbd(
+        self, is_available: bool, other: str | None, detail: str
+    ) -> None:
+        self.prefix.add_driver(version=OURS)
+        self.prefix.set_libnbd(is_available, other)
+        finding = self.findings()['Driver: streams']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn(detail, finding.detail)
+
+    def test_driver_that_does_not_tell_of_libnbd(self) -> None:
+        self.prefix.add_driver(version=OURS)
+        module = 'nova_snapshot_driver/transfer/nbd/libnbd.py'
+        (self.site / module).unlink()
+        finding = self.findings()['Driver: streams']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('Not known:', finding.detail)
+
+    def test_libnbd_is_tried_by_this_command(self) -> None:
+        """The data plane of the command itself is the one of nova-compute."""
+        self.prefix.add_driver(version=OURS)
+        self.prefix.set_libnbd(is_available=False)
+        self.useFixture(
+            fixtures.MockPatchObject(sys, 'prefix', str(self.prefix.prefix))
+        )
+        self.assert_found()
+
+    def test_metrics(self) -> None:
+        self.with_metrics = True
+        self.prefix.add_driver(version=OURS)
+        self.assert_bad(
+            'Driver: metrics',
+            f'{self.pip} prometheus-client',
+            'python3-prometheus-client',
+        )
+        write(self.site / 'prometheus_client/__init__.py')
+        self.assert_found()
 
     def test_other_script(self) -> None:
         """Several scripts: the one that runs is not known."""
@@ -310,6 +389,7 @@ class NoNovaTest(DeploymentCase):
             str(self.prefix.bin / 'slow'),
             True,
             self.user,
+            self.with_metrics,
             cancellation,
         )
 
