@@ -8,6 +8,7 @@ registered here only where Nova itself is not at hand.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ from nova_snapshot_driver.snapshot.plan.settings import PlanSettings
 from nova_snapshot_driver.snapshot.settings import Settings
 from nova_snapshot_driver.takings.tools import UndoSettings
 from nova_snapshot_driver.transfer.settings import TransferSettings
+
+#: The usual place of the configuration of Nova.
+NOVA_CONF = '/etc/nova/nova.conf'
 
 snapshot_opts = [
     cfg.StrOpt(
@@ -505,6 +509,17 @@ def sources(conf: cfg.ConfigOpts) -> list[str]:
 
 
 def _default_files() -> list[str]:
+    """
+    :raises ConfigFilesPermissionDeniedError: nobody may look whether there is
+        a configuration, for which the defaults would stand in without a word
+    """
+    try:
+        os.stat(NOVA_CONF)
+    except PermissionError as error:
+        raise cfg.ConfigFilesPermissionDeniedError([NOVA_CONF]) from error
+    except OSError:
+        # oslo.config looks in other places too.
+        pass
     # Distributions split the configuration of nova-compute into two files.
     of_nova = cfg.find_config_files('nova', 'nova-compute')
     of_command = cfg.find_config_files('nova', 'nova-snapshot')

@@ -14,6 +14,7 @@ from oslo_config import generator
 
 from nova_snapshot_driver import conf
 from tests.unit import tables
+from tests.unit.hidden import Hidden
 
 #: Group, name, type and default of what is Nova's, as Nova 34 has it.
 OF_NOVA = (
@@ -186,6 +187,17 @@ class LoadTest(testtools.TestCase):
             ['nova.conf', 'nova-compute.conf', 'nova-snapshot.conf'],
             [os.path.basename(path) for path in loaded.config_file],
         )
+
+    def test_hidden_file(self) -> None:
+        """Defaults do not stand in for what nobody may look at."""
+        self.useFixture(
+            fixtures.MockPatchObject(conf, 'NOVA_CONF', str(self.file))
+        )
+        self.useFixture(Hidden(self.file.parent))
+        error = self.assertRaises(
+            cfg.ConfigFilesPermissionDeniedError, conf.load
+        )
+        self.assertIn(str(self.file), str(error))
 
     def test_missing_file(self) -> None:
         self.assertRaises(

@@ -14,6 +14,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
+from nova_snapshot_driver.cmd.check.paths import may_exist
 
 SECTION = 'app:osapi_compute_app_v21'
 OPTION = 'paste.app_factory'
@@ -84,18 +85,7 @@ def candidates(name: str, files: Sequence[str]) -> list[str]:
         os.path.join(directory, os.path.expanduser(name))
         for directory in directories
     )
-    return [path for path in paths if _may_exist(path)]
-
-
-def _may_exist(path: str) -> bool:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        # Reading the file says what is in the way.
-        return True
-    return True
+    return [path for path in paths if may_exist(path)]
 
 
 def findings(name: str, files: Sequence[str]) -> Iterator[Finding]:

@@ -270,8 +270,7 @@ def _nova(
 
 
 def _directories(conf: cfg.ConfigOpts, user: NovaUser) -> Iterator[Finding]:
-    if user.is_somebody_else:
-        yield user.finding(conf.config_file)
+    yield from user.findings(conf.config_file)
     yield look(
         'State directory',
         lambda: directories.state(conf.snapshot.state_directory, user),

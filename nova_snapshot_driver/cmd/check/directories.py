@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import NotKnown
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.nova_user import ROOT
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
+from nova_snapshot_driver.cmd.check.paths import may_exist
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.state.workspace import MIB
@@ -28,7 +31,7 @@ from nova_snapshot_driver.state.workspace import free_bytes
 def existing(path: str) -> str:
     """The directory, or where it will be made: the nearest one above."""
     path = os.path.abspath(path)
-    while not os.path.lexists(path):
+    while not may_exist(path):
         path = os.path.dirname(path)
     return path
 
@@ -133,7 +136,17 @@ def _foreign(path: str, user: NovaUser) -> str | None:
 def _see_usable(path: str, option: str, mode: str, user: NovaUser) -> str:
     place = existing(path)
     is_there = place == os.path.abspath(path)
-    if not os.path.isdir(place):
+    try:
+        is_directory = stat.S_ISDIR(os.stat(place).st_mode)
+    except FileNotFoundError:
+        # A link that leads to nowhere.
+        is_directory = False
+    except OSError as error:
+        raise NotKnown(
+            f'{place} cannot be looked at ({error.strerror}). Run this '
+            f'command as {user.name}, or as root.'
+        ) from error
+    if not is_directory:
         raise exception.DirectoryUnusable(
             directory=path, reason=f'{place} is no directory', option=option
         )

@@ -24,6 +24,10 @@ class Verdict(enum.StrEnum):
 NOT_KNOWN = 'Not known:'
 
 
+class NotKnown(Exception):
+    """Nobody could look; the text says why, and what to do."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A verdict on one subject of the check.
@@ -40,6 +44,15 @@ def look(subject: str, check: Callable[[], str]) -> Finding:
     """The finding of a check that returns a detail, or raises."""
     try:
         return Finding(subject, Verdict.SUCCESS, check())
+    except NotKnown as unknown:
+        return Finding(subject, Verdict.WARNING, f'{NOT_KNOWN} {unknown}')
+    except PermissionError as error:
+        return Finding(
+            subject,
+            Verdict.WARNING,
+            f'{NOT_KNOWN} {error.filename} cannot be looked at '
+            f'({error.strerror}).',
+        )
     except exception.Cancelled:
         raise
     except exception.SnapshotError as error:

@@ -18,6 +18,7 @@ from typing import Self
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import interview
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
+from nova_snapshot_driver.cmd.check.paths import may_exist
 from nova_snapshot_driver.common import children
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -266,9 +267,7 @@ def _scripts() -> list[str]:
         USUAL_SCRIPT,
     )
     return list(
-        dict.fromkeys(
-            path for path in candidates if path and os.path.exists(path)
-        )
+        dict.fromkeys(path for path in candidates if path and may_exist(path))
     )
 
 

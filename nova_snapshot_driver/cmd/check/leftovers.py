@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stays on a host when the package goes, and harms nothing."""
+"""The leftovers of the driver on a host, which harm nothing."""
 
 from __future__ import annotations
 

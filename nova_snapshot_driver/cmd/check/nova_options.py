@@ -12,6 +12,7 @@ from oslo_config import cfg
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
+from nova_snapshot_driver.cmd.check.paths import may_exist
 from nova_snapshot_driver.common import reason
 
 #: The file in which Debian and Ubuntu set ``compute_driver``; Nova reads it
@@ -110,7 +111,7 @@ def unread_files(conf: cfg.ConfigOpts) -> list[str]:
     return [
         path
         for path in beside
-        if os.path.exists(path) and os.path.realpath(path) not in given
+        if may_exist(path) and os.path.realpath(path) not in given
     ]
 
 

@@ -9,12 +9,15 @@ import pwd
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 from typing import Self
 
 from oslo_config import cfg
 
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check.finding import NotKnown
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.common import children
 from nova_snapshot_driver.state.reach import user_name
@@ -28,19 +31,24 @@ class NovaUser:
 
     :ivar owned: the path that tells; None where there is nothing of Nova's,
         and the user is the one that runs this command
+    :ivar hidden: a path that would tell, and that nobody could look at; the
+        user is the one that runs this command then
     """
 
     uid: int
     gid: int
     owned: str | None
+    hidden: str | None = None
 
     @classmethod
     def find(cls, conf: cfg.ConfigOpts) -> Self:
         for path in (conf.instances_path, conf.state_path):
             try:
                 status = os.stat(path)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError:
+                return cls(os.geteuid(), os.getegid(), None, hidden=path)
             return cls(status.st_uid, status.st_gid, path)
         return cls(os.geteuid(), os.getegid(), None)
 
@@ -52,11 +60,23 @@ class NovaUser:
     def is_somebody_else(self) -> bool:
         return self.uid != os.geteuid()
 
-    def finding(self, files: list[str]) -> Finding:
+    def findings(self, files: list[str]) -> Iterator[Finding]:
         """The note that nova-compute runs as somebody else, with other rights.
 
         :param files: the configuration files
         """
+        if self.hidden is not None:
+            yield Finding(
+                'User',
+                Verdict.WARNING,
+                f'{NOT_KNOWN} {self.hidden} cannot be looked at, whose owner '
+                f'nova-compute runs as. It is taken to be {self.name}. Run '
+                'this command as that owner, or as root.',
+            )
+        elif self.is_somebody_else:
+            yield self._somebody_else(files)
+
+    def _somebody_else(self, files: list[str]) -> Finding:
         program = sys.argv[0]
         if os.path.basename(program) != 'nova-snapshot':
             program = 'nova-snapshot'
@@ -78,6 +98,8 @@ class NovaUser:
         """Whether the kernel lets the user create files in a directory.
 
         Root asks in the name of that user.
+
+        :raises NotKnown: this root may not do so
         """
         identity = self.identity()
         if not identity:
@@ -91,9 +113,12 @@ class NovaUser:
                 env=children.environment(),
                 **identity,
             )
-        except PermissionError:
-            # A root that may not change its user can't tell.
-            return True
+        except PermissionError as error:
+            raise NotKnown(
+                f'this root may not act as {self.name}, to see whether that '
+                f'user can write to {directory}. Run this command as that '
+                'user.'
+            ) from error
         return answer.returncode == 0
 
     def identity(self) -> dict[str, Any]:

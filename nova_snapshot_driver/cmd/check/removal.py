@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What still needs the package on this host, in the order of its removal."""
+"""Things that still need the package on this host, in the order of removal."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ REQUEST = '/flavors?limit=1'
 
 @dataclasses.dataclass(frozen=True)
 class RunningApi:
-    """One nova-api; others may be behind the same address.
+    """A nova-api; others may be behind the same address.
 
     :ivar version: of the driver that it has loaded; None if it has not
     """

@@ -10,6 +10,7 @@ import testtools
 from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.cmd.check.finding import Finding
 from tests.unit import tables
+from tests.unit.hidden import Hidden
 
 APP = '[app:osapi_compute_app_v21]\npaste.app_factory = {}\n'
 LOGGED = '[filter:request_log]\nformat = 100%% %(message)s\n'
@@ -72,6 +73,17 @@ class FindingsTest(testtools.TestCase):
         self.assertEqual(verdict, finding.verdict)
         self.assertIn(detail, finding.detail)
         self.assertIn(str(self.root / 'nova'), finding.detail)
+
+    def test_hidden(self) -> None:
+        self.write(APP.format(api_paste.OURS))
+        self.useFixture(Hidden(self.root / 'nova'))
+        (finding,) = self.findings()
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn(
+            f'Not known: {self.root}/nova/api-paste.ini cannot be read '
+            '(Permission denied)',
+            finding.detail,
+        )
 
     def test_no_nova_api_here(self) -> None:
         self.assertEqual([], self.findings())

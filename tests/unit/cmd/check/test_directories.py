@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import unittest
+from collections.abc import Callable
 
 import fixtures
 import testtools
@@ -16,11 +17,14 @@ import testtools
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import directories
+from nova_snapshot_driver.cmd.check.finding import NotKnown
+from nova_snapshot_driver.cmd.check.finding import look
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.state import workspace
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.takings import temporary_files
+from tests.unit.hidden import Hidden
 
 NOBODY = pwd.getpwnam('nobody')
 
@@ -57,12 +61,12 @@ class DirectoriesCase(testtools.TestCase):
     def unusable(self, path: pathlib.Path) -> list[str]:
         messages = []
         place = Place(str(path), '[snapshot] scratch_directory')
-        for look, what, option in (
+        for examine, what, option in (
             (directories.state, str(path), '[snapshot] state_directory'),
             (directories.temporary, place, place.option),
         ):
             error = self.assertRaises(
-                exception.DirectoryUnusable, look, what, self.user
+                exception.DirectoryUnusable, examine, what, self.user
             )
             self.assertIn(option, str(error))
             messages.append(str(error))
@@ -175,7 +179,10 @@ class AnotherUserTest(DirectoriesCase):
         self.useFixture(
             fixtures.MockPatch('subprocess.run', side_effect=PermissionError)
         )
-        self.usable(self.nova)
+        error = self.assertRaises(
+            NotKnown, directories.state, str(self.nova), self.user
+        )
+        self.assertIn('may not act as nobody', str(error))
 
     def test_user_without_a_name(self) -> None:
         os.chown(self.nova, 54321, 54321)
@@ -183,6 +190,37 @@ class AnotherUserTest(DirectoriesCase):
         self.usable(self.nova)
         self.belongs_to_nobody(self.nova)
         self.assertIn('#54321', self.unusable(self.nova)[0])
+
+
+class HiddenTest(DirectoriesCase):
+    """A path that nobody could look at is neither there nor missing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(Hidden(self.nova))
+        self.hidden = str(self.nova / 'snapshots' / 'more')
+
+    def assert_not_known(self, check: Callable[[], str]) -> None:
+        finding = look('A directory', check)
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn(
+            f'Not known: {self.hidden} cannot be looked at', finding.detail
+        )
+
+    def test_state(self) -> None:
+        self.assert_not_known(
+            lambda: directories.state(self.hidden, self.user)
+        )
+
+    def test_temporary(self) -> None:
+        self.assert_not_known(
+            lambda: directories.temporary(Place(self.hidden), self.user)
+        )
+
+    def test_metrics(self) -> None:
+        self.assert_not_known(
+            lambda: directories.metrics(f'{self.hidden}/a.prom', self.user)
+        )
 
 
 class NovaUserTest(DirectoriesCase):
@@ -211,9 +249,24 @@ class NovaUserTest(DirectoriesCase):
         self.assertEqual('nobody', user.name)
         self.assertTrue(user.is_somebody_else)
 
+    def test_hidden(self) -> None:
+        """The owner of what can't be looked at is not known."""
+        self.useFixture(Hidden(self.nova))
+        user = self.find(state_path=self.nova / 'state')
+        self.assertEqual(os.geteuid(), user.uid)
+        (finding,) = user.findings([])
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn(
+            f'Not known: {self.nova}/state/instances cannot be looked at',
+            finding.detail,
+        )
+
+    def test_nothing_to_say(self) -> None:
+        self.assertEqual([], list(self.user.findings([])))
+
     def finding(self, program: str) -> str:
         self.useFixture(fixtures.MockPatchObject(sys, 'argv', [program]))
-        finding = self.nobody().finding(['/a/nova.conf', '/b/x.conf'])
+        (finding,) = self.nobody().findings(['/a/nova.conf', '/b/x.conf'])
         self.assertEqual(
             ('User', 'WARNING'), (finding.subject, finding.verdict)
         )

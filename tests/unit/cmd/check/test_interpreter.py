@@ -19,6 +19,7 @@ from nova_snapshot_driver.common.cancellation import Cancellation
 from tests.unit import tables
 from tests.unit.cmd.nova_prefix import NovaPrefix
 from tests.unit.cmd.nova_prefix import write
+from tests.unit.hidden import Hidden
 
 US = NovaUser(os.geteuid(), os.getegid(), None)
 
@@ -61,6 +62,15 @@ class FindTest(testtools.TestCase):
             Interpreter(str(self.own / 'python3'), assumed=True),
             Interpreter.find(None),
         )
+
+    def test_hidden(self) -> None:
+        """A nova-compute that can't be read may be the one that runs."""
+        self.useFixture(Hidden(self.usual))
+        error = self.assertRaises(
+            exception.SnapshotError, Interpreter.find, None
+        )
+        self.assertIn(f'{self.usual}/nova-compute does not say', str(error))
+        self.assertIn('--nova-python', str(error))
 
     def test_given(self) -> None:
         self.add(self.path, '#!/usr/bin/python3\n')
