@@ -35,6 +35,8 @@ class ControllerTest(testtools.TestCase):
         self.assertEqual(
             {
                 'nova_snapshot_driver',
+                'nova_snapshot_driver.common',
+                'nova_snapshot_driver.common.version',
                 'nova_snapshot_driver.nova',
                 'nova_snapshot_driver.nova.api',
                 'nova_snapshot_driver.nova.presence',

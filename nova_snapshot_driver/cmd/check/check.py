@@ -205,6 +205,9 @@ def _findings(
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
+    yield from running_api.findings(
+        options.wsgi.api_paste_config, conf.config_file, service_user
+    )
     yield from own_options.findings(conf.config_file)
     yield from _directories(conf, user)
     if conf.snapshot.metrics_file is not None:
@@ -263,9 +266,6 @@ def _nova(
     yield from found
     yield from nova_options.findings(conf, options)
     yield from service_user.findings()
-    yield from running_api.findings(
-        options.wsgi.api_paste_config, conf.config_file, service_user
-    )
     yield from volume_service.findings(options)
 
 

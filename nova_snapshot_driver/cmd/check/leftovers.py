@@ -1,97 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The leftovers of the driver on a host, which harm nothing."""
+"""The traces of a deployment that break nothing without the package."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import sys
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 
 from oslo_config import cfg
 
-from nova_snapshot_driver.cmd.check import own_options
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
+from nova_snapshot_driver.cmd.check.nova_files import NovaFile
+from nova_snapshot_driver.snapshot.destination import metadata
 from nova_snapshot_driver.takings import temporary_files
+
+GROUP = 'snapshot'
 
 #: The option of nova-api by which images do not inherit properties.
 INHERITANCE = 'non_inheritable_image_properties'
 
-#: The beginning of the names of all properties that the driver writes.
-PROPERTY = 'snapshot_'
-
-#: The local rules of AppArmor for QEMU, and the text that only ours has.
+#: The local rules of AppArmor for QEMU, and what only ours has: the name of
+#: the profile, or the suffix that an earlier page had.
 APPARMOR = '/etc/apparmor.d/local/abstractions/libvirt-qemu'
-APPARMOR_RULE = '/@{profile_name}.*/s'
+_RULE = re.compile(r'^\s*/\S*(@\{profile_name\}\.\*/s|\*\.nbd\S*)\s', re.M)
 
-#: The directories in which Python packages of a distribution lie.
+#: The directory in which the packages of Debian and Ubuntu are.
 PACKAGES = '/usr/lib/python3/dist-packages'
 LINK = 'nova/virt/snapshot_driver'
 
+_UUID = r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 
-def findings(conf: cfg.ConfigOpts, files: Sequence[str]) -> Iterator[Finding]:
+#: A directory that a snapshot makes: its workspace, or that of a socket.
+_TEMPORARY = re.compile(
+    rf'{_UUID}-.+|{temporary_files.OWN}{_UUID}\..+|{_UUID}\.nbd'
+)
+
+
+def findings(
+    conf: cfg.ConfigOpts, files: Sequence[NovaFile]
+) -> Iterator[Finding]:
+    """The findings of what remains, in the order in which it is taken out.
+
+    :param files: of Nova's configuration
     """
-    :param files: of the configuration
-    """
-    for path in files:
-        yield from _options(path)
+    for file in files:
+        yield from _group(file)
+        yield from _inheritance(file)
     if conf.snapshot.metrics_file is not None:
-        yield from _file(
+        yield from _there(
             'Metrics',
             conf.snapshot.metrics_file,
-            'node_exporter goes on to report its last values. '
-            f'Remove it: {_rm(conf.snapshot.metrics_file)}',
-        )
-    link = os.path.join(PACKAGES, LINK)
-    if os.path.islink(link):
-        yield _warning(
-            'Link', f'{link} was made by hand. Remove it: {_rm(link)}'
+            'node_exporter goes on reporting what was written last. Remove it',
         )
     yield from _apparmor()
-    yield from _temporary(conf)
-    directory = conf.snapshot.state_directory
-    yield from _file(
+    yield from _links()
+    directories = {
+        'Snapshots directory': conf.libvirt.snapshots_directory,
+        'Scratch directory': conf.snapshot.scratch_directory,
+    }
+    for subject, directory in directories.items():
+        if directory:
+            yield from _temporary(subject, directory)
+    yield from _there(
         'State directory',
-        directory,
-        f'It stays. Once the package is gone: {_rm(directory, "-r")}',
+        conf.snapshot.state_directory,
+        'Once nothing else is found, and the package is gone, remove it',
+        '-r',
     )
 
 
-def _options(path: str) -> Iterator[Finding]:
-    names = own_options.names(path)
-    if names:
+def _group(file: NovaFile) -> Iterator[Finding]:
+    if GROUP in file.sections:
+        names = ', '.join(file.sections[GROUP]) or 'nothing'
         yield _warning(
-            f'[{own_options.GROUP}]',
-            f'{path} sets {", ".join(names)}. Nova ignores that section; '
-            'take it out.',
+            f'[{GROUP}]',
+            f'{file.path} has the section, with {names}. Nobody reads it '
+            'without the package. Delete it.',
         )
-    lists = own_options.values(path, 'DEFAULT', INHERITANCE)
-    if any(PROPERTY in value for value in lists):
+
+
+def _inheritance(file: NovaFile) -> Iterator[Finding]:
+    values = file.values('DEFAULT', INHERITANCE)
+    if any(ours in value for value in values for ours in metadata.OURS):
         yield _warning(
             INHERITANCE,
-            f'{path} names properties of the driver. Keep them for as long '
-            'as there are images that have them.',
+            f'{file.path} names properties of the driver. Keep them for as '
+            'long as there are servers made from its images: their snapshots '
+            'would inherit what is true of another image.',
         )
-
-
-def _file(subject: str, path: str, advice: str) -> Iterator[Finding]:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        yield _not_known(subject, path, error)
-        return
-    yield _warning(subject, f'{path} is there. {advice}')
 
 
 def _apparmor() -> Iterator[Finding]:
     try:
         with open(APPARMOR, encoding='utf-8', errors='replace') as file:
-            has_rule = APPARMOR_RULE in file.read()
-    except FileNotFoundError:
+            has_rule = _RULE.search(file.read()) is not None
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         yield _not_known('AppArmor', APPARMOR, error)
@@ -99,45 +108,67 @@ def _apparmor() -> Iterator[Finding]:
     if has_rule:
         yield _warning(
             'AppArmor',
-            f'{APPARMOR} has a rule for the sockets of snapshots. Take it '
-            'out, and run "systemctl reload apparmor".',
+            f'{APPARMOR} lets QEMU make the sockets of snapshots. Delete the '
+            'line, and run "systemctl reload apparmor".',
         )
 
 
-def _temporary(conf: cfg.ConfigOpts) -> Iterator[Finding]:
-    """The directories that only snapshots make, and that one has left."""
-    roots = dict.fromkeys(
-        filter(
-            None,
-            (
-                conf.libvirt.snapshots_directory,
-                conf.snapshot.scratch_directory,
-            ),
-        )
-    )
-    for root in roots:
-        try:
-            names = sorted(os.listdir(root))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            yield _not_known('Temporary files', root, error)
-            continue
-        left = [
-            os.path.join(root, name)
-            for name in names
-            if name.startswith(temporary_files.OWN)
-        ]
-        if left:
+def _links() -> Iterator[Finding]:
+    """The link by which Nova finds the driver in another directory."""
+    for directory in dict.fromkeys([PACKAGES, *filter(None, sys.path)]):
+        path = os.path.join(directory, LINK)
+        if os.path.islink(path):
             yield _warning(
-                'Temporary files',
-                f'{", ".join(left)} was left by a snapshot. As root: '
-                f'{shlex.join(["rm", "-r", *left])}',
+                'Link',
+                f'{path} was made by hand, and pip does not remove it. Once '
+                f'the package is gone, remove it: {_rm(path)}',
             )
 
 
-def _rm(path: str, *flags: str) -> str:
-    return shlex.join(['rm', *flags, path])
+def _temporary(subject: str, directory: str) -> Iterator[Finding]:
+    def found() -> Iterator[Finding]:
+        left = [
+            os.path.join(directory, name)
+            for name in sorted(os.listdir(directory))
+            if _TEMPORARY.fullmatch(name)
+        ]
+        if left:
+            yield _warning(
+                subject,
+                'Files of snapshots are there. Once no snapshot runs, and '
+                f'none that died has left anything, remove them as root: '
+                f'{_rm(*left, flag="-r")}',
+            )
+
+    yield from _as_far_as_seen(subject, directory, found)
+
+
+def _there(
+    subject: str, path: str, advice: str, flag: str | None = None
+) -> Iterator[Finding]:
+    def found() -> Iterator[Finding]:
+        os.lstat(path)
+        yield _warning(
+            subject, f'{path} is there. {advice}: {_rm(path, flag=flag)}'
+        )
+
+    yield from _as_far_as_seen(subject, path, found)
+
+
+def _as_far_as_seen(
+    subject: str, path: str, look: Callable[[], Iterator[Finding]]
+) -> Iterator[Finding]:
+    """The findings about a path; nothing where there is none."""
+    try:
+        yield from look()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield _not_known(subject, path, error)
+
+
+def _rm(*paths: str, flag: str | None = None) -> str:
+    return shlex.join(['rm', *filter(None, [flag]), *paths])
 
 
 def _warning(subject: str, detail: str) -> Finding:
@@ -146,5 +177,5 @@ def _warning(subject: str, detail: str) -> Finding:
 
 def _not_known(subject: str, path: str, error: OSError) -> Finding:
     return _warning(
-        subject, f'{NOT_KNOWN} {path} cannot be read: {error.strerror}'
+        subject, f'{NOT_KNOWN} {path} cannot be looked at: {error.strerror}'
     )

@@ -28,8 +28,10 @@ _OPTS: dict[str | None, list[cfg.Opt]] = {
     ],
     'glance': [cfg.ListOpt('api_servers', default=[])],
     'keystone_authtoken': [
-        cfg.ListOpt('service_token_roles', default=['service'])
+        cfg.ListOpt('service_token_roles', default=['service']),
+        cfg.StrOpt('region_name'),
     ],
+    'placement': [cfg.StrOpt('region_name')],
     'service_user': [cfg.BoolOpt('send_service_user_token', default=False)],
     'cinder': [
         cfg.StrOpt('catalog_info', default='volumev3::publicURL'),

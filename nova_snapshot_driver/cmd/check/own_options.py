@@ -32,7 +32,7 @@ def findings(files: Sequence[str]) -> Iterator[Finding]:
         if deprecated.name is not None
     }
     for path in files:
-        for name in names(path):
+        for name in _names(path):
             if name in successors:
                 yield _finding(
                     name,
@@ -43,20 +43,10 @@ def findings(files: Sequence[str]) -> Iterator[Finding]:
                 yield _finding(name, f'{path}: {_unknown(name, known)}')
 
 
-def names(path: str) -> list[str]:
-    """The names of the group's options in a file."""
-    return list(_sections(path).get(GROUP, {}))
-
-
-def values(path: str, group: str, name: str) -> list[str]:
-    """The values that a file gives an option of whatever group."""
-    return _sections(path).get(group, {}).get(name, [])
-
-
-def _sections(path: str) -> dict[str, dict[str, list[str]]]:
+def _names(path: str) -> list[str]:
     sections: dict[str, dict[str, list[str]]] = {}
     cfg.ConfigParser(path, sections).parse()
-    return sections
+    return list(sections.get(GROUP, {}))
 
 
 def _unknown(name: str, known: set[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nova-api that runs, which may be another than its files say.
+"""The nova-api that runs, which may have read another file than lies there.
 
 Its answers have a header where it has loaded this driver.
 """
@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+import requests
+
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.cmd.check.api_paste import ApiPaste
@@ -18,25 +20,28 @@ from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.service_user import ServiceUser
 from nova_snapshot_driver.cmd.check.service_user import asking
+from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common import version
 
 SUBJECT = 'nova-api'
 
-SERVICE_TYPE = 'compute'
-
-#: A request that every user may make, to the application that has the header.
-REQUEST = '/flavors?limit=1'
+#: A request that every user may make. The root of the API is an application of
+#: its own, without Keystone and without the header.
+REQUEST = '/extensions/os-volumes'
 
 
 @dataclasses.dataclass(frozen=True)
 class RunningApi:
-    """A nova-api; others may be behind the same address.
+    """The nova-api that has answered; others may share its address.
 
     :ivar version: of the driver that it has loaded; None if it has not
     """
 
     url: str
     version: str | None
+
+    def __str__(self) -> str:
+        return f'The nova-api that answered at {self.url}'
 
 
 def ask(service_user: ServiceUser) -> RunningApi:
@@ -49,7 +54,7 @@ def ask(service_user: ServiceUser) -> RunningApi:
             reason='[service_user] is not configured, as whom nova-api would '
             'be asked.'
         )
-    nova = service_user.requests_to(SERVICE_TYPE)
+    nova = service_user.requests_to('compute')
     url = asking(nova.get_endpoint)
     if url is None:
         raise exception.SnapshotError(
@@ -62,11 +67,25 @@ def ask(service_user: ServiceUser) -> RunningApi:
             reason=f'{url} does not answer: {error.fields["reason"]}.'
         ) from error
     loaded = answer.headers.get(version.HEADER)
-    if loaded is None and not answer.ok:
+    if loaded is not None:
+        return RunningApi(url, reason.shortened(reason.plain(loaded)))
+    if not _is_of_nova(answer):
         raise exception.SnapshotError(
-            reason=f'{url} answers with the HTTP status {answer.status_code}.'
+            reason=f'{url}{REQUEST} is not answered as Nova does (HTTP status '
+            f'{answer.status_code}).'
         )
-    return RunningApi(url, loaded)
+    return RunningApi(url, None)
+
+
+def _is_of_nova(answer: requests.Response) -> bool:
+    """Whether Nova has answered, and not a proxy in front of it."""
+    if answer.status_code != requests.codes.ok:
+        return False
+    try:
+        content = answer.json()
+    except ValueError:
+        return False
+    return isinstance(content, dict) and 'extension' in content
 
 
 def findings(
@@ -76,26 +95,32 @@ def findings(
 
     :param name: ``[wsgi] api_paste_config``
     :param files: the configuration files, beside which that file is
+    :returns: nothing on a host that has nothing of Nova
     """
-    on_file = _on_file(name, files)
+    candidates = api_paste.candidates(name, files)
+    if not candidates and not service_user.is_configured:
+        return
     try:
         running = ask(service_user)
     except exception.SnapshotError as error:
-        # Without the line nobody expects anything of nova-api.
-        if on_file:
-            yield Finding(
-                SUBJECT,
-                Verdict.WARNING,
-                f'{NOT_KNOWN} nobody could ask whether the nova-api that '
-                f'runs has loaded the driver: {error}',
-            )
+        yield not_known(error)
         return
-    yield _finding(running, on_file)
+    yield _finding(running, _has_line(candidates))
 
 
-def _on_file(name: str, files: Sequence[str]) -> bool | None:
+def not_known(error: exception.SnapshotError) -> Finding:
+    """The finding that nova-api could not be asked."""
+    return Finding(
+        SUBJECT,
+        Verdict.WARNING,
+        f'{NOT_KNOWN} whether the nova-api that runs has loaded the driver. '
+        f'{error}',
+    )
+
+
+def _has_line(candidates: Sequence[str]) -> bool | None:
     """Whether api-paste.ini has the line; None where no file tells."""
-    for path in api_paste.candidates(name, files):
+    for path in candidates:
         try:
             return ApiPaste.read(path).factory == api_paste.OURS
         except (OSError, exception.SnapshotError):
@@ -104,33 +129,34 @@ def _on_file(name: str, files: Sequence[str]) -> bool | None:
     return None
 
 
-def _finding(running: RunningApi, on_file: bool | None) -> Finding:
-    answered = f'The one that answered at {running.url}'
-    if running.version is None and on_file:
+def _finding(running: RunningApi, has_line: bool | None) -> Finding:
+    if running.version is None and has_line:
         return Finding(
             SUBJECT,
             Verdict.WARNING,
-            f'{answered} has not loaded the driver, though api-paste.ini has '
-            'the line. Restart nova-api.',
+            f'{running} has not loaded the driver, and api-paste.ini has the '
+            'line. Restart nova-api.',
         )
     if running.version is None:
         return Finding(
             SUBJECT,
             Verdict.SUCCESS,
-            f"{answered} is Nova's own, which has Cinder snapshot the "
-            'volumes of volume-backed servers itself',
+            f'{running} has not loaded the driver: Cinder snapshots the '
+            'volumes of volume-backed servers one after the other',
         )
-    if on_file is False:
+    if has_line is False:
         return Finding(
             SUBJECT,
             Verdict.WARNING,
-            f'{answered} has loaded the driver, and api-paste.ini on this '
-            'host does not have the line. Every nova-api of a cloud should '
-            'have it: write it, or restart nova-api if it was taken out.',
+            f'{running} has loaded the driver ({running.version}), and '
+            'api-paste.ini on this host has not the line. If the line was '
+            'taken out, restart nova-api before the package is uninstalled; '
+            'otherwise write it there too: every nova-api of a cloud is to '
+            'have it.',
         )
     return Finding(
         SUBJECT,
         Verdict.SUCCESS,
-        f'{answered} leaves volume-backed servers to their hosts (driver '
+        f'{running} leaves volume-backed servers to their hosts (driver '
         f'{running.version})',
     )

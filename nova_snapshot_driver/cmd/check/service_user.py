@@ -26,6 +26,9 @@ from nova_snapshot_driver.common import reason
 #: The seconds of silence after which Keystone counts as unreachable.
 TIMEOUT = 30
 
+#: The endpoints that Nova prefers, in this order.
+INTERFACES = ['internal', 'public']
+
 #: The role that Glance lets delete the images of others by default.
 ADMIN = 'admin'
 
@@ -92,36 +95,54 @@ class ServiceUser:
 
         :raises KeystoneUnavailable: it gives no token, or knows no Glance
         """
-        glance = self._glance()
-        token = asking(glance.get_token)
+        with_session = self._session()
+        auth = self._auth()
+        token = asking(lambda: with_session.get_token(auth))
+        glance = asking(
+            lambda: loading.load_adapter_from_conf_options(
+                self._options, 'glance', session=with_session, auth=auth
+            )
+        )
         endpoints = self._options.glance.api_servers or [
             asking(glance.get_endpoint)
         ]
         return [self._access(endpoint, token) for endpoint in endpoints]
 
     def requests_to(self, service_type: str) -> adapter.Adapter:
-        """Requests to a service of Keystone's catalog, as this user.
+        """Requests to a service in Nova's own region, as this user.
 
-        The region and the interfaces are those of ``[glance]``.
-
-        :raises KeystoneUnavailable: the configuration is not valid
+        :raises KeystoneUnavailable: the configuration is not valid, or nothing
+            says which region that is
         """
-        glance = self._glance()
         return adapter.Adapter(
-            glance.session,
-            auth=glance.auth,
+            self._session(),
+            auth=self._auth(),
             service_type=service_type,
-            interface=glance.interface,
-            region_name=glance.region_name,
+            interface=INTERFACES,
+            region_name=self._region(service_type),
         )
 
-    def _glance(self) -> adapter.Adapter:
-        with_session, auth = self._session(), self._auth()
-        return asking(
-            lambda: loading.load_adapter_from_conf_options(
-                self._options, 'glance', session=with_session, auth=auth
+    def _region(self, service_type: str) -> str | None:
+        """The region of this Nova; None where the catalog has but one."""
+        for group in ('placement', 'keystone_authtoken'):
+            if region := self._options[group].region_name:
+                return str(region)
+        reference = self._reference()
+        if reference is None:
+            return None
+        found = reference.service_catalog.get_endpoints_data(service_type)
+        regions = {
+            str(endpoint.region_name)
+            for endpoints in found.values()
+            for endpoint in endpoints
+        }
+        if len(regions) > 1:
+            raise exception.KeystoneUnavailable(
+                reason=f'its catalog has a service {service_type} in '
+                f'{" and ".join(sorted(regions))}, and [placement] '
+                'region_name names none'
             )
-        )
+        return None
 
     def _access(self, endpoint: str | None, token: str | None) -> GlanceAccess:
         if endpoint is None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The units of systemd that run a command of this package."""
+"""The units of systemd that run the command of this package."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
@@ -12,7 +13,8 @@ from nova_snapshot_driver.cmd.check.finding import Verdict
 
 SUBJECT = 'systemd'
 
-#: The directories of units, of whoever may write one.
+#: The directories of units, and of drop-ins in directories of their own.
+#: Source: systemd.unit(5).
 DIRECTORIES = (
     '/etc/systemd/system',
     '/run/systemd/system',
@@ -23,60 +25,81 @@ DIRECTORIES = (
 
 COMMAND = 'nova-snapshot'
 
-#: The beginning of the value of a command whose failure does not count.
-_TOLERATED = '-'
+#: The special prefixes of a command, and the one of a command whose failure
+#: does not count. Source: systemd.service(5).
+PREFIXES = '-@:+!|'
+TOLERATED = '-'
 
 
 def findings() -> Iterator[Finding]:
-    """The lines of units that run a command of this package."""
-    for path in _files():
+    """The lines that run the command, and what could not be looked at."""
+    shut: list[OSError] = []
+    for path in _files(shut):
         try:
             with open(path, encoding='utf-8', errors='replace') as file:
-                lines = file.read().splitlines()
-        except OSError as error:
-            yield Finding(
-                SUBJECT,
-                Verdict.WARNING,
-                f'{NOT_KNOWN} {path} cannot be read: {error.strerror}',
-            )
+                lines = [line.strip() for line in file]
+        except FileNotFoundError:
+            # A link to nowhere has no lines.
+            continue
+        except OSError as unreadable:
+            shut.append(unreadable)
             continue
         yield from (
-            _finding(path, line.strip())
-            for line in lines
-            if _runs_command(line)
+            _finding(path, line) for line in lines if _runs_command(line)
+        )
+    for error in shut:
+        yield Finding(
+            SUBJECT,
+            Verdict.WARNING,
+            f'{NOT_KNOWN} {error.filename} cannot be read: {error.strerror}',
         )
 
 
-def _files() -> Iterator[str]:
-    """The units, and the files that change one, each once."""
-    found = set()
+def _files(shut: list[OSError]) -> Iterator[str]:
+    """The units and their drop-ins, each once.
+
+    :param shut: takes the errors of directories that can't be read
+    """
+
+    def complain(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            shut.append(error)
+
+    seen = set()
     for directory in DIRECTORIES:
-        for root, _, names in os.walk(directory):
-            for name in names:
-                path = os.path.realpath(os.path.join(root, name))
-                if name.endswith(('.service', '.conf')) and path not in found:
-                    found.add(path)
-                    if os.path.isfile(path):
-                        yield path
+        for root, _, names in os.walk(directory, onerror=complain):
+            for name in sorted(names):
+                path = os.path.join(root, name)
+                # /lib is a link to /usr/lib on most hosts.
+                real = os.path.realpath(path)
+                if name.endswith(('.service', '.conf')) and real not in seen:
+                    seen.add(real)
+                    yield path
 
 
 def _runs_command(line: str) -> bool:
+    """Whether a line of a unit has a command with ours in it."""
     name, _, value = line.partition('=')
-    words = value.split()
-    return (
-        name.strip().startswith('Exec')
-        and bool(words)
-        and os.path.basename(words[0].lstrip('-@:+!')) == COMMAND
+    if not name.startswith('Exec'):
+        return False
+    return any(
+        os.path.basename(word.lstrip(PREFIXES)) == COMMAND
+        for word in value.replace('"', ' ').replace("'", ' ').split()
     )
 
 
 def _finding(path: str, line: str) -> Finding:
-    value = line.partition('=')[2].strip()
-    is_tolerated = value.startswith(_TOLERATED)
+    command = line.partition('=')[2].strip()
+    prefixes = command.removesuffix(command.lstrip(PREFIXES))
+    is_tolerated = TOLERATED in prefixes
+    consequence = (
+        'A line in the log is all that comes of it without the package.'
+        if is_tolerated
+        else 'Without the package, the unit fails.'
+    )
     return Finding(
         SUBJECT,
         Verdict.WARNING if is_tolerated else Verdict.FAILURE,
-        f'{path} has the line "{line}". Take it out, and run "systemctl '
-        'daemon-reload".'
-        + ('' if is_tolerated else ' Without the package the unit fails.'),
+        f'{shlex.quote(path)} has the line {line!r}. {consequence} Delete it, '
+        'and run "systemctl daemon-reload".',
     )

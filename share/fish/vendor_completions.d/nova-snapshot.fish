@@ -89,6 +89,7 @@ complete -c nova-snapshot -n '_shtab_nova_snapshot_using check' -l snapshots-dir
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using check' -l state-directory -xka "(__fish_complete_directories)" -d 'directory for the journal and locks (default: [snapshot] state_directory)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using check' -l nova-python -xka "(__fish_complete_path (commandline -ct))" -d 'the Python that nova-compute runs on (default: the one that the script nova-compute names)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using check' -l expect-driver -d 'nova-compute is to have the driver: fail if it does not find it, and exit with 4 if all is ready and compute_driver does not name it'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using check' -l before-removal -d 'say instead what still uses the driver on this host, and what would remain of it; the exit status is 1 for as long as something would break without the package'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using; and test $_shtab_nova_snapshot_npos -eq 0' -a status -d 'list the snapshots that run on this host'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using status' -s h -l help -d 'show this help message and exit'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using status' -l format -xka "table json" -d 'the format of the output (default: table)'

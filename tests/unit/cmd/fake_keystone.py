@@ -14,6 +14,7 @@ from tests.unit.fake_glance import ENDPOINT
 URL = 'http://keystone.example.com:5000/v3'
 TOKEN = 'gAAAAABn0token'
 PASSWORD = 'pa55word'
+NOVA_URL = 'http://nova.example.com:8774/v2.1'
 
 
 class FakeKeystone:
@@ -23,6 +24,7 @@ class FakeKeystone:
     :ivar has_glance: there is one
     :ivar has_cinder: the same for Cinder
     :ivar roles: those that the user has
+    :ivar nova_urls: of nova-api, by the region
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,7 @@ class FakeKeystone:
         self.has_glance = True
         self.has_cinder = True
         self.roles: list[str] = []
+        self.nova_urls = {'RegionOne': NOVA_URL}
 
     def mocked(self, mocker: requests_mock.Mocker) -> None:
         """Answer the requests that are made through ``requests``."""
@@ -72,6 +75,15 @@ class FakeKeystone:
             'id': 'c',
             'endpoints': [self._endpoint('public', fake_cinder.ENDPOINT)],
         }
+        compute = {
+            'type': 'compute',
+            'name': 'nova',
+            'id': 'n',
+            'endpoints': [
+                self._endpoint('public', url, region)
+                for region, url in self.nova_urls.items()
+            ],
+        }
         domain = {'id': 'default', 'name': 'Default'}
         return {
             'token': {
@@ -84,16 +96,19 @@ class FakeKeystone:
                 'catalog': [
                     *([image] if self.has_glance else []),
                     *([volume] if self.has_cinder else []),
+                    *([compute] if self.nova_urls else []),
                 ],
             }
         }
 
-    def _endpoint(self, interface: str, url: str) -> dict[str, str]:
+    def _endpoint(
+        self, interface: str, url: str, region: str = 'RegionOne'
+    ) -> dict[str, str]:
         return {
             'id': interface,
             'interface': interface,
-            'region': 'RegionOne',
-            'region_id': 'RegionOne',
+            'region': region,
+            'region_id': region,
             'url': url,
         }
 

@@ -20,6 +20,7 @@ from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
 from tests.unit import documents
+from tests.unit.cmd.check import fake_nova_api
 from tests.unit.cmd.check.test_service_user import CONFIGURED
 from tests.unit.cmd.command import CommandLine
 from tests.unit.cmd.command import Result
@@ -264,6 +265,7 @@ class NovaTest(CheckCase):
         self.keystone.roles = ['admin', 'service']
         self.keystone.mocked(mocker)
         FakeCinder([]).mocked(mocker)
+        fake_nova_api.answers(mocker, '1.2')
 
     def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
         """As the service user, to whom no argument names a cloud."""
@@ -280,13 +282,13 @@ class NovaTest(CheckCase):
         self.assertEqual(
             [
                 *('compute_driver', 'Nova', 'Driver'),
-                *('Service user', 'Service token', 'Cinder'),
+                *('Service user', 'Service token', 'Cinder', 'nova-api'),
                 *('State directory', 'Snapshots directory'),
                 *('Data plane: confinement', 'Data plane'),
                 'Data plane: streams',
                 'Glance',
             ],
-            [*findings][:12],
+            [*findings][:13],
         )
         self.assertEqual(
             {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
