@@ -121,6 +121,7 @@ class SnapshotDriver:
         """Take a snapshot as a request has it.
 
         :raises NotSupported: this driver has no method for it
+        :raises RequestNotSupported: nor has Nova's own driver
         :raises SnapshotError: it failed, and the guest is as it was
         """
         destination = request.destination
@@ -135,6 +136,7 @@ class SnapshotDriver:
             request.cancellation.limit(self._settings.deadline)
         with (
             destination.discarded_on_failure(),
+            request.refused_as_asked(),
             self._healer.healed_guest(
                 request.instance.domain, request.context
             ) as guest,

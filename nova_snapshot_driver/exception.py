@@ -173,6 +173,18 @@ class NotSupported(SnapshotError):
     template = 'Domain {domain} cannot be snapshotted: {reason}'
 
 
+class RequestNotSupported(SnapshotError):
+    """A refusal that is final, while one to be ``NotSupported`` is not."""
+
+    code = 'request-not-supported'
+    template = (
+        'Domain {domain}: the request asks for {wishes}, and that cannot be '
+        "done: {reason} Nothing was touched. Nova's own driver was not asked "
+        'instead, since it would pass over that part of the request. Ask '
+        'for a snapshot without it.'
+    )
+
+
 class UnsafeBackingFile(SnapshotError):
     code = 'unsafe-backing-file'
     template = (
@@ -346,6 +358,31 @@ class NoSpace(SnapshotError):
 class DirectoryUnusable(SnapshotError):
     code = 'directory-unusable'
     template = '{directory} cannot be used: {reason} (option {option}).'
+
+
+class StateDirectoryMissing(SnapshotError):
+    code = 'state-directory-missing'
+    template = (
+        'There is no directory {directory} (option {option}): no snapshot was '
+        'ever taken with this configuration, or another configuration is '
+        'meant. nova-compute makes the directory when it starts. Name the '
+        'nova.conf of nova-compute with --config-file.'
+    )
+
+
+class StateUnreadable(SnapshotError):
+    """Nobody can tell what the driver remembers.
+
+    :ivar fields: ``path`` is of the state directory, or of a file in it
+    """
+
+    code = 'state-unreadable'
+    template = (
+        '{path} cannot be read: {reason} (option {option}). What a snapshot '
+        'has noted there is not known, and nothing of it is undone. Run the '
+        'command as root or as the user of nova-compute; look at a file that '
+        'they can not read either, and remove it.'
+    )
 
 
 class DirectoryShut(SnapshotError):

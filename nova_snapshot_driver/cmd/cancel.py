@@ -61,9 +61,12 @@ def run(
 
 
 def _find(directory: str, domain: str) -> Status:
-    for snapshot in status.running(directory):
+    running = status.running(directory)
+    for snapshot in running.found:
         if domain in (snapshot.domain, snapshot.uuid):
             return snapshot
+    if running.unreadable:
+        raise running.unreadable[0]
     raise exception.SnapshotNotFound(domain=domain, reason='none is running')
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from oslo_config import cfg
@@ -21,6 +20,7 @@ from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.recovery.account import Outcome
 from nova_snapshot_driver.recovery.account import Step
 from nova_snapshot_driver.recovery.healer import Healer
+from nova_snapshot_driver.state import state_directory
 
 TITLES = ('Domain', 'What', 'Result')
 
@@ -33,7 +33,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         description='Give all domains of this host back as they were before '
         'a snapshot whose process has died, and delete what the snapshot has '
         'left on this host and in the cloud. Running snapshots are left '
-        'alone. The exit status is 1 if something could not be undone.',
+        'alone. The exit status is 1 if something could not be undone, or '
+        'nobody could see whether it has to be.',
     )
     parser.add_argument(
         '--dry-run',
@@ -72,8 +73,8 @@ def _outcomes(
     arguments: argparse.Namespace, conf: cfg.ConfigOpts
 ) -> list[Outcome]:
     # The directory is not created: it has to belong to the user of Nova.
-    if not os.path.isdir(conf.snapshot.state_directory):
-        return []
+    with state_directory.opened(conf.snapshot.state_directory):
+        pass
     with Host.open(conf.libvirt.connection_uri) as host:
         healer = Healer(read_settings(conf).undo, host)
         if arguments.dry_run:
@@ -118,4 +119,4 @@ def _to_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _in_words(outcome: Outcome, step: Step, done: str) -> list[str]:
     result = done if step.error is None else f'stays: {step.error}'
-    return [outcome.domain, step.what, result]
+    return [outcome.domain or '-', step.what, result]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 from typing import Any
 
 from oslo_config import cfg
@@ -16,6 +16,7 @@ from nova_snapshot_driver.common.progress import IN_BYTES
 from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import status
 from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.state.state_directory import Listing
 from nova_snapshot_driver.state.status import Status
 from nova_snapshot_driver.state.workspace import MIB
 from nova_snapshot_driver.takings.taking import Whose
@@ -35,7 +36,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help='list the snapshots that run on this host',
         description='List the snapshots that run on this host, whether '
-        'nova-compute takes them or a command.',
+        'nova-compute takes them or a command. The exit status is 1 if '
+        'something in the state directory could not be read.',
     )
     parser.add_argument(
         '--all',
@@ -69,54 +71,94 @@ def run(
 ) -> int:
     directory = conf.snapshot.state_directory
     if arguments.watch is None:
-        _show(arguments, directory)
-        return 0
-    # Ctrl-C is how a person ends this: nothing has failed.
-    with contextlib.suppress(exception.Cancelled):
-        while True:
-            if arguments.format == 'table':
-                output.begin_screen()
-            _show(arguments, directory)
+        seen = _show(arguments, directory)
+    else:
+        seen = _watch(arguments, directory, cancellation)
+    return int(bool(seen.unreadable))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """The state of the host.
+
+    :ivar abandoned: None where nobody has asked for it
+    """
+
+    running: Listing[Status]
+    abandoned: Listing[Entry] | None
+
+    @property
+    def unreadable(self) -> list[exception.StateUnreadable]:
+        abandoned = () if self.abandoned is None else self.abandoned.unreadable
+        return [*self.running.unreadable, *abandoned]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result, with the same names whatever was asked for."""
+        return {
+            'running': [each.to_dict() for each in self.running.found],
+            'abandoned': None
+            if self.abandoned is None
+            else [_abandoned(entry) for entry in self.abandoned.found],
+            'unreadable': [
+                {name: each.fields[name] for name in ('path', 'reason')}
+                for each in self.unreadable
+            ],
+        }
+
+
+def _watch(
+    arguments: argparse.Namespace, directory: str, cancellation: Cancellation
+) -> _Seen:
+    """
+    :returns: the last look
+    """
+    while True:
+        if arguments.format == 'table':
+            output.begin_screen()
+        seen = _show(arguments, directory)
+        try:
             cancellation.sleep(arguments.watch)
-    return 0
+        except exception.Cancelled:
+            # Ctrl-C is how a person ends this: nothing has failed.
+            return seen
 
 
-def _show(arguments: argparse.Namespace, directory: str) -> None:
-    running = status.running(directory)
-    abandoned = journal.abandoned(directory) if arguments.all else None
+def _show(arguments: argparse.Namespace, directory: str) -> _Seen:
+    seen = _Seen(
+        status.running(directory),
+        journal.abandoned(directory) if arguments.all else None,
+    )
     if arguments.format == 'json':
         output.print_json(
-            _to_dict(running, abandoned),
-            in_one_line=arguments.watch is not None,
+            seen.to_dict(), in_one_line=arguments.watch is not None
         )
-        return
-    if running:
-        output.print_table(TITLES, [_in_words(each) for each in running])
-    else:
+        return seen
+    _print_running(seen.running)
+    if seen.abandoned is not None:
+        _print_abandoned(seen.abandoned)
+    if seen.unreadable:
+        output.print_line('Nobody knows what these files say:')
+    for each in seen.unreadable:
+        output.print_line(f'{each.fields["path"]}: {each.fields["reason"]}')
+    return seen
+
+
+def _print_running(running: Listing[Status]) -> None:
+    if running.found:
+        output.print_table(TITLES, [_in_words(each) for each in running.found])
+    elif not running.unreadable:
         output.print_line('No snapshot is running on this host.')
-    if abandoned:
+
+
+def _print_abandoned(abandoned: Listing[Entry]) -> None:
+    if abandoned.found:
         output.print_line('Snapshots that died have left:')
         output.print_table(
-            TITLES_OF_ABANDONED, [_abandoned_words(e) for e in abandoned]
+            TITLES_OF_ABANDONED, [_abandoned_words(e) for e in abandoned.found]
         )
         output.print_line('"nova-snapshot recover" undoes it.')
-    elif arguments.all:
+    elif not abandoned.unreadable:
         output.print_line('No snapshot that died has left anything.')
-
-
-def _to_dict(
-    running: list[Status], abandoned: list[Entry] | None
-) -> dict[str, Any]:
-    """The result, with the same names whatever was asked for.
-
-    :param abandoned: None where nobody has asked for it
-    """
-    return {
-        'running': [each.to_dict() for each in running],
-        'abandoned': None
-        if abandoned is None
-        else [_abandoned(entry) for entry in abandoned],
-    }
 
 
 def _abandoned(entry: Entry) -> dict[str, Any]:

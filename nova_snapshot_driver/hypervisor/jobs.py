@@ -25,6 +25,12 @@ BLOCK_JOB_INTERVAL = 0.01
 # The error has no code. Source: qemuBackupGetJobInfoStats in libvirt.
 _JOB_LOST = 'backup job data missing'
 
+# A hypervisor other than QEMU has no backup jobs at all.
+_NO_BACKUP_JOB = (
+    libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+    libvirt.VIR_ERR_NO_SUPPORT,
+)
+
 _BLOCK_JOB_NAMES = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: 'pull',
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: 'copy',
@@ -138,7 +144,7 @@ class Jobs:
             try:
                 return backup_xml.socket_of(handle.backupGetXMLDesc())
             except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_BACKUP:
+                if error.get_error_code() not in _NO_BACKUP_JOB:
                     raise
                 return None
 

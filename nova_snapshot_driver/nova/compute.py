@@ -130,7 +130,7 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
                 ):
                     super().snapshot(
                         context,
-                        instance,
+                        upstream.as_it_may_freeze(instance),
                         image_id,
                         upstream.unless_torn(
                             self._guest(instance.uuid),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import nova.conf
+from nova import objects as nova_objects
 from nova import utils
 from nova.compute import task_states
 from nova.virt.libvirt.host import Host
@@ -15,6 +16,7 @@ from nova.virt.libvirt.host import Host
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.nova import objects
 from nova_snapshot_driver.snapshot.plan.grounds import Words
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
@@ -62,6 +64,21 @@ def require_no_freeze(guest: Guest, instance: Instance) -> None:
         reason=Words.LEFT_TO_NOVA.value,
         public=Words.LEFT_TO_NOVA.value,
     )
+
+
+def as_it_may_freeze(instance: nova_objects.Instance) -> nova_objects.Instance:
+    """The instance for Nova's own driver, which freezes wherever it can.
+
+    That driver does not know ``[snapshot] quiesce``, and asks the properties
+    of the image whether there is an agent. Source:
+    ``LibvirtDriver._can_quiesce``.
+    """
+    policy = objects.instance_of(instance).quiesce or QuiescePolicy(
+        CONF.snapshot.quiesce
+    )
+    if policy is QuiescePolicy.NEVER:
+        return objects.without_quiesce(instance)
+    return instance
 
 
 def _is_at_rest(guest: Guest) -> bool:

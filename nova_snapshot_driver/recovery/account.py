@@ -37,10 +37,14 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The result of the undo on one domain."""
+    """The result of the undo on one domain.
 
-    domain: str
-    uuid: str
+    :ivar domain: its name, or its UUID where that alone is known; None for
+        the host, as is the next
+    """
+
+    domain: str | None
+    uuid: str | None
     steps: tuple[Step, ...]
 
     @property

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 from oslo_log import log as logging
@@ -25,6 +26,7 @@ from nova_snapshot_driver.snapshot.capture.environment import Environment
 from nova_snapshot_driver.snapshot.destination import metadata
 from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import state_directory
 from nova_snapshot_driver.state import watchdog
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
@@ -66,12 +68,21 @@ class Healer:
 
         :param context: in which their images can be deleted
         """
-        known = {entry.uuid: entry.name for entry in self._journal.entries()}
+        entries = self._journal.entries()
+        suspects = self._with_our_jobs()
+        known = {entry.uuid: entry.name for entry in entries.found}
         outcomes = [
-            self._heal(uuid, name, context)
-            for uuid, name in {**self._with_our_jobs(), **known}.items()
+            *map(_unread, entries.unreadable),
+            *suspects.unseen,
+            *(
+                self._heal(uuid, name, context)
+                for uuid, name in {**suspects.names, **known}.items()
+            ),
         ]
-        return [outcome for outcome in outcomes if outcome is not None]
+        found = [outcome for outcome in outcomes if outcome is not None]
+        for outcome in found:
+            _log_left(outcome)
+        return found
 
     def heal_domain(
         self, uuid: str, name: str, context: Context | None
@@ -102,31 +113,28 @@ class Healer:
         """
         directory = self._settings.state_directory
         entries = journal.abandoned(directory)
-        known = [entry.uuid for entry in entries]
-        outcomes = [
-            dead_snapshot.rehearse(
-                self._host,
-                self._journal,
-                entry.uuid,
-                entry.name,
-                entry,
-                self._settings,
-            )
-            for entry in entries
-        ]
-        for uuid, name in self._with_our_jobs().items():
-            if uuid not in known and not locks.is_locked(directory, uuid):
-                outcomes.append(
-                    dead_snapshot.rehearse(
-                        self._host,
-                        self._journal,
-                        uuid,
-                        name,
-                        None,
-                        self._settings,
-                    )
+        suspects = self._with_our_jobs()
+        known = {entry.uuid: entry for entry in entries.found}
+        names = {
+            uuid: name
+            for uuid, name in suspects.names.items()
+            if not locks.is_locked(directory, uuid)
+        } | {entry.uuid: entry.name for entry in entries.found}
+        return [
+            *map(_unread, entries.unreadable),
+            *suspects.unseen,
+            *(
+                dead_snapshot.rehearse(
+                    self._host,
+                    self._journal,
+                    uuid,
+                    name,
+                    known.get(uuid),
+                    self._settings,
                 )
-        return outcomes
+                for uuid, name in names.items()
+            ),
+        ]
 
     def guest(self, domain: str) -> Guest:
         """The guest of a domain, by name or UUID.
@@ -203,28 +211,28 @@ class Healer:
             return None
         except exception.SnapshotError as error:
             outcome = Outcome(name, uuid, (Step('look after it', error),))
-        for left in outcome.errors:
-            events.log_event(
-                LOG.error, Event.NOT_HEALED, left, uuid, code=left.code
-            )
         return outcome
 
-    def _with_our_jobs(self) -> dict[str, str]:
-        """The names of domains, by UUID, which the journal may not know."""
+    def _with_our_jobs(self) -> _Suspects:
+        """The domains with a job of ours, which the journal may not know."""
         try:
             guests = self._host.active_guests()
         except exception.SnapshotError as error:
             # Domains that the journal knows are healed all the same.
-            LOG.error('%s', error)
-            return {}
-        found = {}
+            step = Step('see which domains have a job of a snapshot', error)
+            return _Suspects({}, (Outcome(None, None, (step,)),))
+        names, unseen = {}, []
         for guest in guests:
             try:
                 if dead_snapshot.is_due(guest, self._settings):
-                    found[guest.uuid] = guest.name
+                    names[guest.uuid] = guest.name
+            except exception.DomainNotFound:
+                # The job is gone with its guest.
+                continue
             except exception.SnapshotError as error:
-                LOG.error('%s', error, instance_uuid=guest.uuid)
-        return found
+                step = Step('see whether it has a job of a snapshot', error)
+                unseen.append(Outcome(guest.name, guest.uuid, (step,)))
+        return _Suspects(names, tuple(unseen))
 
     def _remove_our_words(self, image: str, context: Context) -> None:
         try:
@@ -245,6 +253,31 @@ class Healer:
     def _count(self, outcome: Outcome) -> None:
         if outcome.is_healed:
             self._environment.healed()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Suspects:
+    """The domains that may have lost something, as libvirt shows them.
+
+    :ivar names: of those with a job of ours, by their UUID
+    :ivar unseen: an outcome for each look that could not be had
+    """
+
+    names: dict[str, str]
+    unseen: tuple[Outcome, ...]
+
+
+def _unread(error: exception.StateUnreadable) -> Outcome:
+    """The outcome where nobody knows what a snapshot has taken."""
+    uuid = state_directory.domain_of(error)
+    return Outcome(uuid, uuid, (Step('read its journal', error),))
+
+
+def _log_left(outcome: Outcome) -> None:
+    for left in outcome.errors:
+        events.log_event(
+            LOG.error, Event.NOT_HEALED, left, outcome.uuid, code=left.code
+        )
 
 
 def _of_others(guest: Guest) -> Iterator[Taking]:

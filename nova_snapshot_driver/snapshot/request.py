@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
@@ -16,6 +19,10 @@ from nova_snapshot_driver.snapshot.plan.instance import Instance
 # The task states of nova.compute.task_states.
 IMAGE_PENDING_UPLOAD = 'image_pending_upload'
 IMAGE_UPLOADING = 'image_uploading'
+
+#: The key in the metadata of a field by which a request asks for what Nova's
+#: own driver would pass over; its value is that wish, in words.
+BEYOND_NOVA = 'beyond_nova'
 
 
 class TaskStates:
@@ -52,10 +59,50 @@ class Request:
         the root disk alone
     """
 
+    # Nova's own driver takes the snapshot that a request without optional
+    # fields asks for. A field that asks for another one says so.
+
     instance: Instance
     destination: Destination
     states: TaskStates
     progress: Progress
     cancellation: Cancellation
     context: Context | None = None
-    disks: tuple[str, ...] = ()
+    disks: tuple[str, ...] = dataclasses.field(
+        default=(), metadata={BEYOND_NOVA: 'the disks {}'}
+    )
+
+    @property
+    def wishes(self) -> list[str]:
+        """What is asked for and Nova's own driver would pass over."""
+        return [
+            field.metadata[BEYOND_NOVA].format(_text(value))
+            for field in dataclasses.fields(self)
+            if BEYOND_NOVA in field.metadata
+            and (value := getattr(self, field.name)) != field.default
+        ]
+
+    @contextlib.contextmanager
+    def refused_as_asked(self) -> Iterator[None]:
+        """Let no refusal lead to a snapshot that nobody has asked for.
+
+        ``NotSupported`` is how a door hears that Nova's own driver may take
+        the snapshot.
+
+        :raises RequestNotSupported: in its place, where that driver would pass
+            over a part of the request
+        """
+        try:
+            yield
+        except exception.NotSupported as refusal:
+            if not self.wishes:
+                raise
+            raise exception.RequestNotSupported(
+                domain=refusal.fields['domain'],
+                wishes=' and '.join(self.wishes),
+                reason=refusal.fields['reason'],
+            ) from refusal
+
+
+def _text(value: object) -> str:
+    return ', '.join(value) if isinstance(value, tuple) else str(value)

@@ -10,8 +10,8 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.private_files import Directory
-from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import state_directory
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class CancelRequest:
         self._directory = directory
         self._uuid = uuid
         self._name = locks.sidecar_path(uuid, locks.CANCEL)
+        self._is_deaf = False
 
     def make(self) -> None:
         """
@@ -38,14 +39,19 @@ class CancelRequest:
             with Directory.open(self._directory) as files:
                 files.write(self._name, b'')
         except OSError as error:
-            raise journal.unusable(error, self._directory) from error
+            raise state_directory.unusable(error, self._directory) from error
 
     def consume(self) -> exception.SnapshotError | None:
         """Heed the request, if there is one.
 
         :returns: the error to stop with; None where nobody wants to stop
         """
-        if not self.is_open():
+        try:
+            if not self.is_open():
+                return None
+        except exception.SnapshotError as error:
+            # The snapshot can go on; who wants to stop it is told in vain.
+            self._say_once(error)
             return None
         LOG.info(
             'The snapshot is cancelled by an operator',
@@ -55,8 +61,25 @@ class CancelRequest:
         return exception.CancelledByOperator(reason='nova-snapshot cancel')
 
     def is_open(self) -> bool:
-        """Whether the request is made, and not heeded yet."""
-        return os.path.lexists(os.path.join(self._directory, self._name))
+        """Whether the request is made, and not heeded yet.
+
+        :raises SnapshotError: nobody can tell
+        """
+        with state_directory.opened(self._directory) as files:
+            try:
+                return files.has(self._name)
+            except OSError as error:
+                path = os.path.join(self._directory, self._name)
+                raise state_directory.unreadable(error, path) from error
+
+    def _say_once(self, error: exception.SnapshotError) -> None:
+        if not self._is_deaf:
+            self._is_deaf = True
+            LOG.warning(
+                '"nova-snapshot cancel" can not stop the snapshot: %s',
+                error,
+                instance_uuid=self._uuid,
+            )
 
     def withdraw(self) -> None:
         # A request that stays is taken away by the next snapshot.

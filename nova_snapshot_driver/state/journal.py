@@ -10,18 +10,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
+from oslo_utils import uuidutils
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.private_files import Directory
-from nova_snapshot_driver.common.private_files import NoFile
 from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import state_directory
 from nova_snapshot_driver.state import workspace
 from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.state.state_directory import Foreign
+from nova_snapshot_driver.state.state_directory import Listing
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +40,9 @@ CLAIM_INTERVAL = 0.02
 
 #: The suffix in the name of an entry, after the UUID of its domain.
 ENTRY = '.json'
+
+#: The suffix of an entry that is set aside, before a number for another one.
+ASIDE = '.unreadable'
 
 
 class Keeping:
@@ -62,7 +69,7 @@ class Journal:
             with Directory.open(self._directory):
                 pass
         except OSError as error:
-            raise unusable(error, self._directory) from error
+            raise state_directory.unusable(error, self._directory) from error
 
     @contextlib.contextmanager
     def exclusive(self, uuid: str, domain: str) -> Iterator[None]:
@@ -81,7 +88,9 @@ class Journal:
                 _forget_passing(directory, uuid)
                 directory.remove_drafts(locks.lock_name(uuid))
             except OSError as error:
-                raise unusable(error, self._directory) from error
+                raise state_directory.unusable(
+                    error, self._directory
+                ) from error
             yield
 
     @contextlib.contextmanager
@@ -100,7 +109,7 @@ class Journal:
             try:
                 self._claim(held, uuid, domain, patience)
                 entry = self.recall(uuid)
-            except exception.DirectoryUnusable:
+            except (exception.DirectoryUnusable, exception.StateUnreadable):
                 # A domain too many is better than a domain too few.
                 entry = None
             yield entry is None or not entry.is_given_back
@@ -169,7 +178,9 @@ class Journal:
             except (BlockingIOError, lockutils.AcquireLockFailedException):
                 raise exception.DomainBusy(domain=domain) from None
             except OSError as error:
-                raise unusable(error, self._directory) from error
+                raise state_directory.unusable(
+                    error, self._directory
+                ) from error
             yield directory
 
     @contextlib.contextmanager
@@ -212,30 +223,46 @@ class Journal:
                     synced=True,
                 )
         except OSError as error:
-            raise unusable(error, self._directory) from error
+            raise state_directory.unusable(error, self._directory) from error
 
     def recall(self, uuid: str) -> Entry | None:
-        """The entry that an abandoned snapshot of a domain left, if any."""
-        return self._read(_name(uuid))
+        """The entry that an abandoned snapshot of a domain left, if any.
+
+        :raises StateUnreadable: nobody can tell
+        """
+        with state_directory.opened(self._directory) as directory:
+            try:
+                return self._load(directory, _name(uuid))
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                path = os.path.join(self._directory, _name(uuid))
+                raise state_directory.unreadable(error, path) from error
 
     def find(self, domain: str) -> Entry | None:
-        """The entry of a domain that is given by name or UUID, if any."""
-        for entry in self.entries():
+        """The entry of a domain that is given by name or UUID, if any.
+
+        :raises StateUnreadable: an entry that may be the domain's can't be
+            read
+        """
+        entries = self.entries()
+        for entry in entries.found:
             if domain in (entry.name, entry.uuid):
                 return entry
+        for error in entries.unreadable:
+            uuid = state_directory.domain_of(error)
+            if domain == uuid or not uuidutils.is_uuid_like(domain):
+                raise error
         return None
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Listing[Entry]:
         """The entries of all domains, also of snapshots that are alive."""
-        for name in self._names():
-            try:
-                entry = self._read(name)
-            except exception.DirectoryUnusable as error:
-                # An unusable entry is not to hide those of other domains.
-                LOG.error('%s', error)
-                continue
-            if entry is not None:
-                yield entry
+        with state_directory.opened(self._directory) as directory:
+            return _listing(
+                self._directory,
+                directory,
+                lambda name: self._load(directory, name),
+            )
 
     def forget(self, uuid: str) -> None:
         try:
@@ -243,36 +270,25 @@ class Journal:
                 directory.remove(_name(uuid))
                 directory.remove_drafts(_name(uuid))
         except OSError as error:
-            raise unusable(error, self._directory) from error
+            raise state_directory.unusable(error, self._directory) from error
 
-    def _names(self) -> list[str]:
+    def _load(self, directory: Directory, name: str) -> Entry | None:
+        """
+        :returns: None for a file that is no entry, and is set aside
+        """
         try:
-            with Directory.open(self._directory) as directory:
-                return _names(directory)
-        except OSError as error:
-            raise unusable(error, self._directory) from error
-
-    def _read(self, name: str) -> Entry | None:
-        try:
-            with Directory.open(self._directory) as directory:
-                try:
-                    return _load(directory, name)
-                except _Foreign as error:
-                    self._set_aside(directory, name, error)
-                    return None
-        except FileNotFoundError:
+            return _load(directory, name)
+        except Foreign as error:
+            self._set_aside(directory, name, error)
             return None
-        except OSError as error:
-            path = os.path.join(self._directory, name)
-            raise unusable(error, path) from error
 
     def _set_aside(
-        self, directory: Directory, name: str, error: _Foreign
+        self, directory: Directory, name: str, error: Foreign
     ) -> None:
         """Keep an unreadable file under a name on which nobody stumbles."""
         names = itertools.chain(
-            [f'{name}.unreadable'],
-            (f'{name}.unreadable.{number}' for number in itertools.count(2)),
+            [f'{name}{ASIDE}'],
+            (f'{name}{ASIDE}.{number}' for number in itertools.count(2)),
         )
         aside = next(each for each in names if not directory.has(each))
         LOG.error(
@@ -284,40 +300,16 @@ class Journal:
         directory.rename(name, aside)
 
 
-@contextlib.contextmanager
-def opened(directory: str) -> Iterator[Directory]:
-    """The directory of it all.
-
-    :param directory: ``[snapshot] state_directory``
-    :raises DirectoryUnusable: it can't be opened, or others write to it
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            files = stack.enter_context(Directory.open(directory))
-        except OSError as error:
-            raise unusable(error, directory) from error
-        yield files
-
-
 def owner(directory: str) -> int:
     """The user whose the entries are, and may be the author of each.
 
-    :raises DirectoryUnusable: it can't be opened, or others write to it
+    :param directory: ``[snapshot] state_directory``
     """
-    with opened(directory) as files:
+    with state_directory.opened(directory) as files:
         return files.owner
 
 
-def unusable(error: OSError, path: str) -> exception.DirectoryUnusable:
-    """The error of the driver for one of a file of the journal."""
-    return exception.DirectoryUnusable(
-        directory=path,
-        reason=error.strerror,
-        option='[snapshot] state_directory',
-    )
-
-
-def abandoned(directory: str) -> list[Entry]:
+def abandoned(directory: str) -> Listing[Entry]:
     """The entries of snapshots that died. Nothing is touched.
 
     Not to be called in a process that takes snapshots: looking at a lock
@@ -325,56 +317,44 @@ def abandoned(directory: str) -> list[Entry]:
 
     :param directory: ``[snapshot] state_directory``
     """
-    if not os.path.isdir(directory):
-        return []
-    found = []
-    with opened(directory) as files:
-        for name in _names(files):
-            try:
-                entry = _load(files, name)
-                if not locks.is_locked(directory, entry.uuid):
-                    found.append(entry)
-            except FileNotFoundError:
-                # The snapshot has ended meanwhile.
-                continue
-            except (_Foreign, OSError) as error:
-                LOG.error(
-                    'The journal %s cannot be read: %s',
-                    os.path.join(directory, name),
-                    error,
-                )
-    return found
+    with state_directory.opened(directory) as files:
+
+        def load(name: str) -> Entry | None:
+            entry = _load(files, name)
+            return None if locks.is_locked(directory, entry.uuid) else entry
+
+        return _listing(directory, files, load)
 
 
-class _Foreign(Exception):
-    """A file that has the name of an entry is none."""
-
-
-def _names(directory: Directory) -> list[str]:
-    return [name for name in directory.names() if name.endswith(ENTRY)]
+def _listing(
+    directory: str, files: Directory, load: Callable[[str], Entry | None]
+) -> Listing[Entry]:
+    """The entries, and what is set aside because it could not be read."""
+    names = state_directory.names(files, directory)
+    entries = state_directory.listing(
+        directory, [name for name in names if name.endswith(ENTRY)], load
+    )
+    aside = tuple(
+        exception.StateUnreadable(
+            path=os.path.join(directory, name),
+            reason='it is no entry of the journal, and was set aside',
+            option=state_directory.OPTION,
+        )
+        for name in state_directory.names(files, directory)
+        if f'{ENTRY}{ASIDE}' in name
+    )
+    return Listing(entries.found, (*entries.unreadable, *aside))
 
 
 def _load(directory: Directory, name: str) -> Entry:
     """
-    :raises _Foreign: it is no entry
+    :raises Foreign: it is no entry
     """
-    try:
-        content = directory.read(name, LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ValueError('it is too large')
-        entry = Entry.from_json(content.decode())
-    except NoFile as error:
-        raise _Foreign(error.strerror) from error
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        RecursionError,
-    ) as error:
-        raise _Foreign(str(error)) from error
+    content = state_directory.read(directory, name, LARGEST)
+    with state_directory.understood():
+        entry = Entry.from_json(content)
     if name != _name(entry.uuid):
-        raise _Foreign('it is of another domain')
+        raise Foreign('it is of another domain')
     return entry
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from nova_snapshot_driver.common.private_files import Directory
+import os
+
+from nova_snapshot_driver.state import state_directory
 
 #: The kinds of files beside an entry that mean nothing without the lock of its
 #: domain: how far the snapshot has come, and that somebody wants it to stop.
@@ -38,7 +40,11 @@ def is_locked(directory: str, uuid: str) -> bool:
     snapshots, whose own locks the kernel would drop with the file that is
     closed here.
 
-    :raises OSError: there is no telling
+    :raises StateUnreadable: there is no telling
     """
-    with Directory.open(directory) as files:
-        return files.is_locked(lock_name(uuid))
+    with state_directory.opened(directory) as files:
+        try:
+            return files.is_locked(lock_name(uuid))
+        except OSError as error:
+            path = os.path.join(directory, lock_name(uuid))
+            raise state_directory.unreadable(error, path) from error

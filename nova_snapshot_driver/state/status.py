@@ -28,8 +28,10 @@ from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.common.private_files import Directory
 from nova_snapshot_driver.common.progress import IN_BYTES
 from nova_snapshot_driver.common.progress import Progress
-from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import state_directory
+from nova_snapshot_driver.state.state_directory import Foreign
+from nova_snapshot_driver.state.state_directory import Listing
 from nova_snapshot_driver.state.workspace import MIB
 
 LOG = logging.getLogger(__name__)
@@ -137,48 +139,35 @@ def reported(
         file.remove()
 
 
-def running(directory: str) -> list[Status]:
+def running(directory: str) -> Listing[Status]:
     """The snapshots that run in other processes of this host.
 
     :param directory: ``[snapshot] state_directory``
     """
-    if not os.path.isdir(directory):
-        return []
-    found = []
-    with journal.opened(directory) as files:
-        for name in files.names():
-            if not name.endswith(f'.{locks.STATUS}'):
-                continue
-            try:
-                status = _load(files, name)
-                if locks.is_locked(directory, status.uuid):
-                    found.append(status)
-            except FileNotFoundError:
-                # The snapshot has ended meanwhile.
-                continue
-            except (
-                OSError,
-                ValueError,
-                TypeError,
-                AttributeError,
-                KeyError,
-                RecursionError,
-            ) as error:
-                LOG.error(
-                    'The status %s cannot be read: %s',
-                    os.path.join(directory, name),
-                    error,
-                )
-    return found
+    suffix = f'.{locks.STATUS}'
+    with state_directory.opened(directory) as files:
+
+        def load(name: str) -> Status | None:
+            # A file without a lock means nothing, whatever is in it.
+            if not locks.is_locked(directory, name.removesuffix(suffix)):
+                return None
+            return _load(files, name)
+
+        names = state_directory.names(files, directory)
+        return state_directory.listing(
+            directory, [name for name in names if name.endswith(suffix)], load
+        )
 
 
 def _load(files: Directory, name: str) -> Status:
-    content = files.read(name, LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError('it is too large')
-    status = Status.from_json(content.decode())
+    """
+    :raises Foreign: it is no status
+    """
+    content = state_directory.read(files, name, LARGEST)
+    with state_directory.understood():
+        status = Status.from_json(content)
     if name != locks.sidecar_path(status.uuid, locks.STATUS):
-        raise ValueError('it is of another domain')
+        raise Foreign('it is of another domain')
     return status
 
 

@@ -223,6 +223,7 @@ class InterruptedTest(CommandCase):
         return list(json.loads(output)['running'])
 
     def test_cancelled(self) -> None:
+        Path(self.directories.state).mkdir(0o700)
         before = self.before()
         self.assertEqual([], self.running())
         snapshot = self.start(

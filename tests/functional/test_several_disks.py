@@ -135,7 +135,7 @@ class SeveralDisksTest(base.SnapshotTest):
     def test_copies_of_several_are_refused(self) -> None:
         self.laws_hold(
             lambda: self.assertRaises(
-                exception.NotSupported,
+                exception.RequestNotSupported,
                 self.driver(method='mirror').take,
                 self.request(),
             )

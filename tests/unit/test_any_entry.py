@@ -204,7 +204,7 @@ class AnyEntryTest(testtools.TestCase):
             ],
         )
         journal = Journal(str(state))
-        for found in list(journal.entries()):
+        for found in journal.entries().found:
             dead_snapshot.forget_lost(
                 found.uuid,
                 found.name,

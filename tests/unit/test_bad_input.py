@@ -238,7 +238,7 @@ class StateTest(testtools.TestCase):
     def test_status_of_any_bytes(self, content: bytes) -> None:
         path = self.directory / f'{documents.UUID}.status'
         path.write_bytes(content)
-        self.assertEqual([], status.running(str(self.directory)))
+        self.assertEqual((), status.running(str(self.directory)).found)
 
     @FEW
     @hypothesis.given(spoiled({'version': 1, **dataclasses.asdict(BEGIN)}))
@@ -249,7 +249,7 @@ class StateTest(testtools.TestCase):
         with fixtures.MockPatch(
             'nova_snapshot_driver.state.locks.is_locked', return_value=True
         ):
-            for found in status.running(str(self.directory)):
+            for found in status.running(str(self.directory)).found:
                 status_command._in_words(found)
                 json.dumps(dataclasses.asdict(found))
 
@@ -262,7 +262,7 @@ class StateTest(testtools.TestCase):
         self.assertIsNone(journal.recall(documents.UUID))
         # The file is set aside, and no later snapshot fails for it.
         self.assertFalse(path.exists())
-        self.assertEqual([], list(journal.entries()))
+        self.assertEqual((), journal.entries().found)
 
     @FEW
     @hypothesis.given(spoiled(json.loads(taken(DEFINITION).to_json())))

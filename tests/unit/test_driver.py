@@ -846,7 +846,7 @@ class HealTest(DriverCase):
 
     def is_healed_but_for(self, *images: str) -> None:
         """The guests come first; the images are not forgotten."""
-        entries = list(self.journal.entries())
+        entries = self.journal.entries().found
         self.assertCountEqual(images, [image_of(entry) for entry in entries])
         for entry in entries:
             self.assertTrue(entry.is_given_back)
@@ -864,7 +864,7 @@ class HealTest(DriverCase):
         self.assertCountEqual(images, self.host.glance.images)
 
     def entries(self) -> list[str]:
-        return [entry.uuid for entry in self.journal.entries()]
+        return [entry.uuid for entry in self.journal.entries().found]
 
     def test_nothing_to_do(self) -> None:
         self.heal()
@@ -1050,7 +1050,7 @@ class GivenBackTest(testtools.TestCase):
         definition = self.host.guest().definition()
         devices = self.host.guest().describe().host_devices
         with self.given_back():
-            (entry,) = Journal(self.host.directories.state).entries()
+            (entry,) = Journal(self.host.directories.state).entries().found
         self.assertEqual(
             taken(definition, power_state=PowerState.RUNNING, devices=devices),
             entry,

@@ -267,7 +267,7 @@ class DataPlaneTest(Case):
         entries: list[Entry] = []
 
         def look() -> None:
-            entries.extend(Journal(host.directories.state).entries())
+            entries.extend(Journal(host.directories.state).entries().found)
             # The temporary files are all that is left of the snapshot.
             found.append(
                 [

@@ -155,7 +155,7 @@ class StateTest(FilesCase):
             with status.reported(str(self.state), begin, silent):
                 CancelRequest(str(self.state), UUID).make()
             CancelRequest(str(self.state), UUID).consume()
-            list(of_host.entries())
+            of_host.entries()
         status.running(str(self.state))
         journal.abandoned(str(self.state))
 
@@ -206,7 +206,7 @@ class StateTest(FilesCase):
             ],
         )
         of_host = Journal(str(self.state))
-        for entry in list(of_host.entries()):
+        for entry in of_host.entries().found:
             dead_snapshot.forget_lost(
                 entry.uuid,
                 'web-1',

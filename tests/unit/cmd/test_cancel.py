@@ -92,6 +92,7 @@ class CancelTest(testtools.TestCase):
         )
 
     def test_none(self) -> None:
+        Journal(self.state)
         self.assert_not_found(self.cancel(), 'none is running')
 
     def test_another_one(self) -> None:

@@ -18,6 +18,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import main
 from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from tests.unit import documents
 from tests.unit import tables
@@ -116,6 +117,7 @@ class MainCase(testtools.TestCase):
 
 class StatusTest(MainCase):
     def test_success(self) -> None:
+        Journal(self.command.host.directories.state)
         self.assertEqual(0, self.create().status)
 
     def test_failure(self) -> None:
@@ -342,6 +344,7 @@ class ConfigurationTest(MainCase):
         self.assertIn('Configuration: no file, only defaults', result.errors)
 
     def test_success(self) -> None:
+        Journal(self.command.host.directories.state)
         self.assertNotIn('Configuration', self.command.run('status').errors)
 
     def test_verbose(self) -> None:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import os
 import pathlib
 
+import fixtures
 import testtools
 
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.hypervisor.host import Host
+from nova_snapshot_driver.recovery import dead_snapshot
 from nova_snapshot_driver.state.journal import Journal
 from tests.unit import documents
 from tests.unit.cmd.command import CommandLine
@@ -41,13 +44,6 @@ class RecoverTest(testtools.TestCase):
         self.assertEqual(0, result.status)
         self.assertIn('No snapshot that died', result.output)
         self.assertEqual([], self.host.differences(self.before))
-
-    def test_nothing_was_ever_done(self) -> None:
-        for arguments in ((), ('--dry-run',)):
-            result = self.command.run('recover', *arguments)
-            self.assertEqual(0, result.status)
-        # By root it would be nobody's that Nova runs as.
-        self.assertFalse(os.path.exists(self.host.directories.state))
 
     def test_all_is_undone(self) -> None:
         self.die()
@@ -119,11 +115,47 @@ class RecoverTest(testtools.TestCase):
         self.journal()
         entry = pathlib.Path(self.host.directories.state) / 'torn.json'
         entry.write_text('{')
-        self.assertEqual(0, self.command.run('recover').status)
+        # The file may have said anything, the second time too.
+        for _ in range(2):
+            result = self.command.run('recover', '--format', 'json')
+            self.assertEqual(1, result.status)
+            (found,) = result.json
+            self.assertEqual('torn', found['domain'])
+            (step,) = found['steps']
+            self.assertEqual('state-unreadable', step['error']['code'])
         self.assertEqual(
             ['in the state directory: torn.json.unreadable'],
             self.host.differences(self.before),
         )
+
+    def test_libvirt_lists_no_domains(self) -> None:
+        """Nobody has seen whether a guest has a job of a snapshot."""
+        self.die()
+        refused = exception.HypervisorError(
+            domain='-', operation='list the domains', reason='no'
+        )
+        with fixtures.MockPatchObject(
+            Host, 'active_guests', side_effect=refused
+        ):
+            result = self.command.to_glance('recover', '--format', 'json')
+        self.assertEqual(1, result.status)
+        unseen, domain = result.json
+        self.assertIsNone(unseen['domain'])
+        self.assertFalse(unseen['recovered'])
+        self.assertTrue(domain['recovered'])
+
+    def test_job_that_can_not_be_looked_for(self) -> None:
+        self.journal()
+        refused = exception.HypervisorError(
+            domain=documents.NAME, operation='describe it', reason='no'
+        )
+        for arguments in ((), ('--dry-run',)):
+            with fixtures.MockPatchObject(
+                dead_snapshot, 'is_due', side_effect=refused
+            ):
+                result = self.command.run('recover', *arguments)
+            self.assertEqual(1, result.status)
+            self.assertIn('see whether it has a job', result.output)
 
     def test_libvirt_is_away(self) -> None:
         self.die()

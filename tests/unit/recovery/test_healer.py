@@ -781,12 +781,18 @@ class UnknownJobTest(RecoveryCase):
         with fixtures.MockPatchObject(
             type(self.host.connection), 'listAllDomains', side_effect=refused
         ):
-            self.host.healer().heal(self.host.context)
+            unseen, healed = self.host.healer().heal(self.host.context)
         self.is_healed()
+        self.assertEqual([], healed.errors)
+        # Nobody knows of which other domains something is left.
+        self.assertEqual((None, None), (unseen.domain, unseen.uuid))
+        self.assertEqual(1, len(unseen.errors))
 
     def test_one_that_can_not_be_looked_at(self) -> None:
         self.machine.refusals['backupGetXMLDesc'] = 1
-        self.assertEqual([], self.host.healer().heal(self.host.context))
+        (outcome,) = self.host.healer().heal(self.host.context)
+        self.assertEqual(documents.UUID, outcome.uuid)
+        self.assertEqual(1, len(outcome.errors))
         self.is_healed()
 
     def test_of_somebody_else(self) -> None:

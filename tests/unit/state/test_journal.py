@@ -31,6 +31,7 @@ from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.state.state_directory import Listing
 from nova_snapshot_driver.takings.agent_channel import AgentChannel
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.taking import Taking
@@ -49,6 +50,8 @@ DEFINITION = Definition(
 
 #: The UUID of another domain.
 OTHER = '0d9e8f7a-2c0e-4a53-9d31-6b1a52b0f0c4'
+
+NOTHING: Listing[Entry] = Listing((), ())
 
 ENTRY = taken(
     DEFINITION,
@@ -101,6 +104,7 @@ _ALMOST_ENTRIES = strategies.builds(
 HOLDER = """\
 import sys
 from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.state.state_directory import Listing
 with Journal(sys.argv[1]).exclusive(sys.argv[2], 'web-1'):
     print('held', flush=True)
     sys.stdin.read()
@@ -298,14 +302,14 @@ class EntryTest(JournalCase):
         self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
 
     def test_entries(self) -> None:
-        self.assertEqual([], list(self.journal.entries()))
+        self.assertEqual((), self.journal.entries().found)
         other = dataclasses.replace(ENTRY, uuid=OTHER)
         self.journal.remember(ENTRY)
         self.journal.remember(other)
         # A draft from a death in the middle of a write, and a lock.
         (self.directory / 'third.json.draft').touch()
         (self.directory / 'fourth.lock').touch()
-        self.assertCountEqual([ENTRY, other], self.journal.entries())
+        self.assertCountEqual([ENTRY, other], self.journal.entries().found)
 
     def test_find(self) -> None:
         self.journal.remember(ENTRY)
@@ -392,11 +396,14 @@ class EntryTest(JournalCase):
         log = self.useFixture(fixtures.FakeLogger())
         self.entry.write_text(content)
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
-        self.assertIsNone(self.journal.find('web-1'))
         aside = self.entry.with_name(f'{self.entry.name}.unreadable')
         self.assertEqual(content, aside.read_text())
         self.assertEqual([aside.name], os.listdir(self.directory))
         self.assertIn(f'is set aside as {aside}', log.output)
+        # Nobody knows what it said, and so it is no empty journal.
+        for look in (self.journal.entries(), self.abandoned()):
+            (error,) = look.unreadable
+            self.assertEqual(str(aside), error.fields['path'])
 
     @tables.rows(
         {
@@ -413,7 +420,7 @@ class EntryTest(JournalCase):
     ) -> None:
         log = self.useFixture(fixtures.FakeLogger())
         make(self.entry)
-        self.assertEqual([], list(self.journal.entries()))
+        self.assertEqual((), self.journal.entries().found)
         self.assertIsNone(self.journal.recall(DEFINITION.uuid))
         aside = f'{self.entry.name}.unreadable'
         self.assertEqual([aside], os.listdir(self.directory))
@@ -437,20 +444,21 @@ class EntryTest(JournalCase):
     def test_file_of_another_user_stays(self) -> None:
         """The file may belong to a live snapshot, which root takes."""
         self.journal.remember(ENTRY)
-        log = self.useFixture(fixtures.FakeLogger())
         denied = PermissionError(errno.EACCES, 'Permission denied')
         with fixtures.MockPatch(
             'nova_snapshot_driver.common.private_files.Directory.read',
             side_effect=denied,
         ):
             self.assertRaises(
-                exception.DirectoryUnusable,
+                exception.StateUnreadable,
                 self.journal.recall,
                 DEFINITION.uuid,
             )
-            self.assertEqual([], list(self.journal.entries()))
-            self.assertEqual([], journal.abandoned(str(self.directory)))
-        self.assertIn('Permission denied', log.output)
+            for look in (self.journal.entries(), self.abandoned()):
+                self.assertEqual((), look.found)
+                (error,) = look.unreadable
+                self.assertEqual(str(self.entry), error.fields['path'])
+                self.assertEqual('Permission denied', error.fields['reason'])
         self.assertEqual(ENTRY, self.journal.recall(DEFINITION.uuid))
 
     @hypothesis.settings(
@@ -474,14 +482,38 @@ class EntryTest(JournalCase):
                 self.assertEqual(DEFINITION.uuid, found.uuid)
 
     def test_abandoned(self) -> None:
-        self.assertEqual([], journal.abandoned(str(self.directory)))
+        self.assertEqual(NOTHING, journal.abandoned(str(self.directory)))
         self.journal.remember(ENTRY)
         self.entry.with_name('torn.json').write_text('{')
-        log = self.useFixture(fixtures.FakeLogger())
-        self.assertEqual([ENTRY], journal.abandoned(str(self.directory)))
+        found = self.abandoned()
+        self.assertEqual((ENTRY,), found.found)
+        (error,) = found.unreadable
+        self.assertTrue(error.fields['path'].endswith('/torn.json'))
         # A look changes nothing.
-        self.assertIn('torn.json cannot be read', log.output)
         self.assertEqual(2, len(os.listdir(self.directory)))
+
+    def abandoned(self) -> Listing[Entry]:
+        return journal.abandoned(str(self.directory))
+
+    @tables.rows(
+        {
+            'its_uuid': (DEFINITION.uuid, True),
+            # The file does not say whose it is.
+            'any_name': ('web-1', True),
+            'another_uuid': (OTHER, False),
+        }
+    )
+    def test_find_where_an_entry_is_unreadable(
+        self, domain: str, may_be_its_own: bool
+    ) -> None:
+        self.useFixture(fixtures.FakeLogger())
+        self.entry.write_text('{')
+        if may_be_its_own:
+            self.assertRaises(
+                exception.StateUnreadable, self.journal.find, domain
+            )
+        else:
+            self.assertIsNone(self.journal.find(domain))
 
     def test_unreadable_entry_does_not_hide_others(self) -> None:
         self.useFixture(fixtures.FakeLogger())
@@ -489,7 +521,7 @@ class EntryTest(JournalCase):
         (self.directory / 'z.json').write_text('{')
         self.journal.remember(ENTRY)
         self.assertEqual(ENTRY, self.journal.find('web-1'))
-        self.assertEqual([ENTRY], list(self.journal.entries()))
+        self.assertEqual((ENTRY,), self.journal.entries().found)
 
     def test_directory_that_can_not_be_made(self) -> None:
         self.entry.touch()
@@ -568,10 +600,12 @@ class ExclusiveTest(JournalCase):
     def test_one_that_is_alive_is_not_abandoned(self) -> None:
         self.journal.remember(ENTRY)
         process = self.holder()
-        self.assertEqual([], journal.abandoned(str(self.directory)))
+        self.assertEqual(NOTHING, journal.abandoned(str(self.directory)))
         process.kill()
         process.wait()
-        self.assertEqual([ENTRY], journal.abandoned(str(self.directory)))
+        self.assertEqual(
+            Listing((ENTRY,), ()), journal.abandoned(str(self.directory))
+        )
 
     def test_is_locked(self) -> None:
         self.assertFalse(self.is_locked())

@@ -15,6 +15,7 @@ import ddt
 import fixtures
 import testtools
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.state import status
@@ -258,8 +259,10 @@ class LogTest(ReportCase):
 
 @ddt.ddt
 class RunningTest(StatusCase):
-    def running(self) -> list[Status]:
-        return status.running(str(self.directory))
+    def running(self) -> tuple[Status, ...]:
+        listing = status.running(str(self.directory))
+        self.assertEqual((), listing.unreadable)
+        return listing.found
 
     def begin(self, uuid: str = documents.UUID) -> RunningSnapshot:
         return self.useFixture(
@@ -267,12 +270,14 @@ class RunningTest(StatusCase):
         )
 
     def test_none(self) -> None:
-        self.assertEqual([], self.running())
+        self.assertEqual((), self.running())
 
     def test_directory_is_not_made(self) -> None:
         """By root it would be nobody's that Nova runs as."""
         missing = self.directory / 'missing'
-        self.assertEqual([], status.running(str(missing)))
+        self.assertRaises(
+            exception.StateDirectoryMissing, status.running, str(missing)
+        )
         self.assertFalse(missing.exists())
 
     def test_all_that_run(self) -> None:
@@ -288,12 +293,12 @@ class RunningTest(StatusCase):
 
     def test_ended(self) -> None:
         self.begin().end()
-        self.assertEqual([], self.running())
+        self.assertEqual((), self.running())
 
     def test_died(self) -> None:
         self.begin().die()
         self.assertTrue(self.path.exists())
-        self.assertEqual([], self.running())
+        self.assertEqual((), self.running())
         # The next one cleans up.
         with Journal(str(self.directory)).exclusive(documents.UUID, '-'):
             self.assertFalse(self.path.exists())
@@ -310,11 +315,18 @@ class RunningTest(StatusCase):
     def test_unreadable(self, content: str) -> None:
         """Other files are shown all the same."""
         self.begin()
-        (self.directory / 'a.status').write_text(content)
-        self.assertEqual(
-            [documents.UUID], [each.uuid for each in self.running()]
-        )
-        self.assertIn('a.status cannot be read', self.log.output)
+        self.begin('a')
+        path = self.directory / 'a.status'
+        path.write_text(content)
+        found = status.running(str(self.directory))
+        self.assertEqual([documents.UUID], [each.uuid for each in found.found])
+        (error,) = found.unreadable
+        self.assertEqual(str(path), error.fields['path'])
+
+    def test_unreadable_one_of_a_snapshot_that_died(self) -> None:
+        """The file means nothing, and the next snapshot removes it."""
+        (self.directory / 'a.status').write_text('{')
+        self.assertEqual((), self.running())
 
     def test_json(self) -> None:
         self.assertEqual(BEGIN, Status.from_json(BEGIN.to_json()))

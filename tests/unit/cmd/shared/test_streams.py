@@ -91,6 +91,7 @@ class StreamsCase(testtools.TestCase):
         self.root = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.home = self.root / 'home'
         self.home.mkdir()
+        (self.root / 'state').mkdir(0o700)
 
     def run_command(
         self,

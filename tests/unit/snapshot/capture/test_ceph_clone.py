@@ -18,6 +18,7 @@ from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.result import Snapshot
 from nova_snapshot_driver.state.journal import Journal
+from nova_snapshot_driver.state.state_directory import Listing
 from nova_snapshot_driver.takings.ceph_clone import CephClone
 from tests.unit import documents
 from tests.unit import fake_ceph
@@ -177,7 +178,7 @@ class ImageTest(DirectCase):
     def test_nothing_is_left_in_the_journal(self) -> None:
         self.take()
         journal = Journal(self.host.directories.state)
-        self.assertEqual([], list(journal.entries()))
+        self.assertEqual(Listing((), ()), journal.entries())
 
     def test_journal_comes_first(self) -> None:
         journal = Journal(self.host.directories.state)

@@ -550,7 +550,7 @@ class CinderFailsTest(VolumesCase):
         for volume in host.volumes:
             self.assertIn(volume, str(error))
         self.assertNotIn(host.image, host.glance.images)
-        (entry,) = Journal(host.directories.state).entries()
+        (entry,) = Journal(host.directories.state).entries().found
         self.assertEqual(
             [CinderSnapshots(host.image, host.volumes)],
             entry.of_kind(CinderSnapshots),
