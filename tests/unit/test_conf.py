@@ -14,7 +14,7 @@ from oslo_config import generator
 
 from nova_snapshot_driver import conf
 from tests.unit import tables
-from tests.unit.hidden import Hidden
+from tests.unit.denied import Denied
 
 #: Group, name, type and default of what is Nova's, as Nova 34 has it.
 OF_NOVA = (
@@ -193,7 +193,7 @@ class LoadTest(testtools.TestCase):
         self.useFixture(
             fixtures.MockPatchObject(conf, 'NOVA_CONF', str(self.file))
         )
-        self.useFixture(Hidden(self.file.parent))
+        self.useFixture(Denied(self.file.parent))
         error = self.assertRaises(
             cfg.ConfigFilesPermissionDeniedError, conf.load
         )

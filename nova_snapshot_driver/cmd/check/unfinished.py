@@ -17,6 +17,7 @@ from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.state import journal
 from nova_snapshot_driver.state import locks
+from nova_snapshot_driver.state import state_directory
 
 RUNNING = 'Snapshots'
 DEAD = 'Dead snapshots'
@@ -29,14 +30,18 @@ def findings(directory: str) -> Iterator[Finding]:
     """
     try:
         running, dead = _in(directory)
-    except FileNotFoundError:
+    except exception.StateDirectoryMissing:
         yield Finding(
             RUNNING,
             Verdict.SUCCESS,
             f'there is no {directory}: none was taken with this configuration',
         )
         return
-    except (OSError, exception.DirectoryUnusable) as error:
+    except (
+        OSError,
+        exception.DirectoryUnusable,
+        exception.StateUnreadable,
+    ) as error:
         yield Finding(
             RUNNING,
             Verdict.FAILURE,
@@ -51,12 +56,11 @@ def findings(directory: str) -> Iterator[Finding]:
 def _in(directory: str) -> tuple[list[str], list[str]]:
     """The domains with a snapshot that runs, and the files of dead ones.
 
-    :raises FileNotFoundError: there is no such directory
-    :raises OSError, DirectoryUnusable: nobody can tell
+    :raises StateDirectoryMissing: there is no such directory
+    :raises OSError, DirectoryUnusable, StateUnreadable: nobody can tell
     """
-    os.stat(directory)
-    with journal.opened(directory) as files:
-        names = files.names()
+    with state_directory.opened(directory) as files:
+        names = state_directory.names(files, directory)
         running = {
             name.removesuffix(locks.lock_name(''))
             for name in names

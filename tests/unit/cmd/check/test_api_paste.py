@@ -12,7 +12,7 @@ from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from tests.unit import tables
-from tests.unit.hidden import Hidden
+from tests.unit.denied import Denied
 
 APP = '[app:osapi_compute_app_v21]\npaste.app_factory = {}\n'
 LOGGED = '[filter:request_log]\nformat = 100%% %(message)s\n'
@@ -78,7 +78,7 @@ class FindingsTest(testtools.TestCase):
 
     def test_hidden(self) -> None:
         self.write(APP.format(api_paste.OURS))
-        self.useFixture(Hidden(self.root / 'nova'))
+        self.useFixture(Denied(self.root / 'nova'))
         (finding,) = self.findings()
         self.assertEqual('WARNING', finding.verdict)
         self.assertIn(

@@ -24,7 +24,7 @@ from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.state import workspace
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.takings import temporary_files
-from tests.unit.hidden import Hidden
+from tests.unit.denied import Denied
 
 NOBODY = pwd.getpwnam('nobody')
 
@@ -197,7 +197,7 @@ class HiddenTest(DirectoriesCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.useFixture(Hidden(self.nova))
+        self.useFixture(Denied(self.nova))
         self.hidden = str(self.nova / 'snapshots' / 'more')
 
     def assert_not_known(self, check: Callable[[], str]) -> None:
@@ -251,7 +251,7 @@ class NovaUserTest(DirectoriesCase):
 
     def test_hidden(self) -> None:
         """The owner of what can't be looked at is not known."""
-        self.useFixture(Hidden(self.nova))
+        self.useFixture(Denied(self.nova))
         user = self.find(state_path=self.nova / 'state')
         self.assertEqual(os.geteuid(), user.uid)
         (finding,) = user.findings([])

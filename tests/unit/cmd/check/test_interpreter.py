@@ -19,7 +19,7 @@ from nova_snapshot_driver.common.cancellation import Cancellation
 from tests.unit import tables
 from tests.unit.cmd.nova_prefix import NovaPrefix
 from tests.unit.cmd.nova_prefix import write
-from tests.unit.hidden import Hidden
+from tests.unit.denied import Denied
 
 US = NovaUser(os.geteuid(), os.getegid(), None)
 
@@ -65,7 +65,7 @@ class FindTest(testtools.TestCase):
 
     def test_hidden(self) -> None:
         """A nova-compute that can't be read may be the one that runs."""
-        self.useFixture(Hidden(self.usual))
+        self.useFixture(Denied(self.usual))
         error = self.assertRaises(
             exception.SnapshotError, Interpreter.find, None
         )

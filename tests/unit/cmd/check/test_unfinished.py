@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import os
 import pathlib
-from unittest import mock
 
 import ddt
 import fixtures
@@ -12,6 +10,7 @@ import testtools
 from nova_snapshot_driver.cmd.check import unfinished
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from tests.unit import tables
+from tests.unit.denied import Denied
 from tests.unit.running_snapshot import RunningSnapshot
 
 UUID = '6394328f-6cc1-4569-a037-1f1d0655a168'
@@ -102,10 +101,8 @@ class UnfinishedTest(testtools.TestCase):
         self.directory.write_text('')
         self.is_unknown()
 
-    @tables.rows({'look': ('stat',), 'list': ('listdir',)})
-    def test_not_for_this_user(self, call: str) -> None:
-        """A test may run as root, whom nothing keeps out."""
+    @tables.rows({'look': (0,), 'list': (0o111,)})
+    def test_not_for_this_user(self, mode: int) -> None:
         self.write()
-        denied = PermissionError(13, 'Permission denied', str(self.directory))
-        with mock.patch.object(os, call, autospec=True, side_effect=denied):
-            self.is_unknown()
+        self.useFixture(Denied(self.directory, mode))
+        self.is_unknown()
