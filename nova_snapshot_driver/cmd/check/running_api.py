@@ -79,8 +79,6 @@ def ask(service_user: ServiceUser) -> RunningApi:
 
 def _is_of_nova(answer: requests.Response) -> bool:
     """Whether Nova has answered, and not a proxy in front of it."""
-    if answer.status_code != requests.codes.ok:
-        return False
     try:
         content = answer.json()
     except ValueError:
