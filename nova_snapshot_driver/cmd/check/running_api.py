@@ -32,7 +32,7 @@ REQUEST = '/extensions/os-volumes'
 
 @dataclasses.dataclass(frozen=True)
 class RunningApi:
-    """The nova-api that has answered; others may share its address.
+    """A nova-api; others may be behind the same address.
 
     :ivar version: of the driver that it has loaded; None if it has not
     """
