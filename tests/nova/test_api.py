@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 import sys
 from typing import Any
 from unittest import mock
@@ -36,6 +35,9 @@ from tests.nova.volumes_host import PENDING
 from tests.nova.volumes_host import VolumesComputeHost
 from tests.nova.volumes_host import volume_backed
 from tests.unit import tables
+
+#: The filter that asks Keystone, in Nova's api-paste.ini.
+AUTH_FILTER = '[filter:authtoken]'
 
 #: The prefix of properties that only this driver writes on an image.
 OURS = 'snapshot_'
@@ -201,16 +203,28 @@ class RouterTest(test.NoDBTestCase):
         )
         self.assertEqual(upstream.headerlist, ours.headerlist)
 
-    def test_keystone_comes_first(self) -> None:
+    @tables.rows(
+        {
+            'v2_1': ('openstack_compute_api_v21',),
+            'v2': ('openstack_compute_api_v21_legacy_v2_compatible',),
+        }
+    )
+    def test_keystone_comes_first(self, name: str) -> None:
         """Nobody sees the header without a token."""
+        app = loadapp(f'config:{self.paste_file()}', name)
+        answer = self.answer(app, '/extensions/os-volumes')
+        self.assertEqual(401, answer.status_int)
+        self.assertNotIn(version.HEADER, answer.headers)
+
+    def paste_file(self) -> pathlib.Path:
+        """Nova's own file, but for our line and the address of Keystone."""
         text = pathlib.Path(sys.prefix, 'etc/nova/api-paste.ini').read_text()
-        pipelines = re.findall(r'^keystone = (.*)$', text, re.M)
-        self.assertEqual(2, len(pipelines))
-        application = api_paste.SECTION.removeprefix('app:')
-        for pipeline in pipelines:
-            filters = pipeline.split()
-            self.assertEqual(application, filters[-1])
-            self.assertIn('authtoken', filters)
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path, 'p.ini')
+        text = text.replace(api_paste.UPSTREAM, api_paste.OURS).replace(
+            AUTH_FILTER, f'{AUTH_FILTER}\nwww_authenticate_uri = http://k:5000'
+        )
+        path.write_text(text)
+        return path
 
 
 class ApiCase(test.NoDBTestCase):

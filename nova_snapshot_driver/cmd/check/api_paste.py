@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Self
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.cmd.check import paths
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
+from nova_snapshot_driver.cmd.check.paths import may_exist
 
 SECTION = 'app:osapi_compute_app_v21'
 OPTION = 'paste.app_factory'
@@ -81,11 +81,11 @@ def candidates(name: str, files: Sequence[str]) -> list[str]:
     :param files: the configuration files, beside which it is looked for
     """
     directories = [*map(os.path.dirname, files), USUAL_DIRECTORY]
-    found = dict.fromkeys(
+    paths = dict.fromkeys(
         os.path.join(directory, os.path.expanduser(name))
         for directory in directories
     )
-    return [path for path in found if paths.may_exist(path)]
+    return [path for path in paths if may_exist(path)]
 
 
 def findings(name: str, files: Sequence[str]) -> Iterator[Finding]:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +21,7 @@ from nova_snapshot_driver.cmd.check import nova_options
 from nova_snapshot_driver.cmd.check import own_options
 from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check import removal
+from nova_snapshot_driver.cmd.check import report
 from nova_snapshot_driver.cmd.check import running_api
 from nova_snapshot_driver.cmd.check import volume_service
 from nova_snapshot_driver.cmd.check.finding import Finding
@@ -31,7 +30,6 @@ from nova_snapshot_driver.cmd.check.finding import look
 from nova_snapshot_driver.cmd.check.interpreter import OPTION
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.cmd.check.service_user import ServiceUser
-from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.cmd.shared import volume_backed
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -134,7 +132,7 @@ def run(
         is_missed=arguments.expect_driver
         and options.compute_driver != compute_driver.OURS,
     )
-    _print(arguments, findings, READY[status])
+    report.show(findings, READY[status], arguments.format)
     return status
 
 
@@ -148,26 +146,8 @@ def _before_removal(
     service_user = ServiceUser(options, conf.glance.timeout)
     findings = list(removal.findings(conf, options, service_user))
     status = _status(findings, is_missed=False)
-    _print(arguments, findings, REMOVABLE[status])
+    report.show(findings, REMOVABLE[status], arguments.format)
     return status
-
-
-def _print(
-    arguments: argparse.Namespace, findings: list[Finding], word: str
-) -> None:
-    """
-    :param word: for all verdicts together
-    """
-    if arguments.format == 'json':
-        output.print_json([dataclasses.asdict(found) for found in findings])
-    else:
-        output.print_verdicts(
-            [
-                (found.subject, found.verdict, found.detail)
-                for found in findings
-            ],
-            _summary(word, findings),
-        )
 
 
 def _status(findings: Sequence[Finding], is_missed: bool) -> int:
@@ -178,17 +158,6 @@ def _status(findings: Sequence[Finding], is_missed: bool) -> int:
     if any(found.verdict == Verdict.FAILURE for found in findings):
         return 1
     return NOT_SWITCHED_ON if is_missed else 0
-
-
-def _summary(word: str, findings: Sequence[Finding]) -> str:
-    """All verdicts in one line, such as ``Ready: 2 warnings``."""
-    counts = collections.Counter(found.verdict for found in findings)
-    counted = [
-        f'{counts[verdict]} {verdict.lower()}{"s"[: counts[verdict] != 1]}'
-        for verdict in (Verdict.FAILURE, Verdict.WARNING)
-        if counts[verdict]
-    ]
-    return f'{word}: {", ".join(counted) or "no warnings"}'
 
 
 def _findings(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traces of a deployment that break nothing without the package."""
+"""The leftovers of the driver on a host, which harm nothing."""
 
 from __future__ import annotations
 

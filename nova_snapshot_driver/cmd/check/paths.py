@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths that this user may not look at."""
+"""Paths that may be there, as far as this user can tell.
+
+``os.path.exists`` says no where nobody may look.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,14 @@ import os
 
 
 def may_exist(path: str) -> bool:
-    """Whether something is at a path, or nobody can tell.
+    """Whether something is there, or whatever is there can't be looked at.
 
-    ``os.path.exists`` takes a path behind a shut directory for missing.
+    What reads the path later says what is in the way.
     """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        # Opening the path tells what is in the way.
         return True
     return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a deployment that need the package, each before the next.
+"""Things that still need the package on this host, in the order of removal.
 
 Where what may break can't be looked at, that is a failure too: nobody can say
 that the package may go.
@@ -35,10 +35,10 @@ ELSEWHERE = Finding(
     'Elsewhere',
     Verdict.WARNING,
     f'{NOT_KNOWN} what other hosts and other nova-apis have; whether '
-    'nova-compute was restarted after its configuration; the alert rules of '
-    'Prometheus, its directories of node_exporter, and the dashboard in '
-    'Grafana; the completion in the start files of shells. None of it can be '
-    'seen from here.',
+    'nova-compute was restarted since its configuration was changed; the '
+    'alert rules of Prometheus, the directories that node_exporter reads, and '
+    'the dashboard in Grafana; the completion in the start files of shells. '
+    'None of it can be seen from here.',
 )
 
 

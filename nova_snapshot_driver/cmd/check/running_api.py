@@ -32,7 +32,7 @@ REQUEST = '/extensions/os-volumes'
 
 @dataclasses.dataclass(frozen=True)
 class RunningApi:
-    """The nova-api that has answered; others may share its address.
+    """A nova-api; others may be behind the same address.
 
     :ivar version: of the driver that it has loaded; None if it has not
     """
@@ -79,8 +79,6 @@ def ask(service_user: ServiceUser) -> RunningApi:
 
 def _is_of_nova(answer: requests.Response) -> bool:
     """Whether Nova has answered, and not a proxy in front of it."""
-    if answer.status_code != requests.codes.ok:
-        return False
     try:
         content = answer.json()
     except ValueError:

@@ -9,6 +9,7 @@ import testtools
 
 from nova_snapshot_driver.cmd.check import unfinished
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
+from nova_snapshot_driver.common import private_files
 from tests.unit import tables
 from tests.unit.denied import Denied
 from tests.unit.running_snapshot import RunningSnapshot
@@ -83,6 +84,17 @@ class UnfinishedTest(testtools.TestCase):
         self.assertEqual('FAILURE', verdict)
         self.assertIn(OTHER, detail)
         self.assertNotIn(UUID, detail)
+
+    def test_claim_is_no_snapshot(self) -> None:
+        """The owner of a domain holds its claim while destroying it."""
+        self.write(f'{UUID}.lock', f'{UUID}.claim.lock')
+        with mock.patch.object(
+            private_files.Directory,
+            'is_locked',
+            autospec=True,
+            side_effect=lambda _files, name: name.endswith('.claim.lock'),
+        ):
+            self.assertEqual('SUCCESS', self.found()['Snapshots'][0])
 
     def is_unknown(self) -> None:
         found = self.found()
