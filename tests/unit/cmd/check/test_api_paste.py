@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import pathlib
-from unittest import mock
 
 import ddt
 import fixtures
 import testtools
 
 from nova_snapshot_driver.cmd.check import api_paste
-from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from tests.unit import tables
 from tests.unit.denied import Denied
@@ -99,16 +97,3 @@ class FindingsTest(testtools.TestCase):
         self.write(APP.format(api_paste.OURS), 'elsewhere')
         (finding,) = self.findings(str(self.root / 'elsewhere/api-paste.ini'))
         self.assertEqual('SUCCESS', finding.verdict)
-
-    def test_behind_a_shut_directory(self) -> None:
-        """A test may run as root, whom nothing keeps out."""
-        self.write(APP.format(api_paste.OURS))
-        denied = PermissionError(13, 'Permission denied')
-        with (
-            mock.patch('os.lstat', autospec=True, side_effect=denied),
-            mock.patch('builtins.open', autospec=True, side_effect=denied),
-        ):
-            (finding,) = self.findings()
-        self.assertEqual('WARNING', finding.verdict)
-        self.assertTrue(finding.detail.startswith(NOT_KNOWN))
-        self.assertIn(str(self.root / 'nova/api-paste.ini'), finding.detail)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pathlib
+from unittest import mock
 
 import ddt
 import fixtures
