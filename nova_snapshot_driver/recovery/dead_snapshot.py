@@ -170,12 +170,13 @@ def _tools(
 ) -> UndoTools:
     tools = undo_tools.of(settings, journal, log.uuid, log.name, guest)
     takings = () if log.entry is None else log.entry.takings
-    named = {
-        each.directory for each in takings if isinstance(each, TemporaryFiles)
-    }
     return dataclasses.replace(
         tools,
-        directories=tuple(sorted({*named, *tools.configured})),
+        named=tuple(
+            each.directory
+            for each in takings
+            if isinstance(each, TemporaryFiles)
+        ),
         cloud=context,
         is_rehearsal=log.is_rehearsal,
         is_to_start=any(each.STARTS_GUEST for each in takings),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Collection
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +17,7 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import events
+from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import Domain
@@ -226,7 +226,7 @@ def _require_readable(guest: Guest, plan: Plan) -> None:
         if plan.method is Method.MIRROR and planned.disk.source == 'block':
             continue
         path = planned.source.path
-        if os.path.exists(path) and not os.access(path, os.R_OK):
+        if paths.is_shut(path):
             raise exception.NotSupported(
                 domain=guest.name,
                 reason=f'this user may not read its disk {path}.',

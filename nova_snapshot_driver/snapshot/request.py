@@ -59,8 +59,8 @@ class Request:
         the root disk alone
     """
 
-    # Nova's own driver takes the snapshot that a request without optional
-    # fields asks for. A field that asks for another one says so.
+    # Nova's own driver takes the snapshot that the fields without BEYOND_NOVA
+    # ask for. One that asks for another snapshot has a default, and says so.
 
     instance: Instance
     destination: Destination
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def wishes(self) -> list[str]:
-        """What is asked for and Nova's own driver would pass over."""
+        """The parts that Nova's own driver would pass over, in words."""
         return [
             field.metadata[BEYOND_NOVA].format(_text(value))
             for field in dataclasses.fields(self)

@@ -7,6 +7,7 @@ import os
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import qemu_img
+from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -77,7 +78,6 @@ def _delta_bytes(
 
 def _content_bytes(guest: Guest, planned: PlannedDisk) -> int:
     path = planned.source.path
-    unreadable = os.path.exists(path) and not os.access(path, os.R_OK)
-    if planned.disk.encrypted or unreadable:
+    if planned.disk.encrypted or paths.is_shut(path):
         return guest.capacity(planned.disk)
     return qemu_img.content_bytes(planned.source)

@@ -36,6 +36,5 @@ def of(
         ceph=functools.partial(Ceph, settings.ceph),
         author=functools.partial(journal.owner, settings.state_directory),
         configured=settings.directories,
-        directories=settings.directories,
         found=guest,
     )

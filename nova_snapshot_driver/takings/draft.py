@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import naming
+from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common.codec import FilePath
 from nova_snapshot_driver.takings.taking import Taking
@@ -39,8 +39,12 @@ class Draft(Taking):
     def state(self) -> str:
         return f'file {self.path}'
 
-    def is_due(self, _tools: UndoTools) -> bool:
-        return os.path.lexists(self.path)
+    def is_due(self, tools: UndoTools) -> bool:
+        """
+        :raises UndoFailed: nobody can tell
+        """
+        with removal(tools.domain, self.path):
+            return paths.is_there(self.path)
 
     def undo(self, tools: UndoTools) -> None:
         with removal(tools.domain, self.path):

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import os
 import shlex
 import shutil
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Self
 
 from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common.codec import FilePath
@@ -64,7 +65,33 @@ class TemporaryFiles(Taking):
         return f'temporary files in {self.directory}'
 
     def is_due(self, tools: UndoTools) -> bool:
-        return bool(abandoned(self.directory, tools.uuid))
+        """Whether a dead snapshot has left some.
+
+        A directory that nobody may list does not stop the snapshots of a
+        domain that has lost nothing: they need not list it.
+
+        :raises UndoFailed: nobody can tell, and the journal names the
+            directory
+        """
+        try:
+            return bool(abandoned(self.directory, tools.uuid))
+        except OSError as error:
+            if self.directory in tools.named:
+                raise exception.UndoFailed(
+                    domain=tools.domain,
+                    undo='see its temporary files',
+                    reason=f'{self.directory}: {reason.of(error)}',
+                    remedy='Run "nova-snapshot recover" as root, or let this '
+                    'user list the directory.',
+                ) from error
+            LOG.warning(
+                '%s cannot be listed (%s): what a snapshot of domain %s may '
+                'have left there stays.',
+                self.directory,
+                reason.of(error),
+                tools.domain,
+            )
+            return False
 
     def undo(self, tools: UndoTools) -> None:
         try:
@@ -106,9 +133,12 @@ def _stays(tools: UndoTools, what: str, why: str) -> exception.UndoFailed:
 
 
 def abandoned(root: str, uuid: str) -> list[str]:
-    """The files that dead snapshots of a domain left, to be removed."""
+    """The files that dead snapshots of a domain left, to be removed.
+
+    :raises OSError: the directory can't be listed
+    """
     return [
-        *_named(root, f'{uuid}-*'),
+        *_workspaces(root, uuid),
         *(
             path
             for path in _socket_directories(root, uuid)
@@ -121,13 +151,14 @@ def remove_abandoned(root: str, uuid: str) -> list[str]:
     """Remove the files that dead snapshots of a domain left.
 
     :returns: what can't be removed
+    :raises OSError: the directory can't be listed
     """
-    for path in _named(root, f'{uuid}-*'):
+    for path in _workspaces(root, uuid):
         remove(path)
     for path in _socket_directories(root, uuid):
         if not _has_litter(path):
             remove_socket_directory(path)
-    return _named(root, f'{uuid}-*')
+    return _workspaces(root, uuid)
 
 
 def tell_litter(root: str, uuid: str) -> None:
@@ -136,27 +167,48 @@ def tell_litter(root: str, uuid: str) -> None:
     A guest that has got hold of its QEMU is not to have its snapshots stopped
     by it, nor anybody's time taken.
     """
-    for path in _socket_directories(root, uuid):
+    try:
+        found = _socket_directories(root, uuid)
+    except OSError:
+        # The taking of such files has said so.
+        return
+    for path in found:
         if _has_litter(path):
             _complain(path, 'more is in it than a socket')
 
 
 def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
+    try:
+        is_left = paths.is_there(path)
+    except OSError:
+        is_left = True
+    if is_left:
         LOG.error('%s could not be removed and takes space', path)
 
 
-def _named(root: str, pattern: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(root), pattern))
+def _workspaces(root: str, uuid: str) -> list[str]:
+    return _named(root, lambda name: name.startswith(f'{uuid}-'))
 
 
 def _socket_directories(root: str, uuid: str) -> list[str]:
-    return [
-        *_named(root, f'{OWN}{uuid}.*'),
-        # Earlier versions named the directory of a socket so.
-        *_named(root, f'{uuid}.nbd'),
-    ]
+    return _named(
+        root,
+        # Earlier versions named the directory of a socket in the second way.
+        lambda name: name.startswith(f'{OWN}{uuid}.') or name == f'{uuid}.nbd',
+    )
+
+
+def _named(root: str, is_ours: Callable[[str], bool]) -> list[str]:
+    """The paths in a directory by their names; none where it is missing.
+
+    :raises OSError: the directory can't be listed
+    """
+    try:
+        names = os.listdir(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [os.path.join(root, name) for name in names if is_ours(name)]
 
 
 def _has_litter(path: str) -> bool:

@@ -75,7 +75,7 @@ class UndoTools:
     :ivar author: the user who may have written the journal
     :ivar configured: the directories in which snapshots have their temporary
         files, by the configuration
-    :ivar directories: the same, and those that the journal names
+    :ivar named: the directories in which they are by the journal
     :ivar cloud: in which Glance and Cinder are asked; None where nobody asks
     :ivar cancellation: of what is taken; an undo heeds none
     :ivar is_rehearsal: nothing is done
@@ -90,7 +90,7 @@ class UndoTools:
     ceph: Callable[[str | None], Ceph]
     author: Callable[[], int]
     configured: tuple[str, ...]
-    directories: tuple[str, ...]
+    named: tuple[str, ...] = ()
     found: Guest | None = None
     cloud: Context | None = None
     cancellation: Cancellation = dataclasses.field(
@@ -105,6 +105,11 @@ class UndoTools:
         """The guest, for what is taken from one."""
         assert self.found is not None  # noqa: S101 (for mypy)
         return self.found
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The directories in which temporary files may be."""
+        return tuple(sorted({*self.named, *self.configured}))
 
     def has_running_guest(self) -> bool:
         """Whether there is anything that could have been taken from it."""

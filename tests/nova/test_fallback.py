@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import ddt
 from nova import exception as nova_exception
 from nova import objects
 
+from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.driver import SnapshotDriver
 from nova_snapshot_driver.nova.errors import SnapshotFailed
+from nova_snapshot_driver.snapshot.request import BEYOND_NOVA
 from nova_snapshot_driver.snapshot.request import Request
 from nova_snapshot_driver.snapshot.request import TaskStates
 from tests.nova.base import NovaCase
@@ -26,27 +30,38 @@ DEVICES = (
 )
 
 
-def take_with_wishes(
-    self: SnapshotDriver,
-    context: Any,
-    of: Any,
-    image_id: str,
-    update_task_state: Any,
-    progress: Any = None,
-    cancellation: Any = None,
-) -> Any:
-    """Stand for a door that asks for more than Nova's own driver can do."""
-    return self.take(
-        Request(
-            of,
-            self._image(context, of, image_id),
-            TaskStates(update_task_state),
-            progress,
-            cancellation,
-            context,
-            disks=('vdz',),
+#: Each field of a request that Nova's own driver would pass over, with a value
+#: that somebody may ask for, and how the refusal names it.
+WISHES: dict[str, tuple[object, str]] = {
+    'disks': (('vdy', 'vdz'), 'the disks vdy, vdz')
+}
+
+
+def taking(**wish: Any) -> Callable[..., Any]:
+    """``SnapshotDriver.snapshot`` of a door that asks for more than Nova."""
+
+    def snapshot(
+        self: SnapshotDriver,
+        context: Any,
+        of: Any,
+        image_id: str,
+        update_task_state: Any,
+        progress: Any = silent,
+        cancellation: Any = None,
+    ) -> Any:
+        return self.take(
+            Request(
+                of,
+                self._image(context, of, image_id),
+                TaskStates(update_task_state),
+                progress,
+                cancellation,
+                context,
+                **wish,
+            )
         )
-    )
+
+    return snapshot
 
 
 @ddt.ddt
@@ -61,16 +76,36 @@ class FallbackTest(NovaCase):
         self.assertEqual(documents.UUID, of.uuid)
         return of
 
-    def test_wish_that_nova_would_pass_over(self) -> None:
+    def test_each_wish_has_a_row(self) -> None:
+        self.assertEqual(
+            {
+                field.name
+                for field in dataclasses.fields(Request)
+                if BEYOND_NOVA in field.metadata
+            },
+            WISHES.keys(),
+        )
+
+    @tables.rows({name: (name, *WISHES[name]) for name in WISHES})
+    def test_wish_that_nova_would_pass_over(
+        self, name: str, value: object, words: str
+    ) -> None:
         host = self.host()
         before = host.before()
-        self.patch(SnapshotDriver, 'snapshot', take_with_wishes)
+        self.patch(SnapshotDriver, 'snapshot', taking(**{name: value}))
         error = self.assertRaises(SnapshotFailed, host.take_and_clean_up)
         self.assertIn('request-not-supported', str(error))
         self.assertEqual([], host.upstream_snapshot.calls)
         self.assertEqual([], host.differences(before))
         self.assertNotIn(host.image, host.glance.images)
-        self.assertIn('asks for the disks vdz', host.log.output)
+        self.assertIn(f'asks for {words}', host.log.output)
+
+    def test_no_wish(self) -> None:
+        """Nova's own driver takes the same snapshot then."""
+        host = self.host()
+        self.patch(SnapshotDriver, 'snapshot', taking())
+        host.take()
+        self.assertEqual(1, len(host.upstream_snapshot.calls))
 
     def test_freeze_that_is_forbidden(self) -> None:
         host = self.host()

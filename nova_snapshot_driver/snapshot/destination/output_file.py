@@ -10,6 +10,7 @@ from typing import Any
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import naming
+from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
@@ -33,6 +34,7 @@ class OutputFile(Staged):
 
     def __init__(self, domain: str, path: str) -> None:
         self._domain = domain
+        self._may_be_begun = False
         try:
             self.file = os.path.abspath(path)
         except OSError as error:
@@ -77,14 +79,19 @@ class OutputFile(Staged):
         try:
             yield
         finally:
-            if os.path.lexists(self.draft):
+            if self._may_be_begun:
                 with draft.removal(self._domain, self.draft):
-                    os.unlink(self.draft)
+                    self._discard()
+
+    def _discard(self) -> None:
+        if paths.is_there(self.draft):
+            os.unlink(self.draft)
 
     def place(self, root: str) -> Place:
         return Place(os.path.dirname(self.file), OUTPUT)
 
     def staging(self, workspace: Workspace, planned: PlannedDisk) -> str:
+        self._may_be_begun = True
         return self.draft
 
     def receive(

@@ -12,6 +12,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.state.cancel_request import CancelRequest
 from nova_snapshot_driver.state.journal import Journal
 from tests.unit import documents
+from tests.unit.denied import Denied
 
 
 class CancelRequestTest(testtools.TestCase):
@@ -62,3 +63,13 @@ class CancelRequestTest(testtools.TestCase):
         missing = CancelRequest(str(self.directory / 'missing'), 'a')
         error = self.assertRaises(exception.DirectoryUnusable, missing.make)
         self.assertIn('[snapshot] state_directory', str(error))
+
+    def test_nobody_can_tell(self) -> None:
+        """The snapshot goes on; whoever asks is not told that it has ended."""
+        self.request.make()
+        with Denied(self.directory):
+            self.assertRaises(exception.StateUnreadable, self.request.is_open)
+            for _ in range(2):
+                self.assertIsNone(self.request.consume())
+        self.assertEqual(1, self.log.output.count('can not stop'))
+        self.assertTrue(self.request.is_open())

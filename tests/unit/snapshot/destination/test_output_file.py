@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
 import fixtures
 import testtools
@@ -11,7 +12,9 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
+from nova_snapshot_driver.state.workspace import Workspace
 from tests.unit import documents
+from tests.unit.denied import Denied
 
 
 class OutputFileTest(testtools.TestCase):
@@ -27,6 +30,13 @@ class OutputFileTest(testtools.TestCase):
     @property
     def draft(self) -> pathlib.Path:
         return pathlib.Path(self.destination.draft)
+
+    def begun(self) -> pathlib.Path:
+        """The draft, once somebody is about to write it."""
+        planned: Any = None
+        return pathlib.Path(
+            self.destination.staging(Workspace(str(self.root)), planned)
+        )
 
     def receive(self) -> int:
         proof = self.destination.receive(
@@ -70,7 +80,7 @@ class OutputFileTest(testtools.TestCase):
         def run() -> None:
             with self.destination.discarded_on_failure():
                 self.destination.check()
-                self.draft.write_text('image')
+                self.begun().write_text('image')
                 self.path.write_text('precious')
                 self.receive()
 
@@ -87,7 +97,7 @@ class OutputFileTest(testtools.TestCase):
             testtools.ExpectedException(KeyError),
             self.destination.discarded_on_failure(),
         ):
-            self.draft.touch()
+            self.begun().touch()
             raise KeyError
         self.assertEqual([], os.listdir(self.root))
 
@@ -96,12 +106,34 @@ class OutputFileTest(testtools.TestCase):
 
         def run() -> None:
             with self.destination.discarded_on_failure():
-                self.draft.mkdir()
+                self.begun().mkdir()
                 raise KeyError
 
         error = self.assertRaises(exception.UndoFailed, run)
         self.assertEqual(f'remove {self.draft}', error.fields['undo'])
         self.assertEqual('Is a directory', error.fields['reason'])
+
+    def test_draft_that_can_not_be_seen(self) -> None:
+        """The directory was shut while the snapshot was taken."""
+        self.begun().touch()
+
+        def run() -> None:
+            with self.destination.discarded_on_failure():
+                raise KeyError
+
+        with Denied(self.root):
+            error = self.assertRaises(exception.UndoFailed, run)
+        self.assertEqual('Permission denied', error.fields['reason'])
+
+    def test_directory_that_was_shut_before(self) -> None:
+        """The error of the check stands: there is no draft."""
+
+        def run() -> None:
+            with self.destination.discarded_on_failure():
+                raise KeyError
+
+        with Denied(self.root):
+            self.assertRaises(KeyError, run)
 
     def test_directory_is_missing(self) -> None:
         destination = self.output(self.root / 'missing' / 'image')
