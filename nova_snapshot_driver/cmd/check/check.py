@@ -199,9 +199,15 @@ def _findings(
 ) -> Iterator[Finding]:
     service_user = ServiceUser(options, conf.glance.timeout)
     user = NovaUser.find(conf)
-    yield from _nova(
-        arguments, conf, options, user, service_user, cancellation
+    report = deployment.examine(
+        arguments.nova_python,
+        arguments.expect_driver
+        or compute_driver.is_meant(options.compute_driver),
+        user,
+        conf.snapshot.metrics_file is not None,
+        cancellation,
     )
+    yield from _nova(conf, options, report.findings, service_user)
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
@@ -213,7 +219,9 @@ def _findings(
             lambda: directories.metrics(conf.snapshot.metrics_file, user),
         )
     yield _confinement()
-    yield from probe.findings(arguments, conf, service_user, cancellation)
+    yield from probe.findings(
+        arguments, conf, service_user, report.streams, cancellation
+    )
     yield from _host(arguments.domains, conf)
 
 
@@ -236,21 +244,14 @@ def _confinement() -> Finding:
 
 
 def _nova(
-    arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
     options: cfg.ConfigOpts,
-    user: NovaUser,
+    found: list[Finding],
     service_user: ServiceUser,
-    cancellation: Cancellation,
 ) -> Iterator[Finding]:
-    driver = options.compute_driver
-    found = deployment.findings(
-        arguments.nova_python,
-        arguments.expect_driver or compute_driver.is_meant(driver),
-        user,
-        conf.snapshot.metrics_file is not None,
-        cancellation,
-    )
+    """
+    :param found: on nova-compute's Python
+    """
     if not found:
         yield Finding(
             'Nova',
@@ -259,7 +260,7 @@ def _nova(
             f'nova-compute has an environment of its own: {OPTION}',
         )
         return
-    yield compute_driver.finding(driver, conf.config_file)
+    yield compute_driver.finding(options.compute_driver, conf.config_file)
     yield from found
     yield from nova_options.findings(conf, options)
     yield from service_user.findings()

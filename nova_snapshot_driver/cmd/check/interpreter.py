@@ -60,11 +60,37 @@ class Libnbd:
 
     :ivar other: the extension that is built for another Python, if any
     :ivar tag: of the interpreter, such as ``cpython-311``
+    :ivar failure: why it can't be loaded, where it is available
     """
 
     is_available: bool
     other: str | None
     tag: str
+    failure: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmet:
+    """A requirement of the driver that an interpreter does not meet.
+
+    :ivar least: the versions that would do, such as ``>=2.0``
+    :ivar version: that is installed; None if none is
+    :ivar extra: that has the requirement; empty for one of every installation
+    """
+
+    name: str
+    least: str
+    version: str | None
+    extra: str
+
+    @property
+    def requirement(self) -> str:
+        """The requirement as pip takes it."""
+        return f'{self.name}{self.least}'
+
+    def __str__(self) -> str:
+        found = 'is missing' if self.version is None else f'is {self.version}'
+        return f'{self.name} {found} ({self.least or "any"})'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +110,9 @@ class Interview:
     :ivar visible: Nova finds ``nova.virt.snapshot_driver``
     :ivar driver_failure: why it can't be imported
     :ivar is_driver: it has a class of the kind that Nova wants
-    :ivar unmet: the driver's requirements that are missing or too old, in
-        words; None where nobody can tell
+    :ivar unmet: the driver's requirements that are missing or too old; None
+        where nobody can tell
+    :ivar has_libvirt: there is a libvirt-python
     :ivar has_metrics: there is a prometheus_client
     :ivar libnbd: None where the driver there can't tell
     """
@@ -104,7 +131,8 @@ class Interview:
     visible: bool
     driver_failure: Failure | None
     is_driver: bool
-    unmet: list[str] | None
+    unmet: list[Unmet] | None
+    has_libvirt: bool
     has_metrics: bool
     libnbd: Libnbd | None
 
@@ -115,6 +143,8 @@ class Interview:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
+        if fields['unmet'] is not None:
+            fields['unmet'] = [Unmet(**each) for each in fields['unmet']]
         if fields['libnbd'] is not None:
             fields['libnbd'] = Libnbd(**fields['libnbd'])
         for name in ('nova_failure', 'driver_failure'):

@@ -15,7 +15,8 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
-from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check import probe
+from nova_snapshot_driver.cmd.check.deployment import Report
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
@@ -35,7 +36,7 @@ from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import RBD_DEVICES
 
-FINDINGS = deployment.findings
+EXAMINE = deployment.examine
 
 
 class CheckCase(testtools.TestCase):
@@ -45,7 +46,7 @@ class CheckCase(testtools.TestCase):
         self.host = self.command.host
         self.host.glance.images.clear()
         # Hide a Nova of the machine that runs the tests.
-        self.set_nova(lambda *_arguments: [])
+        self.set_nova(lambda *_arguments: Report([]))
         self.set_landlock(1)
         self.configure('')
 
@@ -58,9 +59,9 @@ class CheckCase(testtools.TestCase):
             fixtures.MockPatchObject(landlock, 'version', lambda: version)
         )
 
-    def set_nova(self, findings: Callable[..., list[Finding]]) -> None:
+    def set_nova(self, examine: Callable[..., Report]) -> None:
         self.useFixture(
-            fixtures.MockPatchObject(deployment, 'findings', findings)
+            fixtures.MockPatchObject(deployment, 'examine', examine)
         )
 
     def configure(self, text: str) -> None:
@@ -251,7 +252,7 @@ class NovaTest(CheckCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.set_nova(FINDINGS)
+        self.set_nova(EXAMINE)
         self.prefix = self.useFixture(NovaPrefix())
         self.prefix.add_nova()
         self.prefix.add_driver()
@@ -331,6 +332,52 @@ class NovaTest(CheckCase):
         path = self.host.root / 'nova_snapshot.prom'
         self.configure(f'{self.OURS}[snapshot]\nmetrics_file = {path}\n')
         self.is_bad('Driver: metrics', 'prometheus_client is missing')
+
+    def without_libnbd(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(
+                libnbd, 'of_another_python', lambda: '/usr/lib/x.so'
+            )
+        )
+
+    def streams(self) -> tuple[str, str]:
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        verdict, detail = findings['Data plane: streams']
+        return verdict, detail
+
+    def test_libnbd_of_nova_alone(self) -> None:
+        """The Python of the command is not the one that counts."""
+        self.without_libnbd()
+        verdict, detail = self.streams()
+        self.assertEqual('SUCCESS', verdict)
+        self.assertIn(f'{self.prefix.python}, on which nova-compute', detail)
+        self.assertIn('no libnbd to try it with', detail)
+
+    def test_libnbd_of_the_command_alone(self) -> None:
+        self.prefix.set_libnbd(is_available=False)
+        verdict, detail = self.streams()
+        self.assertEqual('WARNING', verdict)
+        self.assertIn('libnbd is missing', detail)
+        self.assertIn(f'nova-compute runs on {self.prefix.python}', detail)
+        self.assertIn('in one pass by this command', detail)
+
+    def test_data_plane_that_fails_counts_on_any_python(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(
+                probe.Probe,
+                'stream',
+                side_effect=exception.LibnbdMissing(reason='broken'),
+            )
+        )
+        self.is_bad('Data plane: streams', 'broken')
+
+    def test_libnbd_where_nobody_could_ask(self) -> None:
+        os.unlink(self.prefix.python)
+        _, findings = self.check()
+        verdict, detail = findings['Data plane: streams']
+        self.assertEqual('WARNING', verdict)
+        self.assertTrue(detail.startswith('Not known: '), detail)
 
     def test_not_found(self) -> None:
         (self.prefix.site / 'nova/virt/snapshot_driver/__init__.py').unlink()
