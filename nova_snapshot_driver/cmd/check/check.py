@@ -7,6 +7,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.cmd.check import compute_driver
+from nova_snapshot_driver.cmd.check import configuration
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import nova_options
@@ -25,6 +27,7 @@ from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check import removal
 from nova_snapshot_driver.cmd.check import running_api
 from nova_snapshot_driver.cmd.check import volume_service
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -134,7 +137,14 @@ def run(
         is_missed=arguments.expect_driver
         and options.compute_driver != compute_driver.OURS,
     )
-    _print(arguments, findings, READY[status])
+    is_known = not any(
+        found.detail.startswith(NOT_KNOWN) for found in findings
+    )
+    _print(
+        arguments,
+        findings,
+        READY[status] if is_known else f'{READY[status]}, as far as known',
+    )
     return status
 
 
@@ -207,11 +217,12 @@ def _findings(
         conf.snapshot.metrics_file is not None,
         cancellation,
     )
+    yield from configuration.findings(conf, bool(report.findings))
     yield from _nova(conf, options, report.findings, service_user)
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
-    yield from own_options.findings(conf.config_file)
+    yield from own_options.findings(configuration.files(conf))
     yield from _directories(conf, user)
     if conf.snapshot.metrics_file is not None:
         yield look(
@@ -324,6 +335,8 @@ def _reachable(conf: cfg.ConfigOpts, host: Host) -> str:
         Place(conf.libvirt.snapshots_directory),
         backup.scratch_place(read_settings(conf).capture),
     ):
+        # A directory that is hidden from this process is passed over below.
+        os.lstat(directories.existing(place.directory))
         reach.require(user, place)
     return f'{reach.user_name(user.uid)} is not kept out by a mode'
 

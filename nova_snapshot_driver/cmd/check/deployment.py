@@ -22,6 +22,7 @@ from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.cmd.check.remedies import Remedies
 from nova_snapshot_driver.common import version
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.state.reach import user_name
 
 #: The oldest Nova that the driver is tested with.
 LEAST_NOVA = 33
@@ -68,20 +69,33 @@ def examine(
         )
     deployment = Deployment(interpreter, interview, gravity)
     if deployment.has_nova:
+        findings = [
+            deployment.nova(),
+            deployment.driver(),
+            *deployment.libraries.findings(with_metrics),
+        ]
+        streams = deployment.libraries.streams()
         return Report(
-            [
-                deployment.nova(),
-                deployment.driver(),
-                *deployment.libraries.findings(with_metrics),
-            ],
-            deployment.libraries.streams(),
+            [_as_seen(found, user) for found in findings],
+            streams and _as_seen(streams, user),
         )
     if wanted or deployment.is_expected:
         return Report(
-            [deployment.nova()],
+            [_as_seen(deployment.nova(), user)],
             libraries.streams_not_known('Nova') if wanted else None,
         )
     return Report([])
+
+
+def _as_seen(finding: Finding, user: NovaUser) -> Finding:
+    """A finding, of which nobody knows whether the user would see it too."""
+    if finding.verdict is Verdict.SUCCESS or not user.is_out_of_reach:
+        return finding
+    return dataclasses.replace(
+        finding,
+        detail=f'{NOT_KNOWN} this is what {user_name(os.geteuid())} sees, and '
+        f'not {user.name}. {finding.detail}',
+    )
 
 
 class Deployment:
@@ -127,7 +141,8 @@ class Deployment:
             verdict = Verdict.WARNING
             detail += (
                 f' There is {" and ".join(self._interpreter.others)} too, on '
-                f'another Python. If that is what runs: {OPTION}'
+                'another Python, or on one that it does not name. If that is '
+                f'what runs: {OPTION}'
             )
         return Finding('Nova', verdict, detail)
 

@@ -17,6 +17,7 @@ from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import libraries
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -62,10 +63,14 @@ def findings(
     with contextlib.ExitStack() as stack:
         try:
             workspace = stack.enter_context(Workspace.open(place, 'check'))
-        except exception.DirectoryUnusable:
-            yield Finding(
-                'Data plane', Verdict.WARNING, 'not tried without a directory'
-            )
+        except exception.DirectoryUnusable as error:
+            for subject in ('Data plane', libraries.STREAMS, 'Glance'):
+                yield Finding(
+                    subject,
+                    Verdict.WARNING,
+                    f'{NOT_KNOWN} nothing was tried, for want of a directory '
+                    f'to write to: {error}',
+                )
             return
         probe = Probe(workspace, read_settings(conf), cancellation)
         yield look('Data plane', probe.extract)
@@ -113,7 +118,7 @@ def _as_somebody(
     try:
         context = cloud.of(arguments, conf)
     except exception.NoCloud as error:
-        return Finding('Glance', Verdict.WARNING, str(error))
+        return Finding('Glance', Verdict.WARNING, f'{NOT_KNOWN} {error}')
     except exception.CloudUnavailable as error:
         return Finding('Glance', Verdict.FAILURE, str(error))
     return look('Glance', lambda: probe.upload(context.glance_access()))

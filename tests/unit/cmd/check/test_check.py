@@ -34,6 +34,7 @@ from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.hidden import Hidden
 from tests.unit.host import RBD_DEVICES
 
 EXAMINE = deployment.examine
@@ -103,6 +104,7 @@ class HostTest(CheckCase):
         self.assertEqual(0, status)
         self.assertEqual(
             [
+                'Configuration',
                 'Nova',
                 'State directory',
                 'Snapshots directory',
@@ -243,6 +245,28 @@ class HostTest(CheckCase):
         (glance,) = [f for f in result.json if f['subject'] == 'Glance']
         self.assertEqual('WARNING', glance['verdict'])
         self.assertIn('OS_CLOUD', glance['detail'])
+        self.assertTrue(glance['detail'].startswith('Not known: '))
+
+    def test_summary_of_what_is_not_known(self) -> None:
+        self.assertEqual(
+            'Ready, as far as known: 2 warnings',
+            self.command.run('check').output.splitlines()[-1],
+        )
+
+    def test_misspelt_option_in_a_directory(self) -> None:
+        """oslo.config reads a directory of files too."""
+        directory = self.host.root / 'nova.conf.d'
+        directory.mkdir()
+        (directory / 'ours.conf').write_text('[snapshot]\nqiesce = require\n')
+        self.useFixture(
+            fixtures.MockPatch(
+                'oslo_config.cfg.find_config_dirs',
+                return_value=[str(directory)],
+            )
+        )
+        _, findings = self.check()
+        self.assertEqual('WARNING', findings['[snapshot] qiesce'][0])
+        self.assertIn(f'{directory}/ours.conf', findings['Configuration'][1])
 
 
 class NovaTest(CheckCase):
@@ -280,14 +304,14 @@ class NovaTest(CheckCase):
         self.assertEqual(0, status)
         self.assertEqual(
             [
-                *('compute_driver', 'Nova', 'Driver'),
+                *('Configuration', 'compute_driver', 'Nova', 'Driver'),
                 *('Service user', 'Service token', 'Cinder'),
                 *('State directory', 'Snapshots directory'),
                 *('Data plane: confinement', 'Data plane'),
                 'Data plane: streams',
                 'Glance',
             ],
-            [*findings][:12],
+            [*findings][:13],
         )
         self.assertEqual(
             {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
@@ -442,7 +466,10 @@ class DirectoriesTest(CheckCase):
         (self.host.root / 'snapshots').write_text('in the way')
         self.is_bad('Snapshots directory', 'snapshots_directory')
         _status, findings = self.check()
-        self.assertEqual('WARNING', findings['Data plane'][0])
+        for subject in ('Data plane', 'Data plane: streams', 'Glance'):
+            verdict, detail = findings[subject]
+            self.assertEqual('WARNING', verdict)
+            self.assertTrue(detail.startswith('Not known: '), detail)
 
     def test_snapshots_directory_that_is_too_long(self) -> None:
         self.useFixture(fixtures.MockPatchObject(backup, 'LONGEST_ROOT', 1))
@@ -629,6 +656,18 @@ class QemuUserTest(CheckCase):
         self.assertEqual('SUCCESS', verdict)
         self.assertIn('mirror', detail)
         self.assertIn(f'may not enter {scratch}', detail)
+
+    def test_hidden(self) -> None:
+        self.useFixture(Hidden(self.host.root / 'snapshots'))
+        self.configure(
+            f'[snapshot]\nscratch_directory = {self.snapshots}/scratch\n'
+        )
+        _, findings = self.check()
+        verdict, detail = findings['QEMU: directories']
+        self.assertEqual('WARNING', verdict)
+        self.assertIn(
+            f'Not known: {self.snapshots}/scratch cannot be looked', detail
+        )
 
     def test_no_user_of_its_own(self) -> None:
         self.host.connection.qemu_label = ''

@@ -262,6 +262,14 @@ class FoundTest(DeploymentCase):
             f"{self.pip} 'prometheus-client>=0.16.0'",
         )
 
+    def test_seen_by_somebody_else(self) -> None:
+        """Somebody who is neither root nor Nova's user can't be sure."""
+        self.user = NovaUser(os.geteuid() + 1, 4242, '/var/lib/nova')
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=4242))
+        self.assert_bad('Driver', 'Not known: this is what #4242 sees')
+        self.prefix.add_driver()
+        self.assert_found()
+
     def test_other_script(self) -> None:
         """Several scripts: the one that runs is not known."""
         self.prefix.add_driver()
