@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.cmd.check import api_paste
 from nova_snapshot_driver.cmd.check import compute_driver
+from nova_snapshot_driver.cmd.check import configuration
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import directories
 from nova_snapshot_driver.cmd.check import nova_options
@@ -24,6 +26,7 @@ from nova_snapshot_driver.cmd.check import removal
 from nova_snapshot_driver.cmd.check import report
 from nova_snapshot_driver.cmd.check import running_api
 from nova_snapshot_driver.cmd.check import volume_service
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -132,7 +135,14 @@ def run(
         is_missed=arguments.expect_driver
         and options.compute_driver != compute_driver.OURS,
     )
-    report.show(findings, READY[status], arguments.format)
+    is_known = not any(
+        found.detail.startswith(NOT_KNOWN) for found in findings
+    )
+    report.show(
+        findings,
+        READY[status] if is_known else f'{READY[status]}, as far as known',
+        arguments.format,
+    )
     return status
 
 
@@ -168,16 +178,23 @@ def _findings(
 ) -> Iterator[Finding]:
     service_user = ServiceUser(options, conf.glance.timeout)
     user = NovaUser.find(conf)
-    yield from _nova(
-        arguments, conf, options, user, service_user, cancellation
+    report = deployment.examine(
+        arguments.nova_python,
+        arguments.expect_driver
+        or compute_driver.is_meant(options.compute_driver),
+        user,
+        conf.snapshot.metrics_file is not None,
+        cancellation,
     )
+    yield from configuration.findings(conf, bool(report.findings))
+    yield from _nova(conf, options, report.findings, service_user)
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
     yield from running_api.findings(
         options.wsgi.api_paste_config, conf.config_file, service_user
     )
-    yield from own_options.findings(conf.config_file)
+    yield from own_options.findings(configuration.files(conf))
     yield from _directories(conf, user)
     if conf.snapshot.metrics_file is not None:
         yield look(
@@ -185,7 +202,9 @@ def _findings(
             lambda: directories.metrics(conf.snapshot.metrics_file, user),
         )
     yield _confinement()
-    yield from probe.findings(arguments, conf, service_user, cancellation)
+    yield from probe.findings(
+        arguments, conf, service_user, report.streams, cancellation
+    )
     yield from _host(arguments.domains, conf)
 
 
@@ -208,21 +227,14 @@ def _confinement() -> Finding:
 
 
 def _nova(
-    arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
     options: cfg.ConfigOpts,
-    user: NovaUser,
+    found: list[Finding],
     service_user: ServiceUser,
-    cancellation: Cancellation,
 ) -> Iterator[Finding]:
-    driver = options.compute_driver
-    found = deployment.findings(
-        arguments.nova_python,
-        arguments.expect_driver or compute_driver.is_meant(driver),
-        user,
-        conf.snapshot.metrics_file is not None,
-        cancellation,
-    )
+    """
+    :param found: on nova-compute's Python
+    """
     if not found:
         yield Finding(
             'Nova',
@@ -231,7 +243,7 @@ def _nova(
             f'nova-compute has an environment of its own: {OPTION}',
         )
         return
-    yield compute_driver.finding(driver, conf.config_file)
+    yield compute_driver.finding(options.compute_driver, conf.config_file)
     yield from found
     yield from nova_options.findings(conf, options)
     yield from service_user.findings()
@@ -292,6 +304,8 @@ def _reachable(conf: cfg.ConfigOpts, host: Host) -> str:
         Place(conf.libvirt.snapshots_directory),
         backup.scratch_place(read_settings(conf).capture),
     ):
+        # A directory that is hidden from this process is passed over below.
+        os.lstat(directories.existing(place.directory))
         reach.require(user, place)
     return f'{reach.user_name(user.uid)} is not kept out by a mode'
 

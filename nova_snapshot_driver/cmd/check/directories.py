@@ -42,6 +42,7 @@ def state(path: str, user: NovaUser) -> str:
     :raises DirectoryUnusable: it can't
     """
     option = '[snapshot] state_directory'
+    user.see_in_reach(path)
     try:
         foreign = _foreign(path, user)
     except OSError as error:

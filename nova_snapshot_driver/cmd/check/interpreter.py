@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import inspect
 import json
 import os
@@ -17,11 +18,13 @@ from typing import Self
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import interview
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.nova_user import NovaUser
 from nova_snapshot_driver.cmd.check.paths import may_exist
 from nova_snapshot_driver.common import children
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.state.reach import user_name
 
 #: The nova-compute of distributions, for a PATH that does not have it.
 USUAL_SCRIPT = '/usr/bin/nova-compute'
@@ -60,11 +63,37 @@ class Libnbd:
 
     :ivar other: the extension that is built for another Python, if any
     :ivar tag: of the interpreter, such as ``cpython-311``
+    :ivar failure: why it can't be loaded, where it is available
     """
 
     is_available: bool
     other: str | None
     tag: str
+    failure: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmet:
+    """A requirement of the driver that an interpreter does not meet.
+
+    :ivar least: the versions that would do, such as ``>=2.0``
+    :ivar version: that is installed; None if none is
+    :ivar extra: that has the requirement; empty for one of every installation
+    """
+
+    name: str
+    least: str
+    version: str | None
+    extra: str
+
+    @property
+    def requirement(self) -> str:
+        """The requirement as pip takes it."""
+        return f'{self.name}{self.least}'
+
+    def __str__(self) -> str:
+        found = 'is missing' if self.version is None else f'is {self.version}'
+        return f'{self.name} {found} ({self.least or "any"})'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +113,9 @@ class Interview:
     :ivar visible: Nova finds ``nova.virt.snapshot_driver``
     :ivar driver_failure: why it can't be imported
     :ivar is_driver: it has a class of the kind that Nova wants
-    :ivar unmet: the driver's requirements that are missing or too old, in
-        words; None where nobody can tell
+    :ivar unmet: the driver's requirements that are missing or too old; None
+        where nobody can tell
+    :ivar has_libvirt: there is a libvirt-python
     :ivar has_metrics: there is a prometheus_client
     :ivar libnbd: None where the driver there can't tell
     """
@@ -104,7 +134,8 @@ class Interview:
     visible: bool
     driver_failure: Failure | None
     is_driver: bool
-    unmet: list[str] | None
+    unmet: list[Unmet] | None
+    has_libvirt: bool
     has_metrics: bool
     libnbd: Libnbd | None
 
@@ -115,6 +146,8 @@ class Interview:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
+        if fields['unmet'] is not None:
+            fields['unmet'] = [Unmet(**each) for each in fields['unmet']]
         if fields['libnbd'] is not None:
             fields['libnbd'] = Libnbd(**fields['libnbd'])
         for name in ('nova_failure', 'driver_failure'):
@@ -129,7 +162,8 @@ class Interpreter:
 
     :ivar assumed: for want of anything that would name it
     :ivar script: the nova-compute that names it, if one does
-    :ivar others: scripts of that name that run on another one
+    :ivar others: scripts of that name that run on another one, or do not say
+        on which
     """
 
     path: str
@@ -150,7 +184,14 @@ class Interpreter:
         if not scripts:
             return cls(sys.executable, assumed=True)
         found, *others = scripts
-        python = _python_of(found)
+        try:
+            python = _python_of(found)
+        except OSError as error:
+            raise exception.SnapshotError(
+                reason=f'{NOT_KNOWN} {found} cannot be read '
+                f'({error.strerror}). Run this command as root, or as the '
+                f'user of nova-compute. {OPTION}'
+            ) from error
         if python is None:
             raise exception.SnapshotError(
                 reason=f'{found} does not say which Python it runs on. '
@@ -160,9 +201,7 @@ class Interpreter:
             python,
             script=found,
             others=tuple(
-                other
-                for other in others
-                if _python_of(other) not in (None, python)
+                other for other in others if not _runs_on(other, python)
             ),
         )
 
@@ -216,8 +255,7 @@ class Interpreter:
             )
         except OSError as error:
             raise exception.SnapshotError(
-                reason=f'{self.path} cannot be run by {user.name}: '
-                f'{error.strerror}. {OPTION}'
+                reason=self._why_not_run(error, user)
             ) from error
         with process:
             try:
@@ -232,6 +270,23 @@ class Interpreter:
                 f'{process.returncode}): {(errors or output).strip()[-500:]} '
                 f'{OPTION}'
             ) from None
+
+    def _why_not_run(self, error: OSError, user: NovaUser) -> str:
+        if user.is_out_of_reach:
+            return (
+                f'{NOT_KNOWN} {self.path} cannot be run by '
+                f'{user_name(os.geteuid())} ({error.strerror}). Run this '
+                f'command as {user.name}, or as root.'
+            )
+        if error.errno == errno.EPERM and user.is_somebody_else:
+            return (
+                f'{NOT_KNOWN} this root may not act as {user.name}, to run '
+                f'{self.path}. Run this command as that user.'
+            )
+        return (
+            f'{self.path} cannot be run by {user.name}: {error.strerror}. '
+            f'{OPTION}'
+        )
 
     def _answer_of(
         self, process: subprocess.Popen[str], cancellation: Cancellation
@@ -271,13 +326,21 @@ def _scripts() -> list[str]:
     )
 
 
-def _python_of(script: str) -> str | None:
-    """The interpreter that a script names, if that is a Python."""
+def _runs_on(script: str, python: str) -> bool:
+    """Whether a script runs on a Python, for certain."""
     try:
-        with open(script, encoding='utf-8', errors='replace') as file:
-            first, second = file.readline(), file.readline()
+        return _python_of(script) == python
     except OSError:
-        return None
+        return False
+
+
+def _python_of(script: str) -> str | None:
+    """The interpreter that a script names, if that is a Python.
+
+    :raises OSError: it can't be read
+    """
+    with open(script, encoding='utf-8', errors='replace') as file:
+        first, second = file.readline(), file.readline()
     if not first.startswith('#!'):
         return None
     command = _words(first.removeprefix('#!'))

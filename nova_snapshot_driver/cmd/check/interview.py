@@ -39,9 +39,13 @@ ANSWERS: dict[str, Any] = {
     'driver_failure': None,
     'is_driver': False,
     'unmet': None,
+    'has_libvirt': False,
     'has_metrics': False,
     'libnbd': None,
 }
+
+#: The extras whose requirements nova-compute may need; none is that of all.
+EXTRAS = ('', 'libvirt', 'metrics')
 
 
 def interview() -> dict[str, Any]:
@@ -76,6 +80,7 @@ def interview() -> dict[str, Any]:
     )
     if answers['is_driver']:
         answers['unmet'] = _unmet()
+        answers['has_libvirt'] = bool(importlib.util.find_spec('libvirt'))
         answers['has_metrics'] = _directory('prometheus_client') is not None
         answers['libnbd'] = _libnbd()
     return answers
@@ -124,27 +129,43 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _unmet() -> list[str] | None:
-    """The requirements that are missing or too old; None if nobody can tell.
+def _unmet() -> list[dict[str, str | None]] | None:
+    """The fields of each ``interpreter.Unmet``; None if nobody can tell.
 
-    pip checks them, unless it was told not to (``--no-deps``).
+    pip checks the requirements, unless it was told not to (``--no-deps``), but
+    those of extras only where they are asked for.
     """
     try:
+        # Every Nova has it, for oslo.utils.
         from packaging.requirements import Requirement
 
         required = importlib.metadata.requires(DISTRIBUTION) or []
     except ImportError:
         return None
-    unmet = []
+    unmet: list[dict[str, str | None]] = []
     for each in map(Requirement, required):
-        if each.marker and not each.marker.evaluate({'extra': ''}):
-            continue
+        extra = next(
+            (
+                extra
+                for extra in EXTRAS
+                if not each.marker or each.marker.evaluate({'extra': extra})
+            ),
+            None,
+        )
         version = _version(each.name)
-        if version is None or not each.specifier.contains(
-            version, prereleases=True
+        if extra is None or (
+            version is not None
+            and each.specifier.contains(version, prereleases=True)
         ):
-            found = 'is missing' if version is None else f'is {version}'
-            unmet.append(f'{each.name} {found} ({each.specifier})')
+            continue
+        unmet.append(
+            {
+                'name': each.name,
+                'least': str(each.specifier),
+                'version': version,
+                'extra': extra,
+            }
+        )
     return unmet
 
 
@@ -159,10 +180,21 @@ def _libnbd() -> dict[str, Any] | None:
             'is_available': libnbd.is_available(),
             'other': libnbd.of_another_python(),
             'tag': sys.implementation.cache_tag,
+            'failure': _why_not_loaded(libnbd),
         }
     # An older driver may lack any of these.
     except Exception:
         return None
+
+
+def _why_not_loaded(libnbd: Any) -> str | None:
+    if not libnbd.is_available():
+        return None
+    try:
+        libnbd.load()
+    except Exception as error:
+        return str(error)
+    return None
 
 
 def _failure(error: BaseException) -> dict[str, str | None]:

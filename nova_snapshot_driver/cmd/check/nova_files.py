@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Self
@@ -14,12 +13,10 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import api_paste
+from nova_snapshot_driver.cmd.check import configuration
 from nova_snapshot_driver.cmd.check import nova_options
 from nova_snapshot_driver.cmd.check import paths
 from nova_snapshot_driver.common import reason
-
-#: The suffix of what is read in a directory of configuration.
-SUFFIX = '.conf'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +60,5 @@ def known(conf: cfg.ConfigOpts) -> list[str]:
         )
         for name in ('nova.conf', nova_options.COMPUTE_CONF)
     )
-    found = [
-        *conf.config_file,
-        *_in_directories(conf.config_dir),
-        *filter(paths.may_exist, beside),
-    ]
+    found = [*configuration.files(conf), *filter(paths.may_exist, beside)]
     return list({os.path.realpath(path): path for path in found}.values())
-
-
-def _in_directories(directories: Sequence[str]) -> Iterator[str]:
-    """The files that oslo.config has read there, and so could list."""
-    for directory in directories:
-        for name in sorted(os.listdir(directory)):
-            if name.endswith(SUFFIX):
-                yield os.path.join(directory, name)

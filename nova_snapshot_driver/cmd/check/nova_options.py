@@ -83,17 +83,6 @@ def findings(
     conf: cfg.ConfigOpts, options: cfg.ConfigOpts
 ) -> Iterator[Finding]:
     """The options whose values affect the snapshots of nova-compute."""
-    if unread := unread_files(conf):
-        yield Finding(
-            'Configuration',
-            Verdict.WARNING,
-            f'{" and ".join(unread)} was not read, and nova-compute reads it '
-            'unless it is told otherwise. Give it too: '
-            + ' '.join(
-                f'--config-file {path}'
-                for path in [*conf.config_file, *unread]
-            ),
-        )
     if options.libvirt.virt_type not in ('kvm', 'qemu'):
         yield _left_to_nova('virt_type', options.libvirt.virt_type)
     if conf.snapshot.method == 'auto':

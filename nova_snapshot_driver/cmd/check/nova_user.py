@@ -42,15 +42,18 @@ class NovaUser:
 
     @classmethod
     def find(cls, conf: cfg.ConfigOpts) -> Self:
+        hidden = None
         for path in (conf.instances_path, conf.state_path):
             try:
                 status = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
-                return cls(os.geteuid(), os.getegid(), None, hidden=path)
+                # The directory above it may still tell.
+                hidden = hidden or path
+                continue
             return cls(status.st_uid, status.st_gid, path)
-        return cls(os.geteuid(), os.getegid(), None)
+        return cls(os.geteuid(), os.getegid(), None, hidden)
 
     @property
     def name(self) -> str:
@@ -59,6 +62,28 @@ class NovaUser:
     @property
     def is_somebody_else(self) -> bool:
         return self.uid != os.geteuid()
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether this process is neither that user nor root."""
+        return self.is_somebody_else and os.geteuid() != ROOT
+
+    def see_in_reach(self, path: str) -> None:
+        """See that what the user may do with a path can be tried.
+
+        :raises NotKnown: it can't
+        """
+        if self.hidden is not None:
+            raise NotKnown(
+                f'whether nova-compute can use {path}, since nobody can tell '
+                'as whom it runs, for the reason that "User" has.'
+            )
+        if self.is_out_of_reach:
+            raise NotKnown(
+                f'whether {self.name} can use {path}, as this is '
+                f'{user_name(os.geteuid())}. Run this command as {self.name}, '
+                'or as root.'
+            )
 
     def findings(self, files: list[str]) -> Iterator[Finding]:
         """The note that nova-compute runs as somebody else, with other rights.
@@ -99,8 +124,9 @@ class NovaUser:
 
         Root asks in the name of that user.
 
-        :raises NotKnown: this root may not do so
+        :raises NotKnown: this process may not do so
         """
+        self.see_in_reach(directory)
         identity = self.identity()
         if not identity:
             return os.access(directory, os.W_OK | os.X_OK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from oslo_config import cfg
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.clients.glance import Glance
-from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import directories
+from nova_snapshot_driver.cmd.check import libraries
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.finding import look
@@ -46,45 +48,68 @@ def findings(
     arguments: argparse.Namespace,
     conf: cfg.ConfigOpts,
     service_user: ServiceUser,
+    streams_of_nova: Finding | None,
     cancellation: Cancellation,
 ) -> Iterator[Finding]:
     """The findings about a probe, in the data plane and in Glance.
 
     The arguments or the environment say where Glance is, else Nova's own
     configuration, if there is one.
+
+    :param streams_of_nova: the finding on libnbd for nova-compute's Python, if
+        that is not the one of this command
     """
     place = directories.existing(conf.libvirt.snapshots_directory)
     with contextlib.ExitStack() as stack:
         try:
             workspace = stack.enter_context(Workspace.open(place, 'check'))
-        except exception.DirectoryUnusable:
-            yield Finding(
-                'Data plane', Verdict.WARNING, 'not tried without a directory'
-            )
+        except exception.DirectoryUnusable as error:
+            for subject in ('Data plane', libraries.STREAMS, 'Glance'):
+                yield Finding(
+                    subject,
+                    Verdict.WARNING,
+                    f'{NOT_KNOWN} nothing was tried, for want of a directory '
+                    f'to write to: {error}',
+                )
             return
         probe = Probe(workspace, read_settings(conf), cancellation)
         yield look('Data plane', probe.extract)
-        yield _stream(probe)
+        yield _stream(probe, streams_of_nova)
         if service_user.is_configured and not cloud.is_named(arguments):
             yield from _as_service_user(probe, service_user)
         else:
             yield _as_somebody(probe, arguments, conf)
 
 
-def _stream(probe: Probe) -> Finding:
+def _stream(probe: Probe, of_nova: Finding | None) -> Finding:
+    """Whether images are made in one pass.
+
+    :param of_nova: the finding on nova-compute's Python, if that is another;
+        what this command tries on its own is only an addition
+    """
+    own = _own_stream(probe)
+    if of_nova is None or own.verdict is Verdict.FAILURE:
+        return own
+    addition = (
+        f'{own.detail} by this command'
+        if own.verdict is Verdict.SUCCESS
+        else 'this command has no libnbd to try it with'
+    )
+    return dataclasses.replace(
+        of_nova, detail=f'{of_nova.detail.rstrip(".")}; {addition}'
+    )
+
+
+def _own_stream(probe: Probe) -> Finding:
     if other := libnbd.of_another_python():
-        return Finding(
-            'Data plane: streams',
-            Verdict.WARNING,
-            deployment.libnbd_of_another(other, sys.implementation.cache_tag),
+        trouble = libraries.libnbd_of_another(
+            other, sys.implementation.cache_tag
         )
-    if not libnbd.is_available():
-        return Finding(
-            'Data plane: streams',
-            Verdict.WARNING,
-            deployment.LIBNBD_MISSING,
-        )
-    return look('Data plane: streams', probe.stream)
+    elif not libnbd.is_available():
+        trouble = libraries.LIBNBD_MISSING
+    else:
+        return look(libraries.STREAMS, probe.stream)
+    return Finding(libraries.STREAMS, Verdict.WARNING, trouble)
 
 
 def _as_somebody(
@@ -93,7 +118,7 @@ def _as_somebody(
     try:
         context = cloud.of(arguments, conf)
     except exception.NoCloud as error:
-        return Finding('Glance', Verdict.WARNING, str(error))
+        return Finding('Glance', Verdict.WARNING, f'{NOT_KNOWN} {error}')
     except exception.CloudUnavailable as error:
         return Finding('Glance', Verdict.FAILURE, str(error))
     return look('Glance', lambda: probe.upload(context.glance_access()))

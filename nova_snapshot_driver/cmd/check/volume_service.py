@@ -21,6 +21,7 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import bounded_http
+from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.finding import Verdict
 from nova_snapshot_driver.cmd.check.service_user import ADMIN
@@ -99,8 +100,8 @@ class VolumeService:
             return None
         return endpoint
 
-    def status_of_request(self, endpoint: str) -> int:
-        """The HTTP status of the answer.
+    def refusal(self, endpoint: str) -> str | None:
+        """The answer of an address, where Cinder would give another.
 
         :raises KeystoneUnavailable: there is no answer
         """
@@ -111,19 +112,32 @@ class VolumeService:
                 raise_exc=False,
             )
         )
-        return int(answer.status_code)
+        if not answer.ok:
+            return f'the HTTP status {answer.status_code}'
+        try:
+            is_cinder = 'limits' in answer.json()
+        except (ValueError, TypeError):
+            is_cinder = False
+        return None if is_cinder else 'something that is not of Cinder'
 
 
 def findings(options: cfg.ConfigOpts) -> Iterator[Finding]:
     """Whether Cinder can be reached, and a dead snapshot be cleaned up there.
 
     :param options: those of ``nova_options``
-    :returns: nothing where nobody could ask; the finding about the service
-        user says so
     """
     try:
         service = VolumeService.of(options)
-        if service is not None:
+        if service is None:
+            yield Finding(
+                SUBJECT,
+                Verdict.WARNING,
+                f'{NOT_KNOWN} neither [cinder] nor [service_user] has '
+                'credentials, as which Cinder would be asked. A nova-compute '
+                'that starts again needs them too, to delete the snapshots '
+                'of volumes that died with it.',
+            )
+        else:
             yield _finding(service)
     except exception.KeystoneUnavailable as error:
         yield Finding(
@@ -147,14 +161,13 @@ def _finding(service: VolumeService) -> Finding:
             'that is right. Else correct [cinder] catalog_info and '
             'os_region_name: no volume-backed server can be snapshotted.',
         )
-    status = service.status_of_request(endpoint)
-    if status >= 400:
+    if refusal := service.refusal(endpoint):
         return Finding(
             SUBJECT,
             Verdict.FAILURE,
-            f'{endpoint} answers {_name(service)} with the HTTP status '
-            f'{status}. Is it the address of Cinder, version 3, and does the '
-            'user have a role in a project?',
+            f'{endpoint} answers {_name(service)} with {refusal}. Is it the '
+            'address of Cinder, version 3, and does the user have a role in a '
+            'project?',
         )
     if service.user is not None and ADMIN not in roles_of(service.user):
         return Finding(
@@ -169,7 +182,7 @@ def _finding(service: VolumeService) -> Finding:
         SUBJECT,
         Verdict.SUCCESS,
         f'{endpoint} answers {_name(service)}. A snapshot is requested as its '
-        'user, whose quota it counts against',
+        'user, whose rights and quota were not looked at',
     )
 
 

@@ -10,6 +10,8 @@ import venv
 import fixtures
 import packaging
 
+from nova_snapshot_driver.common import version as own
+
 #: The module that Nova looks for, as this project has it.
 DOOR = 'from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver\n'
 
@@ -65,6 +67,7 @@ class NovaPrefix(fixtures.Fixture):
         write(site / 'nova/virt/__init__.py')
         write(site / 'nova/virt/driver.py', VIRT_DRIVER)
         self.add_packaging()
+        write(self.site / 'libvirt.py')
         self.add_distribution('nova', version, ['nova/__init__.py'])
 
     def add_driver(
@@ -72,10 +75,13 @@ class NovaPrefix(fixtures.Fixture):
         site: pathlib.Path | None = None,
         door: str = DOOR,
         compute: str = COMPUTE,
-        version: str | None = None,
+        version: str | None = own.installed(),
         requires: tuple[str, ...] = (),
     ) -> None:
-        """Install the driver, of a few lines too."""
+        """Install the driver, of a few lines too.
+
+        :param version: None for a checkout, which has none
+        """
         site = site or self.site
         write(site / 'nova/virt/snapshot_driver/__init__.py', door)
         write(site / 'nova_snapshot_driver/__init__.py')
@@ -92,13 +98,18 @@ class NovaPrefix(fixtures.Fixture):
         is_available: bool = True,
         other: str | None = None,
         site: pathlib.Path | None = None,
+        load: str = 'pass',
     ) -> None:
-        """Have the driver find libnbd, or another one, or none."""
+        """Have the driver find libnbd, or another one, or none.
+
+        :param load: what it does in order to load it
+        """
         write(
             (site or self.site)
             / 'nova_snapshot_driver/transfer/nbd/libnbd.py',
             f'def is_available():\n    return {is_available}\n\n\n'
-            f'def of_another_python():\n    return {other!r}\n',
+            f'def of_another_python():\n    return {other!r}\n\n\n'
+            f'def load():\n    {load}\n',
         )
 
     def add_packaging(self) -> None:

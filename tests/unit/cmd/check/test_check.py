@@ -6,6 +6,7 @@ import pathlib
 import types
 import unittest
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import fixtures
@@ -15,7 +16,8 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
-from nova_snapshot_driver.cmd.check.finding import Finding
+from nova_snapshot_driver.cmd.check import probe
+from nova_snapshot_driver.cmd.check.deployment import Report
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
@@ -36,7 +38,7 @@ from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
 from tests.unit.host import RBD_DEVICES
 
-FINDINGS = deployment.findings
+EXAMINE = deployment.examine
 
 
 class CheckCase(testtools.TestCase):
@@ -46,7 +48,7 @@ class CheckCase(testtools.TestCase):
         self.host = self.command.host
         self.host.glance.images.clear()
         # Hide a Nova of the machine that runs the tests.
-        self.set_nova(lambda *_arguments: [])
+        self.set_nova(lambda *_arguments: Report([]))
         self.set_landlock(1)
         self.configure('')
 
@@ -59,9 +61,9 @@ class CheckCase(testtools.TestCase):
             fixtures.MockPatchObject(landlock, 'version', lambda: version)
         )
 
-    def set_nova(self, findings: Callable[..., list[Finding]]) -> None:
+    def set_nova(self, examine: Callable[..., Report]) -> None:
         self.useFixture(
-            fixtures.MockPatchObject(deployment, 'findings', findings)
+            fixtures.MockPatchObject(deployment, 'examine', examine)
         )
 
     def configure(self, text: str) -> None:
@@ -103,6 +105,7 @@ class HostTest(CheckCase):
         self.assertEqual(0, status)
         self.assertEqual(
             [
+                'Configuration',
                 'Nova',
                 'State directory',
                 'Snapshots directory',
@@ -243,6 +246,28 @@ class HostTest(CheckCase):
         (glance,) = [f for f in result.json if f['subject'] == 'Glance']
         self.assertEqual('WARNING', glance['verdict'])
         self.assertIn('OS_CLOUD', glance['detail'])
+        self.assertTrue(glance['detail'].startswith('Not known: '))
+
+    def test_summary_of_what_is_not_known(self) -> None:
+        self.assertEqual(
+            'Ready, as far as known: 2 warnings',
+            self.command.run('check').output.splitlines()[-1],
+        )
+
+    def test_misspelt_option_in_a_directory(self) -> None:
+        """oslo.config reads a directory of files too."""
+        directory = self.host.root / 'nova.conf.d'
+        directory.mkdir()
+        (directory / 'ours.conf').write_text('[snapshot]\nqiesce = require\n')
+        self.useFixture(
+            fixtures.MockPatch(
+                'oslo_config.cfg.find_config_dirs',
+                return_value=[str(directory)],
+            )
+        )
+        _, findings = self.check()
+        self.assertEqual('WARNING', findings['[snapshot] qiesce'][0])
+        self.assertIn(f'{directory}/ours.conf', findings['Configuration'][1])
 
 
 class NovaTest(CheckCase):
@@ -252,7 +277,7 @@ class NovaTest(CheckCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.set_nova(FINDINGS)
+        self.set_nova(EXAMINE)
         self.prefix = self.useFixture(NovaPrefix())
         self.prefix.add_nova()
         self.prefix.add_driver()
@@ -281,14 +306,14 @@ class NovaTest(CheckCase):
         self.assertEqual(0, status)
         self.assertEqual(
             [
-                *('compute_driver', 'Nova', 'Driver'),
+                *('Configuration', 'compute_driver', 'Nova', 'Driver'),
                 *('Service user', 'Service token', 'Cinder', 'nova-api'),
                 *('State directory', 'Snapshots directory'),
                 *('Data plane: confinement', 'Data plane'),
                 'Data plane: streams',
                 'Glance',
             ],
-            [*findings][:13],
+            [*findings][:14],
         )
         self.assertEqual(
             {'SUCCESS'}, {verdict for verdict, _ in findings.values()}
@@ -333,6 +358,52 @@ class NovaTest(CheckCase):
         path = self.host.root / 'nova_snapshot.prom'
         self.configure(f'{self.OURS}[snapshot]\nmetrics_file = {path}\n')
         self.is_bad('Driver: metrics', 'prometheus_client is missing')
+
+    def without_libnbd(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(
+                libnbd, 'of_another_python', lambda: '/usr/lib/x.so'
+            )
+        )
+
+    def streams(self) -> tuple[str, str]:
+        status, findings = self.check()
+        self.assertEqual(0, status)
+        verdict, detail = findings['Data plane: streams']
+        return verdict, detail
+
+    def test_libnbd_of_nova_alone(self) -> None:
+        """The Python of the command is not the one that counts."""
+        self.without_libnbd()
+        verdict, detail = self.streams()
+        self.assertEqual('SUCCESS', verdict)
+        self.assertIn(f'{self.prefix.python}, on which nova-compute', detail)
+        self.assertIn('no libnbd to try it with', detail)
+
+    def test_libnbd_of_the_command_alone(self) -> None:
+        self.prefix.set_libnbd(is_available=False)
+        verdict, detail = self.streams()
+        self.assertEqual('WARNING', verdict)
+        self.assertIn('libnbd is missing', detail)
+        self.assertIn(f'nova-compute runs on {self.prefix.python}', detail)
+        self.assertIn('in one pass by this command', detail)
+
+    def test_data_plane_that_fails_counts_on_any_python(self) -> None:
+        self.useFixture(
+            fixtures.MockPatchObject(
+                probe.Probe,
+                'stream',
+                side_effect=exception.LibnbdMissing(reason='broken'),
+            )
+        )
+        self.is_bad('Data plane: streams', 'broken')
+
+    def test_libnbd_where_nobody_could_ask(self) -> None:
+        os.unlink(self.prefix.python)
+        _, findings = self.check()
+        verdict, detail = findings['Data plane: streams']
+        self.assertEqual('WARNING', verdict)
+        self.assertTrue(detail.startswith('Not known: '), detail)
 
     def test_not_found(self) -> None:
         (self.prefix.site / 'nova/virt/snapshot_driver/__init__.py').unlink()
@@ -397,7 +468,10 @@ class DirectoriesTest(CheckCase):
         (self.host.root / 'snapshots').write_text('in the way')
         self.is_bad('Snapshots directory', 'snapshots_directory')
         _status, findings = self.check()
-        self.assertEqual('WARNING', findings['Data plane'][0])
+        for subject in ('Data plane', 'Data plane: streams', 'Glance'):
+            verdict, detail = findings[subject]
+            self.assertEqual('WARNING', verdict)
+            self.assertTrue(detail.startswith('Not known: '), detail)
 
     def test_snapshots_directory_that_is_too_long(self) -> None:
         self.useFixture(fixtures.MockPatchObject(backup, 'LONGEST_ROOT', 1))
@@ -584,6 +658,25 @@ class QemuUserTest(CheckCase):
         self.assertEqual('SUCCESS', verdict)
         self.assertIn('mirror', detail)
         self.assertIn(f'may not enter {scratch}', detail)
+
+    def test_hidden(self) -> None:
+        """QEMU may pass a directory that this process may not look into."""
+        scratch = f'{self.snapshots}/scratch'
+        self.configure(f'[snapshot]\nscratch_directory = {scratch}\n')
+        look = os.lstat
+
+        def refuse(path: Any, **how: Any) -> os.stat_result:
+            if path == scratch:
+                raise PermissionError(13, 'Permission denied', path)
+            return look(path, **how)
+
+        self.useFixture(fixtures.MockPatchObject(os, 'lstat', refuse))
+        _, findings = self.check()
+        verdict, detail = findings['QEMU: directories']
+        self.assertEqual('WARNING', verdict)
+        self.assertIn(
+            f'Not known: {self.snapshots}/scratch cannot be looked', detail
+        )
 
     def test_no_user_of_its_own(self) -> None:
         self.host.connection.qemu_label = ''

@@ -17,6 +17,7 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
+from nova_snapshot_driver.cmd.check.deployment import Report
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.interpreter import Interpreter
 from nova_snapshot_driver.cmd.check.interpreter import Interview
@@ -27,6 +28,7 @@ from tests.unit.cmd.nova_prefix import NovaPrefix
 from tests.unit.cmd.nova_prefix import write
 
 OURS = metadata.version('nova-snapshot-driver')
+LIBVIRT = 'libvirt-python>=9.0.0; extra == "libvirt"'
 CHECKOUT = str(pathlib.Path(__file__).parents[4])
 
 
@@ -40,15 +42,23 @@ class DeploymentCase(testtools.TestCase):
         self.user = NovaUser(os.geteuid(), os.getegid(), None)
         self.pip = f'{self.prefix.python} -m pip install'
 
-    def findings(self, wanted: bool = True) -> dict[str, Finding]:
-        found = deployment.findings(
+    def examine(self, wanted: bool = True) -> Report:
+        return deployment.examine(
             self.prefix.python,
             wanted,
             self.user,
             self.with_metrics,
             Cancellation(),
         )
+
+    def findings(self, wanted: bool = True) -> dict[str, Finding]:
+        found = self.examine(wanted).findings
         return {finding.subject: finding for finding in found}
+
+    def streams(self, wanted: bool = True) -> Finding:
+        streams = self.examine(wanted).streams
+        assert streams is not None
+        return streams
 
     def assert_found(self) -> None:
         findings = self.findings()
@@ -135,6 +145,7 @@ class FoundTest(DeploymentCase):
                 'missing>=3',
                 'elsewhere; python_version < "3"',
                 'optional; extra == "nova"',
+                'prometheus-client; extra == "metrics"',
             ),
         )
         finding = self.findings()['Driver: requirements']
@@ -143,6 +154,27 @@ class FoundTest(DeploymentCase):
             'requires: old is 1.0 (>=2), missing is missing (>=3). ',
             finding.detail,
         )
+        self.assertIn(f"{self.pip} 'old>=2' 'missing>=3'", finding.detail)
+
+    def test_old_libvirt_python(self) -> None:
+        self.prefix.add_distribution('libvirt-python', '8.0.0')
+        self.prefix.add_driver(requires=(LIBVIRT,))
+        finding = self.findings()['Driver: requirements']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('libvirt-python is 8.0.0 (>=9.0.0)', finding.detail)
+
+    def test_no_libvirt_python(self) -> None:
+        """Nova, and the driver, can be imported without it."""
+        (self.site / 'libvirt.py').unlink()
+        self.prefix.add_driver(requires=(LIBVIRT,))
+        self.assert_bad('Driver: libvirt', f'{self.pip} libvirt-python')
+        self.assertNotIn('Driver: requirements', self.findings())
+
+    def test_checkout_that_is_not_installed(self) -> None:
+        self.prefix.add_driver(version=None)
+        finding = self.findings()['Driver']
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('Not known:', finding.detail)
         self.assertIn(self.pip, finding.detail)
 
     def test_requirements_that_nobody_can_read(self) -> None:
@@ -155,35 +187,55 @@ class FoundTest(DeploymentCase):
 
     @tables.rows(
         {
-            'missing': (False, None, 'Install the package python3-libnbd'),
-            'another': (False, '/usr/x.so', '/usr/x.so is libnbd for another'),
+            'missing': (
+                *(False, None, 'pass'),
+                'Install the package python3-libnbd',
+            ),
+            'another': (
+                *(False, '/usr/x.so', 'pass'),
+                '/usr/x.so is libnbd for another',
+            ),
+            'broken': (
+                *(True, None, 'raise ImportError("no symbol")'),
+                'no symbol',
+            ),
         }
     )
     def test_libnbd(
-        self, is_available: bool, other: str | None, detail: str
+        self, is_available: bool, other: str | None, load: str, detail: str
     ) -> None:
-        self.prefix.add_driver(version=OURS)
-        self.prefix.set_libnbd(is_available, other)
-        finding = self.findings()['Driver: streams']
-        self.assertEqual('WARNING', finding.verdict)
-        self.assertIn(detail, finding.detail)
+        self.prefix.add_driver()
+        self.prefix.set_libnbd(is_available, other, load=load)
+        streams = self.streams()
+        self.assertEqual('WARNING', streams.verdict)
+        for text in (detail, 'Images are written on', self.prefix.python):
+            self.assertIn(text, streams.detail)
+
+    def test_libnbd_is_there(self) -> None:
+        self.prefix.add_driver()
+        self.assertEqual('SUCCESS', self.streams().verdict)
 
     def test_driver_that_does_not_tell_of_libnbd(self) -> None:
-        self.prefix.add_driver(version=OURS)
+        self.prefix.add_driver()
         module = 'nova_snapshot_driver/transfer/nbd/libnbd.py'
         (self.site / module).unlink()
-        finding = self.findings()['Driver: streams']
-        self.assertEqual('WARNING', finding.verdict)
-        self.assertIn('Not known:', finding.detail)
+        self.assertEqual('WARNING', self.streams().verdict)
+        self.assertIn('Not known:', self.streams().detail)
+
+    def test_libnbd_without_the_driver(self) -> None:
+        """Nobody can tell where it is wanted, or has to elsewhere."""
+        self.assertIn('Not known:', self.streams().detail)
+        self.assertIsNone(self.examine(wanted=False).streams)
 
     def test_libnbd_is_tried_by_this_command(self) -> None:
         """The data plane of the command itself is the one of nova-compute."""
-        self.prefix.add_driver(version=OURS)
+        self.prefix.add_driver()
         self.prefix.set_libnbd(is_available=False)
         self.useFixture(
             fixtures.MockPatchObject(sys, 'prefix', str(self.prefix.prefix))
         )
         self.assert_found()
+        self.assertIsNone(self.examine().streams)
 
     def test_metrics(self) -> None:
         self.with_metrics = True
@@ -194,6 +246,28 @@ class FoundTest(DeploymentCase):
             'python3-prometheus-client',
         )
         write(self.site / 'prometheus_client/__init__.py')
+        self.assert_found()
+
+    def test_old_metrics(self) -> None:
+        write(self.site / 'prometheus_client/__init__.py')
+        self.prefix.add_distribution('prometheus-client', '0.9')
+        self.prefix.add_driver(
+            requires=('prometheus-client>=0.16.0; extra == "metrics"',)
+        )
+        self.assert_found()
+        self.with_metrics = True
+        self.assert_bad(
+            'Driver: metrics',
+            'prometheus-client is 0.9 (>=0.16.0)',
+            f"{self.pip} 'prometheus-client>=0.16.0'",
+        )
+
+    def test_seen_by_somebody_else(self) -> None:
+        """Somebody who is neither root nor Nova's user can't be sure."""
+        self.user = NovaUser(os.geteuid() + 1, 4242, '/var/lib/nova')
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=4242))
+        self.assert_bad('Driver', 'Not known: this is what #4242 sees')
+        self.prefix.add_driver()
         self.assert_found()
 
     def test_other_script(self) -> None:
@@ -262,6 +336,7 @@ class NotFoundTest(DeploymentCase):
         )
 
     def test_no_libvirt(self) -> None:
+        (self.site / 'libvirt.py').unlink()
         self.prefix.add_driver(compute='import libvirt\n')
         self.assert_bad('Driver', f'{self.pip} libvirt-python')
 
@@ -385,7 +460,7 @@ class NoNovaTest(DeploymentCase):
         (self.prefix.bin / 'slow').chmod(0o755)
         self.assertRaises(
             exception.Cancelled,
-            deployment.findings,
+            deployment.examine,
             str(self.prefix.bin / 'slow'),
             True,
             self.user,

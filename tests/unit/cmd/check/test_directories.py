@@ -192,12 +192,53 @@ class AnotherUserTest(DirectoriesCase):
         self.assertIn('#54321', self.unusable(self.nova)[0])
 
 
+class OutOfReachTest(DirectoriesCase):
+    """Somebody checks who is neither root nor the user of nova-compute."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.user = self.nobody()
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=4242))
+
+    def assert_not_known(self, check: Callable[[], str]) -> None:
+        finding = look('A directory', check)
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('Not known: whether nobody can use', finding.detail)
+        self.assertIn('as this is #4242', finding.detail)
+        self.assertIn('as nobody, or as root', finding.detail)
+
+    def test_state(self) -> None:
+        self.assert_not_known(
+            lambda: directories.state(str(self.nova), self.user)
+        )
+
+    def test_temporary(self) -> None:
+        self.assert_not_known(
+            lambda: directories.temporary(Place(str(self.nova)), self.user)
+        )
+
+    def test_metrics(self) -> None:
+        self.assert_not_known(
+            lambda: directories.metrics(f'{self.nova}/a.prom', self.user)
+        )
+
+    def test_user_that_nobody_can_tell(self) -> None:
+        self.user = NovaUser(4242, 4242, None, hidden=str(self.nova))
+        finding = look(
+            'A directory', lambda: directories.state(str(self.nova), self.user)
+        )
+        self.assertEqual('WARNING', finding.verdict)
+        self.assertIn('nobody can tell as whom it runs', finding.detail)
+
+
 class HiddenTest(DirectoriesCase):
     """A path that nobody could look at is neither there nor missing."""
 
     def setUp(self) -> None:
         super().setUp()
         self.useFixture(Denied(self.nova))
+        # Root may be another user by now.
+        self.user = NovaUser(os.geteuid(), os.getegid(), None)
         self.hidden = str(self.nova / 'snapshots' / 'more')
 
     def assert_not_known(self, check: Callable[[], str]) -> None:
@@ -260,6 +301,15 @@ class NovaUserTest(DirectoriesCase):
             f'Not known: {self.nova}/state/instances cannot be looked at',
             finding.detail,
         )
+
+    def test_directory_above_a_hidden_one(self) -> None:
+        """Of /var/lib/nova others may know the owner, and no more."""
+        self.useFixture(Denied(self.nova))
+        user = self.find(
+            instances_path=self.nova / 'instances', state_path=self.nova
+        )
+        self.assertEqual(str(self.nova), user.owned)
+        self.assertIsNone(user.hidden)
 
     def test_nothing_to_say(self) -> None:
         self.assertEqual([], list(self.user.findings([])))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import sys
 import sysconfig
 import time
@@ -22,6 +23,10 @@ from tests.unit.cmd.nova_prefix import write
 from tests.unit.denied import Denied
 
 US = NovaUser(os.geteuid(), os.getegid(), None)
+
+NOBODY = NovaUser(
+    pwd.getpwnam('nobody').pw_uid, pwd.getpwnam('nobody').pw_gid, '/nova'
+)
 
 MODULE = 'nova_snapshot_driver.cmd.check.interpreter'
 
@@ -69,7 +74,9 @@ class FindTest(testtools.TestCase):
         error = self.assertRaises(
             exception.SnapshotError, Interpreter.find, None
         )
-        self.assertIn(f'{self.usual}/nova-compute does not say', str(error))
+        self.assertIn(
+            f'Not known: {self.usual}/nova-compute cannot be read', str(error)
+        )
         self.assertIn('--nova-python', str(error))
 
     def test_given(self) -> None:
@@ -93,6 +100,24 @@ class FindTest(testtools.TestCase):
         self.assertEqual(
             Interpreter('/opt/a/bin/python', script=script, others=(other,)),
             Interpreter.find(None),
+        )
+
+    @tables.rows(
+        {
+            'another': ('#!/opt/b/bin/python\n',),
+            'unnamed': ('#!/bin/bash\nexec /opt/b/bin/nova-compute "$@"\n',),
+        }
+    )
+    def test_other(self, text: str) -> None:
+        self.add(self.path, '#!/opt/a/bin/python\n')
+        other = self.add(self.usual, text)
+        self.assertEqual((other,), Interpreter.find(None).others)
+
+    def test_hidden_other(self) -> None:
+        self.add(self.path, '#!/opt/a/bin/python\n')
+        self.useFixture(Denied(self.usual))
+        self.assertEqual(
+            (f'{self.usual}/nova-compute',), Interpreter.find(None).others
         )
 
     @tables.rows(
@@ -206,6 +231,31 @@ class AskTest(testtools.TestCase):
 
     def test_something_else(self) -> None:
         self.assert_no_answer('echo hello', '--nova-python')
+
+    def cannot_run(self, error: OSError, user: NovaUser) -> str:
+        self.useFixture(
+            fixtures.MockPatch('subprocess.Popen', side_effect=error)
+        )
+        return str(
+            self.assertRaises(
+                exception.SnapshotError,
+                Interpreter('/opt/python').ask,
+                user,
+                Cancellation(),
+            )
+        )
+
+    def test_out_of_reach(self) -> None:
+        """Somebody who is neither root nor Nova's user can't tell."""
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=4242))
+        error = self.cannot_run(PermissionError(13, 'Go away'), NOBODY)
+        self.assertIn('Not known: /opt/python cannot be run by #4242', error)
+        self.assertIn('as nobody, or as root', error)
+
+    def test_root_that_may_not_become_another_user(self) -> None:
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=0))
+        error = self.cannot_run(PermissionError(1, 'Not permitted'), NOBODY)
+        self.assertIn('Not known: this root may not act as nobody', error)
 
     def test_hangs(self) -> None:
         self.useFixture(fixtures.MockPatch(f'{MODULE}.TIMEOUT', 0.1))

@@ -105,15 +105,3 @@ class FindingsTest(OptionsCase):
         self.assertEqual(f'[{group}] {option}', finding.subject)
         self.assertEqual('WARNING', finding.verdict)
         self.assertIn(detail, finding.detail)
-
-    def test_file_of_nova_compute(self) -> None:
-        """On Debian and Ubuntu it goes before nova.conf."""
-        other = self.root / 'nova-compute.conf'
-        other.write_text('')
-        (finding,) = self.findings(self.load(''))
-        self.assertEqual('WARNING', finding.verdict)
-        self.assertIn(
-            f'--config-file {self.config} --config-file {other}',
-            finding.detail,
-        )
-        self.assertEqual([], self.findings(self.load('', other)))

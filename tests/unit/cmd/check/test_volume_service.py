@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import ddt
 import fixtures
@@ -60,7 +61,7 @@ class FindingsTest(testtools.TestCase):
         self.assertEqual(['limits_1'], self.cinder.requests)
 
     def test_nobody_to_ask_as(self) -> None:
-        self.assertEqual([], self.findings(''))
+        self.assert_finding('WARNING', '', 'Not known: neither [cinder] nor')
 
     def test_user_of_its_own(self) -> None:
         """The group [cinder] comes first, as in Nova."""
@@ -102,7 +103,7 @@ class FindingsTest(testtools.TestCase):
     def test_template(self) -> None:
         self.keystone.has_cinder = False
         root = ENDPOINT.rpartition('/')[0]
-        self.mocker.get(f'{root}/p/limits', json={})
+        self.mocker.get(f'{root}/p/limits', json={'limits': {}})
         self.assert_finding(
             'SUCCESS',
             f'{CONFIGURED}{CINDER}endpoint_template = {root}/%(project_id)s',
@@ -122,6 +123,13 @@ class FindingsTest(testtools.TestCase):
         # keystoneauth asks again with a new token.
         self.cinder.troubles['limits_2'] = lambda: (status, None)
         self.assert_finding('FAILURE', CONFIGURED, f'HTTP status {status}')
+
+    @tables.rows({'text': (None,), 'other': ({'versions': []},)})
+    def test_answer_of_something_else(self, answer: Any) -> None:
+        self.cinder.troubles['limits_1'] = lambda: (200, answer)
+        self.assert_finding(
+            'FAILURE', CONFIGURED, 'something that is not of Cinder'
+        )
 
     @tables.rows(
         {
