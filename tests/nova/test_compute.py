@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import inspect
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,7 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import conf
 from nova_snapshot_driver.common import wait
+from nova_snapshot_driver.common.private_files import Directory
 from nova_snapshot_driver.nova.compute import LibvirtSnapshotDriver
 from nova_snapshot_driver.nova.errors import SnapshotFailed
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
@@ -1076,6 +1079,37 @@ class InitHostTest(ComputeCase):
         self.assertIn('it was persistent, and is transient', found)
         self.assert_given_back()
         self.assert_image_is_gone()
+
+    def test_journal_that_can_not_be_read(self) -> None:
+        """The other domains are healed, and nova-compute starts."""
+        self.host.die_in_mid_copy()
+        state = pathlib.Path(self.host.directories.state)
+        damaged, shut = state / '0.json', state / '1.json'
+        damaged.write_text('{')
+        shut.write_text('{}')
+        read = Directory.read
+
+        def refuse(directory: Directory, name: str, most: int) -> bytes:
+            if name == shut.name:
+                raise PermissionError(errno.EACCES, 'Permission denied')
+            return read(directory, name, most)
+
+        with fixtures.MonkeyPatch(
+            'nova_snapshot_driver.common.private_files.Directory.read', refuse
+        ):
+            self.start()
+        for path in (f'{damaged}.unreadable', str(shut)):
+            self.assertIn(f'{path} cannot be read', self.host.log.output)
+            os.unlink(path)
+        self.assertIn('code=state-unreadable', self.host.log.output)
+        self.assert_given_back()
+        self.assert_image_is_gone()
+
+    def test_directory_that_can_not_be_read(self) -> None:
+        denied = PermissionError(errno.EACCES, 'Permission denied')
+        with fixtures.MockPatchObject(Directory, 'names', side_effect=denied):
+            self.start()
+        self.assertIn('cannot be read: Permission', self.host.log.output)
 
     def test_backup_job_is_ended(self) -> None:
         """While it runs, libvirt takes no other job of the domain, and the
