@@ -34,7 +34,7 @@ class OutputFile(Staged):
 
     def __init__(self, domain: str, path: str) -> None:
         self._domain = domain
-        self._may_be_begun = False
+        self._is_checked = False
         try:
             self.file = os.path.abspath(path)
         except OSError as error:
@@ -58,6 +58,7 @@ class OutputFile(Staged):
                 reason='it is missing or cannot be written',
                 option=OUTPUT,
             )
+        self._is_checked = True
 
     def _exists(self) -> bool:
         """
@@ -79,19 +80,27 @@ class OutputFile(Staged):
         try:
             yield
         finally:
-            if self._may_be_begun:
-                with draft.removal(self._domain, self.draft):
-                    self._discard()
+            with draft.removal(self._domain, self.draft):
+                if self._has_draft():
+                    os.unlink(self.draft)
 
-    def _discard(self) -> None:
-        if paths.is_there(self.draft):
-            os.unlink(self.draft)
+    def _has_draft(self) -> bool:
+        """
+        :raises OSError: nobody can tell
+        """
+        try:
+            return paths.is_there(self.draft)
+        except OSError:
+            # A directory that has never passed the check has no draft of ours,
+            # and the error of the check says more.
+            if self._is_checked:
+                raise
+            return False
 
     def place(self, root: str) -> Place:
         return Place(os.path.dirname(self.file), OUTPUT)
 
     def staging(self, workspace: Workspace, planned: PlannedDisk) -> str:
-        self._may_be_begun = True
         return self.draft
 
     def receive(

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
 
 import fixtures
 import testtools
@@ -12,7 +11,6 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
-from nova_snapshot_driver.state.workspace import Workspace
 from tests.unit import documents
 from tests.unit.denied import Denied
 
@@ -30,13 +28,6 @@ class OutputFileTest(testtools.TestCase):
     @property
     def draft(self) -> pathlib.Path:
         return pathlib.Path(self.destination.draft)
-
-    def begun(self) -> pathlib.Path:
-        """The draft, once somebody is about to write it."""
-        planned: Any = None
-        return pathlib.Path(
-            self.destination.staging(Workspace(str(self.root)), planned)
-        )
 
     def receive(self) -> int:
         proof = self.destination.receive(
@@ -80,7 +71,7 @@ class OutputFileTest(testtools.TestCase):
         def run() -> None:
             with self.destination.discarded_on_failure():
                 self.destination.check()
-                self.begun().write_text('image')
+                self.draft.write_text('image')
                 self.path.write_text('precious')
                 self.receive()
 
@@ -97,7 +88,7 @@ class OutputFileTest(testtools.TestCase):
             testtools.ExpectedException(KeyError),
             self.destination.discarded_on_failure(),
         ):
-            self.begun().touch()
+            self.draft.touch()
             raise KeyError
         self.assertEqual([], os.listdir(self.root))
 
@@ -106,7 +97,7 @@ class OutputFileTest(testtools.TestCase):
 
         def run() -> None:
             with self.destination.discarded_on_failure():
-                self.begun().mkdir()
+                self.draft.mkdir()
                 raise KeyError
 
         error = self.assertRaises(exception.UndoFailed, run)
@@ -115,7 +106,8 @@ class OutputFileTest(testtools.TestCase):
 
     def test_draft_that_can_not_be_seen(self) -> None:
         """The directory was shut while the snapshot was taken."""
-        self.begun().touch()
+        self.destination.check()
+        self.draft.touch()
 
         def run() -> None:
             with self.destination.discarded_on_failure():
