@@ -269,7 +269,7 @@ class HostTest(CheckCase):
         self.assertIn(f'{directory}/ours.conf', findings['Configuration'][1])
 
 
-class NovaTest(CheckCase):
+class NovaCase(CheckCase):
     """A host with a Nova, and with all that the driver has to find."""
 
     OURS = 'compute_driver = snapshot_driver.LibvirtSnapshotDriver\n'
@@ -284,11 +284,13 @@ class NovaTest(CheckCase):
         mocker = requests_mock.Mocker()
         mocker.start()
         self.addCleanup(mocker.stop)
+        self.mocker = mocker
         self.host.glance.mocked(mocker)
         self.keystone = FakeKeystone()
         self.keystone.roles = ['admin', 'service']
         self.keystone.mocked(mocker)
-        FakeCinder([]).mocked(mocker)
+        self.cinder = FakeCinder([])
+        self.cinder.mocked(mocker)
 
     def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
         """As the service user, to whom no argument names a cloud."""
@@ -299,6 +301,8 @@ class NovaTest(CheckCase):
         )
         return super().check('--nova-python', self.prefix.python, *arguments)
 
+
+class NovaTest(NovaCase):
     def test_all_is_well(self) -> None:
         status, findings = self.check(documents.NAME)
         self.assertEqual(0, status)
