@@ -16,7 +16,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import probe
-from nova_snapshot_driver.cmd.check.deployment import Report
+from nova_snapshot_driver.cmd.check.deployment import Examination
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
@@ -47,7 +47,7 @@ class CheckCase(testtools.TestCase):
         self.host = self.command.host
         self.host.glance.images.clear()
         # Hide a Nova of the machine that runs the tests.
-        self.set_nova(lambda *_arguments: Report([]))
+        self.set_nova(lambda *_arguments: Examination([]))
         self.set_landlock(1)
         self.configure('')
 
@@ -60,7 +60,7 @@ class CheckCase(testtools.TestCase):
             fixtures.MockPatchObject(landlock, 'version', lambda: version)
         )
 
-    def set_nova(self, examine: Callable[..., Report]) -> None:
+    def set_nova(self, examine: Callable[..., Examination]) -> None:
         self.useFixture(
             fixtures.MockPatchObject(deployment, 'examine', examine)
         )
