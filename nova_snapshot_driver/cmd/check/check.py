@@ -178,7 +178,7 @@ def _findings(
 ) -> Iterator[Finding]:
     service_user = ServiceUser(options, conf.glance.timeout)
     user = NovaUser.find(conf)
-    report = deployment.examine(
+    examined = deployment.examine(
         arguments.nova_python,
         arguments.expect_driver
         or compute_driver.is_meant(options.compute_driver),
@@ -186,8 +186,8 @@ def _findings(
         conf.snapshot.metrics_file is not None,
         cancellation,
     )
-    yield from configuration.findings(conf, bool(report.findings))
-    yield from _nova(conf, options, report.findings, service_user)
+    yield from configuration.findings(conf, bool(examined.findings))
+    yield from _nova(conf, options, examined.findings, service_user)
     yield from api_paste.findings(
         options.wsgi.api_paste_config, conf.config_file
     )
@@ -203,7 +203,7 @@ def _findings(
         )
     yield _confinement()
     yield from probe.findings(
-        arguments, conf, service_user, report.streams, cancellation
+        arguments, conf, service_user, examined.streams, cancellation
     )
     yield from _host(arguments.domains, conf)
 

@@ -29,7 +29,7 @@ LEAST_NOVA = 33
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Examination:
     """The findings on the Python of nova-compute.
 
     :ivar findings: nothing where there is no Nova and no need of one
@@ -47,7 +47,7 @@ def examine(
     user: NovaUser,
     with_metrics: bool,
     cancellation: Cancellation,
-) -> Report:
+) -> Examination:
     """Whether nova-compute will find the driver, why not, and what to do.
 
     :param python: the interpreter that nova-compute runs on, if it is given
@@ -63,7 +63,7 @@ def examine(
     except exception.Cancelled:
         raise
     except exception.SnapshotError as error:
-        return Report(
+        return Examination(
             [Finding('Nova', gravity, str(error))],
             libraries.streams_not_known('Nova') if wanted else None,
         )
@@ -75,16 +75,16 @@ def examine(
             *deployment.libraries.findings(with_metrics),
         ]
         streams = deployment.libraries.streams()
-        return Report(
+        return Examination(
             [_as_seen(found, user) for found in findings],
             streams and _as_seen(streams, user),
         )
     if wanted or deployment.is_expected:
-        return Report(
+        return Examination(
             [_as_seen(deployment.nova(), user)],
             libraries.streams_not_known('Nova') if wanted else None,
         )
-    return Report([])
+    return Examination([])
 
 
 def _as_seen(finding: Finding, user: NovaUser) -> Finding:

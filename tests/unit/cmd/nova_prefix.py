@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import sysconfig
 import venv
 
@@ -135,6 +136,18 @@ class NovaPrefix(fixtures.Fixture):
         write(
             metadata / 'RECORD', ''.join(f'{file},,\n' for file in files or [])
         )
+
+    def set_version(self, name: str, version: str) -> None:
+        """Have an installed project for one of another version."""
+        self.remove_distribution(name)
+        self.add_distribution(name, version)
+
+    def remove_distribution(self, name: str) -> None:
+        """Have a project for not installed, whose files stay."""
+        for metadata in self.site.glob(
+            f'{name.replace("-", "_")}-*.dist-info'
+        ):
+            shutil.rmtree(metadata)
 
     def add_path(self, directory: pathlib.Path) -> None:
         """Have modules found in another directory too."""

@@ -6,7 +6,6 @@ import pathlib
 import types
 import unittest
 from collections.abc import Callable
-from typing import Any
 from xml.etree import ElementTree
 
 import fixtures
@@ -17,7 +16,7 @@ import testtools
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
 from nova_snapshot_driver.cmd.check import probe
-from nova_snapshot_driver.cmd.check.deployment import Report
+from nova_snapshot_driver.cmd.check.deployment import Examination
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
@@ -36,6 +35,7 @@ from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 from tests.unit.fake_libvirt import Agent
 from tests.unit.fake_libvirt import FakeDomain
+from tests.unit.hidden import Hidden
 from tests.unit.host import RBD_DEVICES
 
 EXAMINE = deployment.examine
@@ -48,7 +48,7 @@ class CheckCase(testtools.TestCase):
         self.host = self.command.host
         self.host.glance.images.clear()
         # Hide a Nova of the machine that runs the tests.
-        self.set_nova(lambda *_arguments: Report([]))
+        self.set_nova(lambda *_arguments: Examination([]))
         self.set_landlock(1)
         self.configure('')
 
@@ -61,7 +61,7 @@ class CheckCase(testtools.TestCase):
             fixtures.MockPatchObject(landlock, 'version', lambda: version)
         )
 
-    def set_nova(self, examine: Callable[..., Report]) -> None:
+    def set_nova(self, examine: Callable[..., Examination]) -> None:
         self.useFixture(
             fixtures.MockPatchObject(deployment, 'examine', examine)
         )
@@ -270,7 +270,7 @@ class HostTest(CheckCase):
         self.assertIn(f'{directory}/ours.conf', findings['Configuration'][1])
 
 
-class NovaTest(CheckCase):
+class NovaCase(CheckCase):
     """A host with a Nova, and with all that the driver has to find."""
 
     OURS = 'compute_driver = snapshot_driver.LibvirtSnapshotDriver\n'
@@ -285,11 +285,13 @@ class NovaTest(CheckCase):
         mocker = requests_mock.Mocker()
         mocker.start()
         self.addCleanup(mocker.stop)
+        self.mocker = mocker
         self.host.glance.mocked(mocker)
         self.keystone = FakeKeystone()
         self.keystone.roles = ['admin', 'service']
         self.keystone.mocked(mocker)
-        FakeCinder([]).mocked(mocker)
+        self.cinder = FakeCinder([])
+        self.cinder.mocked(mocker)
         fake_nova_api.answers(mocker, '1.2')
 
     def check(self, *arguments: str) -> tuple[int, dict[str, list[str]]]:
@@ -301,6 +303,8 @@ class NovaTest(CheckCase):
         )
         return super().check('--nova-python', self.prefix.python, *arguments)
 
+
+class NovaTest(NovaCase):
     def test_all_is_well(self) -> None:
         status, findings = self.check(documents.NAME)
         self.assertEqual(0, status)
@@ -663,14 +667,7 @@ class QemuUserTest(CheckCase):
         """QEMU may pass a directory that this process may not look into."""
         scratch = f'{self.snapshots}/scratch'
         self.configure(f'[snapshot]\nscratch_directory = {scratch}\n')
-        look = os.lstat
-
-        def refuse(path: Any, **how: Any) -> os.stat_result:
-            if path == scratch:
-                raise PermissionError(13, 'Permission denied', path)
-            return look(path, **how)
-
-        self.useFixture(fixtures.MockPatchObject(os, 'lstat', refuse))
+        self.useFixture(Hidden(self.snapshots))
         _, findings = self.check()
         verdict, detail = findings['QEMU: directories']
         self.assertEqual('WARNING', verdict)

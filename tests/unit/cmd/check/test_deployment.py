@@ -17,7 +17,7 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.check import deployment
-from nova_snapshot_driver.cmd.check.deployment import Report
+from nova_snapshot_driver.cmd.check.deployment import Examination
 from nova_snapshot_driver.cmd.check.finding import Finding
 from nova_snapshot_driver.cmd.check.interpreter import Interpreter
 from nova_snapshot_driver.cmd.check.interpreter import Interview
@@ -42,7 +42,7 @@ class DeploymentCase(testtools.TestCase):
         self.user = NovaUser(os.geteuid(), os.getegid(), None)
         self.pip = f'{self.prefix.python} -m pip install'
 
-    def examine(self, wanted: bool = True) -> Report:
+    def examine(self, wanted: bool = True) -> Examination:
         return deployment.examine(
             self.prefix.python,
             wanted,
