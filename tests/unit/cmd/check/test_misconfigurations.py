@@ -113,7 +113,7 @@ CONFIGURATION: Mapping[str, Row] = {
             mistakes.api_paste(
                 APP.format('nova_snapshot_driver.nova.api:app_factory')
             ),
-            # There is no nova-api in its catalog.
+            # Keystone's catalog has no nova-api then.
             lambda case: setattr(case.keystone, 'nova_urls', {}),
         ),
         *('nova-api', W, 'Not known: whether the nova-api that runs', 0),
