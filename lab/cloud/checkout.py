@@ -41,30 +41,52 @@ def install_checkout(python: Path) -> None:
     :raises LabError: the build failed
     """
     with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
+        wheel = build_wheel(python, Path(name))
+        run(
+            [
+                *(python, '-m', 'pip', 'install', '-q', '--no-input'),
+                *('--no-deps', '--force-reinstall', '--no-index'),
+                *('--disable-pip-version-check', wheel),
+            ],
+            timeout=_BUILD_TIMEOUT,
+        )
+
+
+def uninstall_checkout(python: Path) -> None:
+    """Uninstall the package, if it is there."""
+    run(
+        [
+            *(python, '-m', 'pip', 'uninstall', '-q', '--yes'),
+            *('--disable-pip-version-check', _PROJECT),
+        ],
+        timeout=_BUILD_TIMEOUT,
+    )
+
+
+def build_wheel(python: Path, directory: Path) -> Path:
+    """Build a wheel of the checkout, and return its path.
+
+    :param python: of an environment with what the build needs
+    :param directory: for the wheel
+    :raises LabError: the build failed
+    """
+    with tempfile.TemporaryDirectory() as name:
         # A build in the checkout would leave files there, and find files
         # there that an earlier one has left.
-        source = scratch / 'source'
+        source = Path(name, 'source')
         copy_checkout(source)
         run(
             [
                 *(python, '-m', 'pip', 'wheel', '-q', '--no-input'),
                 *('--no-deps', '--no-build-isolation', '--no-index'),
                 '--disable-pip-version-check',
-                *('-w', scratch, source),
+                *('-w', directory, source),
             ],
             environment=build_environment(),
             timeout=_BUILD_TIMEOUT,
         )
-        run(
-            [
-                *(python, '-m', 'pip', 'install', '-q', '--no-input'),
-                *('--no-deps', '--force-reinstall', '--no-index'),
-                '--disable-pip-version-check',
-                *scratch.glob('*.whl'),
-            ],
-            timeout=_BUILD_TIMEOUT,
-        )
+    [wheel] = directory.glob('*.whl')
+    return wheel
 
 
 def copy_checkout(directory: Path) -> None:

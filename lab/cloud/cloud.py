@@ -41,6 +41,8 @@ from lab.cloud.service import Service
 from lab.cloud.services import Services
 from lab.cloud.settings import Settings
 from lab.cloud.state import State
+from lab.cloud.stock import make_stock
+from lab.cloud.stock import stock_install
 from lab.cloud.storage import BACKENDS
 from lab.cloud.storage import SECRETS
 from lab.directory import lab_directory
@@ -218,6 +220,10 @@ class Cloud:
         return self._settings.url('keystone', '/v3')
 
     @property
+    def nova_url(self) -> str:
+        return self._settings.url('nova-api')
+
+    @property
     def glance_url(self) -> str:
         return self._settings.url('glance')
 
@@ -255,8 +261,8 @@ class Cloud:
 
     @property
     def install(self) -> CloudInstall:
-        """Where its programs are."""
-        return CloudInstall.find(self.options.nova)
+        """Where the programs of Nova are."""
+        return self._nova_of(self.options)
 
     # Parts
 
@@ -302,10 +308,18 @@ class Cloud:
         return Services(
             self._configuration,
             CloudInstall.find(options.nova),
+            self._nova_of(options),
             options,
             self._compute_is_up,
             self._volume_is_up,
         )
+
+    def _nova_of(self, options: CloudOptions) -> CloudInstall:
+        """The environment of Nova: its own, or that of all services."""
+        install = CloudInstall.find(options.nova)
+        if options.stock:
+            return stock_install(install, self.directory / 'nova')
+        return install
 
     # Start and stop
 
@@ -370,9 +384,12 @@ class Cloud:
     def _configure(
         self, install: CloudInstall, options: CloudOptions
     ) -> Configuration:
+        nova = self._nova_of(options)
+        if options.stock:
+            make_stock(install, nova.directory)
         configuration = self._configuration
-        configuration.write(install, options)
-        write_client_files(self.directory, install.programs, self._settings)
+        configuration.write(nova, options)
+        write_client_files(self.directory, nova.programs, self._settings)
         return configuration
 
     def _start(

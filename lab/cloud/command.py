@@ -10,9 +10,11 @@ from lab.cloud.install import NOVA
 from lab.cloud.install import CloudInstall
 from lab.cloud.options import DRIVER_API
 from lab.cloud.options import STOCK_API
+from lab.cloud.options import STOCK_DRIVER
 from lab.cloud.options import CloudOptions
 from lab.cloud.options import Concurrency
 from lab.cloud.options import Storage
+from lab.errors import LabError
 
 #: The commands for a snapshot, and for a server made of it.
 COMMANDS = (
@@ -46,6 +48,8 @@ export OS_CLIENT_CONFIG_FILE={directory}/clouds.yaml OS_CLOUD=demo
 
   nova-compute  {driver}, {concurrency}
   nova-api      {app_factory}
+  environment   {environment}
+  configuration {configuration}
   logs          {logs}
   client        {client}
   stop it       make cloud-down
@@ -90,7 +94,9 @@ def add_cloud(
     up.add_argument(
         '--driver',
         default=CloudOptions.driver,
-        help="nova-compute's compute_driver (default: %(default)s)",
+        help="nova-compute's compute_driver (default: %(default)s); with "
+        f'{STOCK_DRIVER} Nova has an environment without this driver, to '
+        'deploy it in',
     )
     up.add_argument(
         '--concurrency',
@@ -128,12 +134,13 @@ def add_cloud(
     add_verb(verbs, 'down', _down, 'stop it; what is stored in it stays')
     add_verb(verbs, 'discard', _discard, 'stop it and remove all of it')
     add_verb(verbs, 'status', _status, 'say what runs')
-    add_verb(
+    restart = add_verb(
         verbs,
-        'restart-compute',
-        _restart_compute,
-        'restart nova-compute; "up" does it where the checkout has changed',
+        'restart',
+        _restart,
+        'restart a service; "up" does it where the checkout has changed',
     )
+    restart.add_argument('service', help='such as nova-compute')
 
 
 def _install(arguments: argparse.Namespace) -> bool:
@@ -145,6 +152,7 @@ def _install(arguments: argparse.Namespace) -> bool:
 
 
 def _up(arguments: argparse.Namespace) -> bool:
+    is_stock = arguments.driver == STOCK_DRIVER
     options = CloudOptions(
         arguments.driver,
         arguments.concurrency,
@@ -152,7 +160,8 @@ def _up(arguments: argparse.Namespace) -> bool:
         arguments.nova,
         arguments.storage,
         arguments.images_type,
-        arguments.app_factory,
+        STOCK_API if is_stock else arguments.app_factory,
+        stock=is_stock,
     )
     if not CloudInstall.find(options.nova).complete:
         print('cloud: install it, which takes some minutes', flush=True)
@@ -178,8 +187,10 @@ def usage(cloud: Cloud, options: CloudOptions) -> str:
         client=cloud.install.programs / 'openstack',
         commands=_indented(COMMANDS),
         concurrency=options.concurrency,
+        configuration=cloud.directory / 'etc/nova',
         directory=cloud.directory,
         driver=options.driver,
+        environment=cloud.install.directory,
         logs=cloud.log_directory,
         volumes=volumes,
     )
@@ -208,6 +219,9 @@ def _status(arguments: argparse.Namespace) -> bool:
     return cloud.running
 
 
-def _restart_compute(arguments: argparse.Namespace) -> bool:
-    Cloud().compute.restart()
+def _restart(arguments: argparse.Namespace) -> bool:
+    services = Cloud().services
+    if arguments.service not in services:
+        raise LabError(f'the services are {", ".join(services)}')
+    services[arguments.service].restart()
     return True

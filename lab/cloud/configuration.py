@@ -141,13 +141,17 @@ ram = -1
 workers = 1
 [serial_console]
 enabled = false
-[service_user]
-send_service_user_token = true
-{nova_account}[vnc]
+[vnc]
 enabled = false
 [wsgi]
 api_paste_config = {etc}/nova/api-paste.ini
 """
+
+# The service token, which an operator of a stock Nova may not have thought of.
+_SERVICE_USER = """\
+[service_user]
+send_service_user_token = true
+{nova_account}"""
 
 # The databases, which nova-compute must not know.
 _NOVA_DATABASES = """\
@@ -159,6 +163,8 @@ connection = {nova_database}
 sqlite_synchronous = false
 """
 
+# The options of nova-compute, in a file of its own as with Debian's packages.
+# A stock Nova has one file for all.
 _NOVA_COMPUTE = """\
 [DEFAULT]
 compute_driver = {driver}
@@ -269,8 +275,11 @@ class Configuration:
         port = self.settings.ports['rabbitmq']
         return f'rabbit://nova:{password}@{ADDRESS}:{port}/'
 
-    def write(self, install: CloudInstall, options: CloudOptions) -> None:
-        """Write all files but that of the overrides; keys stay as they are."""
+    def write(self, nova: CloudInstall, options: CloudOptions) -> None:
+        """Write all files but that of the overrides; keys stay as they are.
+
+        :param nova: the environment of Nova
+        """
         databases = {
             f'{name}_database': connection(self.databases, name)
             for name in (
@@ -285,7 +294,7 @@ class Configuration:
         secrets_of_libvirt = {
             f'{user}_secret': uuid for user, uuid in storage.SECRETS.items()
         }
-        privsep_helper = install.programs / 'privsep-helper'
+        privsep_helper = nova.programs / 'privsep-helper'
         values = {
             **databases,
             **accounts,
@@ -326,11 +335,22 @@ class Configuration:
                 _GLANCE + (storage.GLANCE if has_ceph else ''),
             ),
             ('placement/placement.conf', _PLACEMENT),
-            ('nova/nova.conf', _NOVA + (storage.NOVA if has_ceph else '')),
-            ('nova/nova-compute.conf', _NOVA_COMPUTE),
+            (
+                'nova/nova.conf',
+                _NOVA
+                + (_NOVA_COMPUTE if options.stock else _SERVICE_USER)
+                + (storage.NOVA if has_ceph else ''),
+            ),
+            *(
+                ()
+                if options.stock
+                else [('nova/nova-compute.conf', _NOVA_COMPUTE)]
+            ),
             ('nova/databases.conf', _NOVA_DATABASES),
         ):
             write_private(self.etc / file, text.format(**values))
+        if options.stock:
+            (self.etc / 'nova/nova-compute.conf').unlink(missing_ok=True)
         for service, application in APPLICATIONS.items():
             write_private(
                 self.gunicorn(service),
@@ -346,8 +366,8 @@ class Configuration:
             'glance/glance-api-paste.ini',
             *(cinder_files if has_ceph else ()),
         ):
-            shutil.copy(install.etc / file, self.etc / file)
-        paste = (install.etc / 'nova/api-paste.ini').read_text()
+            shutil.copy(nova.etc / file, self.etc / file)
+        paste = (nova.etc / 'nova/api-paste.ini').read_text()
         (self.etc / 'nova/api-paste.ini').write_text(
             _with_app_factory(paste, options.app_factory)
         )

@@ -20,8 +20,8 @@ from lab.directory import check_socket_path
 _END_TIMEOUT = 20.0
 
 _QEMU_CONFIGURATION = """\
-user = "root"
-group = "root"
+user = "{user}"
+group = "{group}"
 swtpm_user = "root"
 swtpm_group = "root"
 remember_owner = 0
@@ -70,9 +70,13 @@ class Libvirtd:
     """libvirtd and virtlogd, with their files in ``DIRECTORY/libvirt``.
 
     :param directory: of the cloud
+    :param user: that QEMU runs as, with its group
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, user: tuple[str, str] = ('root', 'root')
+    ) -> None:
+        self._user, self._group = user
         self._root = directory / 'libvirt'
         socket = check_socket_path(self._root / 'state/libvirt-sock')
         self.uri = (
@@ -90,7 +94,9 @@ class Libvirtd:
         for name in _DIRECTORIES:
             (self._root / name).mkdir(parents=True, exist_ok=True)
         etc = self._root / 'etc'
-        (etc / 'qemu.conf').write_text(_QEMU_CONFIGURATION)
+        (etc / 'qemu.conf').write_text(
+            _QEMU_CONFIGURATION.format(user=self._user, group=self._group)
+        )
         (etc / 'libvirtd.conf').write_text(_LIBVIRTD_CONFIGURATION)
         self.virtlogd.start()
         self.libvirtd.start()

@@ -10,6 +10,9 @@ from lab.errors import LabError
 # The first release in which the concurrency is an option.
 _CONCURRENCY_IS_AN_OPTION = 34
 
+#: Nova's own ``compute_driver``.
+STOCK_DRIVER = 'libvirt.LibvirtDriver'
+
 #: Nova's own ``paste.app_factory``.
 STOCK_API = 'nova.api.openstack.compute:APIRouterV21.factory'
 
@@ -58,8 +61,15 @@ class CloudOptions:
     cinder_endpoint: str = ''
     #: nova-compute stands still where a test wants it to
     gated: bool = False
+    #: Nova has an environment of its own, without the driver
+    stock: bool = False
 
     def __post_init__(self) -> None:
+        ours = (self.driver, self.app_factory) != (STOCK_DRIVER, STOCK_API)
+        if self.stock and ours:
+            raise LabError(
+                'a stock Nova has neither this driver nor its nova-api'
+            )
         if self.images_type == 'rbd' and not self.has_ceph:
             raise LabError('root disks of the type rbd need --storage ceph')
 

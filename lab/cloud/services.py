@@ -21,6 +21,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 class Services:
     """The services of OpenStack.
 
+    :param install: of all but Nova
+    :param nova: of Nova, which may have an environment of its own
     :param compute_is_up: whether Nova's API knows that nova-compute runs
     :param volume_is_up: whether Cinder's knows what cinder-volume has
     """
@@ -29,12 +31,14 @@ class Services:
         self,
         configuration: Configuration,
         install: CloudInstall,
+        nova: CloudInstall,
         options: CloudOptions,
         compute_is_up: Ready,
         volume_is_up: Ready,
     ) -> None:
         self._configuration = configuration
         self._install = install
+        self._nova = nova
         self._options = options
         etc = configuration.etc
         url = configuration.settings.url
@@ -71,6 +75,7 @@ class Services:
                 ),
             },
             answers(url('nova-api')),
+            nova,
         )
         self.nova_conductor = self._nova_service(
             'conductor', ['databases.conf']
@@ -85,7 +90,8 @@ class Services:
             [
                 *self._compute_program(),
                 *configuration.arguments(
-                    'nova-compute.conf', 'overrides.conf'
+                    *(() if options.stock else ['nova-compute.conf']),
+                    'overrides.conf',
                 ),
             ],
             {
@@ -131,19 +137,23 @@ class Services:
         return [self.cinder_api, self.cinder_scheduler, self.cinder_volume]
 
     def _compute_program(self) -> list[str | Path]:
-        programs = self._install.programs
+        programs = self._nova.programs
         if self._options.gated:
             return [programs / 'python', '-m', gate.NOVA_COMPUTE]
         return [programs / 'nova-compute']
 
     def _web_service(
-        self, name: str, environment: Mapping[str, str], ready: Ready
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        ready: Ready,
+        install: CloudInstall | None = None,
     ) -> Service:
         file = self._configuration.gunicorn(name)
         return Service(
             name,
             self._configuration.directory,
-            [self._install.programs / 'gunicorn'],
+            [(install or self._install).programs / 'gunicorn'],
             {'GUNICORN_CMD_ARGS': f'--config {file}', **environment},
             ready,
         )
@@ -153,7 +163,7 @@ class Services:
             f'nova-{name}',
             self._configuration.directory,
             [
-                self._install.programs / f'nova-{name}',
+                self._nova.programs / f'nova-{name}',
                 *self._configuration.arguments(*more_files),
             ],
             {},

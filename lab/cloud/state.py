@@ -23,6 +23,10 @@ _STORING = {
 }
 
 
+# The services of Nova, which may have an environment of their own.
+_NOVA = {'nova-api', 'nova-compute', 'nova-conductor', 'nova-scheduler'}
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """The checkout and the options of a running cloud."""
@@ -52,6 +56,8 @@ class State:
         stale: set[str] = set()
         if self.options.storage != after.options.storage:
             stale |= _STORING
+        if self.options.stock != after.options.stock:
+            stale |= _NOVA
         if _api(self.options) != _api(after.options):
             stale.add('nova-api')
         if self.options.token_lifetime != after.options.token_lifetime:

@@ -16,12 +16,9 @@ from typing import ClassVar
 
 import testtools
 
-from lab.bounded import run
-from lab.cloud.checkout import build_environment
-from lab.cloud.checkout import copy_checkout
+from lab.cloud.checkout import build_wheel
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TIMEOUT = 120
 
 #: The files below the prefix, beside the generated ones of share/.
 SHARED = {
@@ -43,18 +40,7 @@ class WheelTest(testtools.TestCase):
         super().setUpClass()
         with tempfile.TemporaryDirectory() as name:
             root = pathlib.Path(name)
-            copy_checkout(root / 'checkout')
-            run(
-                [
-                    *(sys.executable, '-m', 'pip', 'wheel', '-q'),
-                    *('--no-deps', '--no-build-isolation', '--no-index'),
-                    *('--no-input', '--disable-pip-version-check'),
-                    *('-w', root, root / 'checkout'),
-                ],
-                environment=build_environment(),
-                timeout=TIMEOUT,
-            )
-            [path] = root.glob('*.whl')
+            path = build_wheel(pathlib.Path(sys.executable), root)
             with zipfile.ZipFile(path) as wheel:
                 cls.names = set(wheel.namelist())
                 [metadata] = (n for n in cls.names if n.endswith('/METADATA'))

@@ -18,6 +18,7 @@ from lab.cloud.cloud import Cloud
 from lab.cloud.install import CloudInstall
 from lab.cloud.options import DRIVER_API
 from lab.cloud.options import STOCK_API
+from lab.cloud.options import STOCK_DRIVER
 from lab.cloud.options import CloudOptions
 from lab.cloud.options import Storage
 from tests.unit import tables
@@ -82,6 +83,15 @@ class UpTest(testtools.TestCase):
         }
     )
     def test_api(self, arguments: tuple[str, ...], factory: str) -> None:
+        self.assertEqual(factory, self.asked_for(*arguments).app_factory)
+
+    def test_stock(self) -> None:
+        """Nova's own driver is in a Nova without this one."""
+        options = self.asked_for('--driver', STOCK_DRIVER)
+        self.assertTrue(options.stock)
+        self.assertFalse(self.asked_for().stock)
+
+    def asked_for(self, *arguments: str) -> CloudOptions:
         asked: list[CloudOptions] = []
         for name in ('ensure', 'discard'):
             self.useFixture(
@@ -105,7 +115,8 @@ class UpTest(testtools.TestCase):
         parsed = parser.parse_args(['cloud', 'up', *arguments])
         with contextlib.redirect_stdout(io.StringIO()):
             parsed.action(parsed)
-        self.assertEqual([factory], [options.app_factory for options in asked])
+        [options] = asked
+        return options
 
 
 @ddt.ddt

@@ -10,6 +10,7 @@ from typing import Any
 import testtools
 
 from lab.cloud.options import STOCK_API
+from lab.cloud.options import STOCK_DRIVER
 from lab.cloud.options import CloudOptions
 from lab.cloud.options import Storage
 from lab.cloud.state import State
@@ -44,6 +45,14 @@ class StateTest(testtools.TestCase):
         )
         self.assertEqual({'nova-api'}, _state().stale(_state(app_factory='a')))
 
+    def test_another_environment_concerns_nova_alone(self) -> None:
+        before = _state(driver=STOCK_DRIVER, app_factory=STOCK_API)
+        after = dataclasses.replace(before.options, stock=True)
+        self.assertEqual(
+            {'nova-api', 'nova-compute', 'nova-conductor', 'nova-scheduler'},
+            before.stale(State(after, before.checkout)),
+        )
+
     def test_with_and_without_ceph_all_that_stores_is_another(self) -> None:
         stale = _state().stale(_state(storage=Storage.CEPH))
         self.assertEqual(stale, _state(storage=Storage.CEPH).stale(_state()))
@@ -56,6 +65,9 @@ class StateTest(testtools.TestCase):
 class OptionsTest(testtools.TestCase):
     def test_root_disks_in_a_ceph_that_is_not_there(self) -> None:
         self.assertRaises(LabError, CloudOptions, images_type='rbd')
+
+    def test_stock_nova_with_the_driver(self) -> None:
+        self.assertRaises(LabError, CloudOptions, stock=True)
 
 
 def _state(**options: Any) -> State:

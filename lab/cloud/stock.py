@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Nova in an environment of its own, as an operator has it.
+
+The driver is not installed there, and whoever deploys it installs it.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from lab.bounded import run
+from lab.cloud.checkout import uninstall_checkout
+from lab.cloud.install import CloudInstall
+
+_VERSION_TIMEOUT = 60
+
+
+def stock_install(install: CloudInstall, directory: Path) -> CloudInstall:
+    """The environment in a directory, which need not be there yet."""
+    return dataclasses.replace(install, directory=directory)
+
+
+def make_stock(install: CloudInstall, directory: Path) -> None:
+    """Copy an installation without the driver, unless there is a copy.
+
+    The files are links to the same content: that takes seconds and no room.
+    pip and Python replace a file, and never write into one.
+
+    :raises LabError: the copy does not run
+    """
+    if directory.exists():
+        return
+    new = directory.with_name(f'{directory.name}.new')
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(
+        install.directory, new, symlinks=True, copy_function=_link_or_copy
+    )
+    for path in (new / 'bin').iterdir():
+        _replace_prefix(path, str(install.directory), str(directory))
+    new.rename(directory)
+    copy = stock_install(install, directory)
+    run([copy.python, '--version'], timeout=_VERSION_TIMEOUT)
+    uninstall_checkout(copy.python)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(source, target)
+
+
+def _replace_prefix(path: Path, old: str, new: str) -> None:
+    """Have a script run on the Python of the copy."""
+    if path.is_symlink() or not path.is_file():
+        return
+    # A program that is no text has no first line with a path.
+    with contextlib.suppress(UnicodeDecodeError):
+        text = path.read_text()
+        if old in text:
+            mode = path.stat().st_mode
+            path.unlink()
+            path.write_text(text.replace(old, new))
+            path.chmod(mode)
