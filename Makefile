@@ -25,7 +25,7 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 .PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
 .PHONY: functional nova openstack lint format docs lab-down clean venv packages
 .PHONY: lab docs-packages cloud-packages cloud-lab ceph ceph-lab survive
-.PHONY: exhaustive
+.PHONY: exhaustive deployment
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +49,7 @@ bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit \
-		functional,nova+openstack-ceph+openstack-threading,eventlet
+		functional,nova,deployment+openstack-ceph+openstack-threading,eventlet
 
 quick: venv ## Lint the change; unit tests but faults, fuzzing, processes
 	@tools/lint-change.sh
@@ -69,6 +69,9 @@ openstack: cloud-lab ## Run the tests in a cloud, on native threads
 
 ceph: ceph-lab ## Run the tests in a cloud with Ceph and Cinder
 	@tools/run-tests.sh openstack-ceph
+
+deployment: cloud-lab ## Deploy the driver into a stock Nova, and take it out
+	@tools/run-tests.sh deployment
 
 survive: ceph-lab ## Kill everybody at every step of every path, and soak
 	@tools/run-tests.sh survive

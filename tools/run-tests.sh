@@ -3,12 +3,14 @@
 # with one line of totals:
 #
 #   tools/run-tests.sh unit \
-#       functional,nova+openstack-ceph+openstack-threading,eventlet
+#       functional,nova,deployment+openstack-ceph+openstack-threading,eventlet
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
 # a nova-compute on native threads, or on eventlet (openstack-eventlet), and
 # those in one with Ceph and Cinder on native threads (openstack-ceph). survive
 # are all cases of the latter's tests of deaths, of which it has a few by lot.
+# deployment are the tests in a cloud with a stock Nova, where the driver is
+# deployed and taken out again.
 # eventlet are the tests of openstack-eventlet that depend on the threads of
 # nova-compute.
 # exhaustive are the unit tests that fuzz, with many more examples, and the tables
@@ -18,7 +20,8 @@
 #
 # Suites with a comma between them run one after the other. A + is between such
 # rows that run at the same time, since they wait for much of it. Each but the
-# first begins with a cloud, and has a lab of its own.
+# first begins with a cloud, and has a lab of its own. The first has the lab of
+# the checkout, and is to have no suite but deployment that needs a cloud.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -39,7 +42,7 @@ results=.lab/results
 workers=4
 # Where the rows beside the first have their labs.
 aside=${NOVA_SNAPSHOT_LAB:-$PWD/.lab}/aside
-ceph='^tests\.openstack\.ceph\.'
+others='^tests\.openstack\.(ceph|deployment)\.'
 # How testtools marks a test in its name.
 threads='\[threads\]$'
 # A suite that can't be loaded leaves no result, and must not find an old one.
@@ -54,6 +57,9 @@ run_suite() {
             NOVA_SNAPSHOT_EXHAUSTIVE=1 OS_TEST_TIMEOUT=7200 \
                 TMPDIR=$(memory) run_stestr unit "$repository" stestr \
                 "$(drawing)" ;;
+        deployment)
+            run_stestr openstack/deployment "$repository" stestr \
+                --concurrency 1 ;;
         functional)
             run_stestr functional "$repository" stestr \
                 --concurrency "$workers" ;;
@@ -91,7 +97,7 @@ run_suite() {
 # in_cloud CONCURRENCY REPOSITORY [FILTER]: tests that share one cloud.
 in_cloud() {
     NOVA_SNAPSHOT_CONCURRENCY=$1 run_stestr openstack "$2" stestr \
-        --concurrency 1 --exclude-regex "$ceph" "${@:3}"
+        --concurrency 1 --exclude-regex "$others" "${@:3}"
 }
 
 # Prints an expression for the modules that fuzz, or draw rows of a table: they
@@ -144,7 +150,8 @@ run_row() {
     return "$status"
 }
 
-# run_rows ROW ROW...: what the others print comes after the first's end.
+# run_rows ROW ROW...: what the others print comes after the first's end. All
+# stop what they have started.
 run_rows() {
     local status=0 row others=() workers=3
     mkdir -p "$results"
@@ -155,6 +162,7 @@ run_rows() {
     # What runs in the background takes no notice of Ctrl-C.
     trap 'trap - INT TERM; kill 0' INT TERM
     run_row "$1" || status=1
+    python -m lab down || status=1
     for row in "${!others[@]}"; do
         wait "${others[row]}" || status=1
     done
