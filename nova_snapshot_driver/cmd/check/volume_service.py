@@ -93,8 +93,6 @@ class VolumeService:
                 service_name=name or None,
                 interface=interface,
                 region_name=cinder.os_region_name,
-                # Nova takes the address as it stands there.
-                skip_discovery=True,
             )
         except ks_exceptions.CatalogException:
             return None

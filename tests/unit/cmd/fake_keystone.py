@@ -46,6 +46,9 @@ class FakeKeystone:
                 }
             },
         )
+        # keystoneauth looks for the versions at each address of the catalog.
+        # Cinder has no such resource, and the address stands as it is.
+        mocker.get(fake_cinder.ENDPOINT, status_code=404)
         mocker.post(
             f'{URL}/auth/tokens',
             json=self._token,

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any
 
 import ddt
 import fixtures
+import requests
 import requests_mock
 import testtools
 
@@ -99,6 +101,17 @@ class FindingsTest(testtools.TestCase):
             'WARNING', f'{CONFIGURED}{CINDER}{options}\n', detail
         )
         self.assertEqual([], self.cinder.requests)
+
+    def test_cinder_is_away(self) -> None:
+        """Looking for its versions fails too, as it does for nova-compute."""
+        self.mocker.register_uri(
+            requests_mock.ANY,
+            re.compile(re.escape(ENDPOINT.partition('/v3')[0])),
+            exc=requests.exceptions.ConnectionError('no route'),
+        )
+        self.assert_finding(
+            'FAILURE', CONFIGURED, 'Cinder cannot be reached', 'no route'
+        )
 
     def test_template(self) -> None:
         self.keystone.has_cinder = False
