@@ -35,6 +35,7 @@ PROCESSES = frozenset(
         'test_cancel',
         'test_data_plane',
         'test_guard',
+        'test_misconfigurations',
         'test_save',
         'test_source',
         'test_stream',

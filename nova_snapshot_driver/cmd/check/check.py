@@ -114,15 +114,16 @@ def run(
         is_missed=arguments.expect_driver
         and options.compute_driver != compute_driver.OURS,
     )
-    is_known = not any(
+    report.show(findings, _word(status, findings), arguments.format)
+    return status
+
+
+def _word(status: int, findings: Sequence[Finding]) -> str:
+    """The word for all verdicts, which is only as certain as they are."""
+    is_certain = status == 1 or not any(
         found.detail.startswith(NOT_KNOWN) for found in findings
     )
-    report.show(
-        findings,
-        READY[status] if is_known else f'{READY[status]}, as far as known',
-        arguments.format,
-    )
-    return status
+    return READY[status] if is_certain else f'{READY[status]}, as far as known'
 
 
 def _before_removal(

@@ -254,6 +254,14 @@ class HostTest(CheckCase):
             self.command.run('check').output.splitlines()[-1],
         )
 
+    def test_summary_of_a_failure(self) -> None:
+        """A failure is certain, whatever is not known beside it."""
+        self.command.no_libvirt = True
+        self.assertEqual(
+            'Not ready: 1 failure, 2 warnings',
+            self.command.run('check').output.splitlines()[-1],
+        )
+
     def test_misspelt_option_in_a_directory(self) -> None:
         """oslo.config reads a directory of files too."""
         directory = self.host.root / 'nova.conf.d'
