@@ -259,8 +259,9 @@ MISTAKES: Mapping[str, tuple[Mistake]] = {
     'line_of_one_nova_api_of_two': warning(
         {(APP, FACTORY): STOCK_API},
         'nova-api',
-        'has loaded the driver, and api-paste.ini on this host does not',
-        'Every nova-api of a cloud should have it',
+        'has loaded the driver',
+        'api-paste.ini on this host has not the line',
+        'write it there too',
     ),
     'line_of_nova': warning(
         {(APP, FACTORY): STOCK_API},

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -153,7 +154,9 @@ class QemuUserTest(RemedyTest):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.libvirtd = Libvirtd(lab_directory() / 'qemu-user', NOBODY)
+        directory = lab_directory() / 'qemu-user'
+        cls.addClassCleanup(shutil.rmtree, directory)
+        cls.libvirtd = Libvirtd(directory, NOBODY)
         cls.addClassCleanup(cls.libvirtd.stop)
         cls.libvirtd.start()
 
