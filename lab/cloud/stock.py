@@ -11,11 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
-from lab.bounded import run
 from lab.cloud.checkout import uninstall_checkout
 from lab.cloud.install import CloudInstall
-
-_VERSION_TIMEOUT = 60
 
 
 def stock_install(install: CloudInstall, directory: Path) -> CloudInstall:
@@ -29,7 +26,7 @@ def make_stock(install: CloudInstall, directory: Path) -> None:
     The files are links to the same content: that takes seconds and no room.
     pip and Python replace a file, and never write into one.
 
-    :raises LabError: the copy does not run
+    :raises LabError: the driver can't be uninstalled there
     """
     if directory.exists():
         return
@@ -40,10 +37,9 @@ def make_stock(install: CloudInstall, directory: Path) -> None:
     )
     for path in (new / 'bin').iterdir():
         _replace_prefix(path, str(install.directory), str(directory))
+    uninstall_checkout(stock_install(install, new).python)
+    # It is complete: an attempt that was cut off is made anew.
     new.rename(directory)
-    copy = stock_install(install, directory)
-    run([copy.python, '--version'], timeout=_VERSION_TIMEOUT)
-    uninstall_checkout(copy.python)
 
 
 def _link_or_copy(source: str, target: str) -> None:
