@@ -114,6 +114,14 @@ class AgentRefused(HypervisorError):
     )
 
 
+class BitmapLost(HypervisorError):
+    code = 'bitmap-lost'
+    template = (
+        'Domain {domain}: QEMU no longer knows what has changed on {disk}: '
+        '{reason}. The next increment is found by a comparison instead.'
+    )
+
+
 class DescriptionUnreadable(SnapshotError):
     code = 'description-unreadable'
     template = (
@@ -213,6 +221,16 @@ class BackupRefused(SnapshotError):
     template = (
         'Domain {domain}: libvirt does not begin a backup job: {reason}. '
         'Nothing was touched.'
+    )
+
+
+class ChangesUntracked(SnapshotError):
+    """A backup job can't be begun together with a bitmap, or from one."""
+
+    code = 'changes-untracked'
+    template = (
+        'Domain {domain}: QEMU does not record what changes on {disk}: '
+        '{reason}. Nothing was touched.'
     )
 
 
