@@ -66,10 +66,12 @@ class Healer:
 
         :param context: in which their images can be deleted
         """
-        known = {entry.uuid: entry.name for entry in self._journal.entries()}
+        domains = self._with_something_of_ours()
+        domains |= {
+            entry.uuid: entry.name for entry in self._journal.entries()
+        }
         outcomes = [
-            self._heal(uuid, name, context)
-            for uuid, name in {**self._with_our_jobs(), **known}.items()
+            self._heal(uuid, name, context) for uuid, name in domains.items()
         ]
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -114,7 +116,7 @@ class Healer:
             )
             for entry in entries
         ]
-        for uuid, name in self._with_our_jobs().items():
+        for uuid, name in self._with_something_of_ours().items():
             if uuid not in known and not locks.is_locked(directory, uuid):
                 outcomes.append(
                     dead_snapshot.rehearse(
@@ -209,10 +211,10 @@ class Healer:
             )
         return outcome
 
-    def _with_our_jobs(self) -> dict[str, str]:
+    def _with_something_of_ours(self) -> dict[str, str]:
         """The names of domains, by UUID, which the journal may not know."""
         try:
-            guests = self._host.active_guests()
+            guests = self._host.guests()
         except exception.SnapshotError as error:
             # Domains that the journal knows are healed all the same.
             LOG.error('%s', error)
