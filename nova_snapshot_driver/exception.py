@@ -434,6 +434,59 @@ class DeadlineExceeded(SnapshotError):
     )
 
 
+# A chain of files
+
+
+class ChainUnusable(SnapshotError):
+    code = 'chain-unusable'
+    template = 'The chain of files in {directory} cannot be used: {reason}'
+
+
+class ChainBroken(SnapshotError):
+    """
+    :ivar fields: ``name`` is the snapshot that cannot be understood
+    """
+
+    code = 'chain-broken'
+    template = (
+        'The chain of files in {directory} is broken at {name}: {reason}. It '
+        'was left alone. Bring back what is missing from a copy, or begin '
+        'another chain in an empty directory.'
+    )
+
+
+class ChainBusy(SnapshotError):
+    code = 'chain-busy'
+    template = (
+        'The chain of files in {directory} is being used by another process. '
+        'Try again when that has ended.'
+    )
+
+
+class ChainForeign(SnapshotError):
+    code = 'chain-foreign'
+    template = (
+        '{directory} has the chain of the disk {disk} of the domain {domain} '
+        '({uuid}), and a chain is that of one disk. Name another directory.'
+    )
+
+
+class ChainNameRefused(SnapshotError):
+    code = 'chain-name-refused'
+    template = (
+        'No snapshot in {directory} can get the name {name}: {reason}. Choose '
+        'another one (option --name).'
+    )
+
+
+class ChainSnapshotNotFound(SnapshotError):
+    code = 'chain-snapshot-not-found'
+    template = (
+        'The chain of files in {directory} has no snapshot {name}. '
+        '"nova-snapshot chain list {directory}" shows those that it has.'
+    )
+
+
 # The data plane
 
 
