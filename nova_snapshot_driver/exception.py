@@ -495,6 +495,36 @@ class SourceUnreadable(SnapshotError):
     template = 'The content of the disk cannot be read: {reason}'
 
 
+class FileUnwritable(SnapshotError):
+    code = 'file-unwritable'
+    template = (
+        '{path} cannot be written: {reason}. Nothing is left of it. Is there '
+        'space in its directory, and may this user write there?'
+    )
+
+
+class LeavesDamaged(SnapshotError):
+    """The hashes of chunks are not those that a record vouches for."""
+
+    code = 'leaves-damaged'
+    template = (
+        'The hashes in {path} are not those that were written: {reason}.'
+    )
+
+
+class DiskDamaged(SnapshotError):
+    """
+    :ivar fields: ``offset`` is that of the first damaged chunk, in bytes
+    """
+
+    code = 'disk-damaged'
+    template = (
+        'The disk is not as it was when its snapshot was taken: the chunk at '
+        '{offset} has another hash. Nothing was written. "nova-snapshot chain '
+        'verify" shows which snapshots are intact.'
+    )
+
+
 class LibnbdMissing(SnapshotError):
     code = 'libnbd-missing'
     template = (
