@@ -21,6 +21,7 @@ from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.snapshot.capture.environment import Environment
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
+from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
 from nova_snapshot_driver.snapshot.destination.glance_image import GlanceImage
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
 from nova_snapshot_driver.snapshot.destination.volume_image import (
@@ -36,6 +37,7 @@ from nova_snapshot_driver.snapshot.settings import Settings
 from nova_snapshot_driver.snapshot.volumes import VolumesSnapshot
 from nova_snapshot_driver.state import watchdog
 from nova_snapshot_driver.state.cancel_request import CancelRequest
+from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
@@ -116,6 +118,33 @@ class SnapshotDriver:
                 cancellation or Cancellation(),
             )
         )
+
+    def snapshot_to_chain(
+        self,
+        instance: Instance,
+        directory: str,
+        name: str | None = None,
+        progress: Progress = silent,
+        cancellation: Cancellation | None = None,
+    ) -> Snapshot:
+        """Snapshot the root disk of an instance into a chain of files.
+
+        The first one is full, and the others have what has changed.
+
+        :param directory: of the chain; made if it is missing
+        :param name: of the snapshot in the chain; None for one after the time
+        :raises SnapshotError: it failed, and the guest is as it was
+        """
+        with Chain.open_or_create(directory) as chain, chain.locked():
+            return self.take(
+                Request(
+                    instance,
+                    FileChain(chain, name),
+                    TaskStates(lambda **_state: None),
+                    progress,
+                    cancellation or Cancellation(),
+                )
+            )
 
     def take(self, request: Request) -> Snapshot:
         """Take a snapshot as a request has it.

@@ -525,6 +525,20 @@ class DiskDamaged(SnapshotError):
     )
 
 
+class IncrementUnproven(SnapshotError):
+    """
+    :ivar fields: ``count`` is that of chunks that differ, and ``offset`` that
+        of the first one, in bytes
+    """
+
+    code = 'increment-unproven'
+    template = (
+        '{path} does not have what was read from the disk: {count} chunks '
+        'differ, the first one at {offset}. Nothing is left of it. See the '
+        'storage of its directory; the next snapshot tries again.'
+    )
+
+
 class LibnbdMissing(SnapshotError):
     code = 'libnbd-missing'
     template = (
@@ -737,12 +751,17 @@ class VolumeSnapshotsLeftBehind(SnapshotError):
     )
 
 
+class OptionRefused(SnapshotError):
+    code = 'option-refused'
+    template = '{option} is of no use with {other}: {reason}. Leave it out.'
+
+
 class VolumeBacked(SnapshotError):
     code = 'volume-backed'
     template = (
         'The root disk of domain {domain} is the volume {volume} in Cinder, '
         'where its snapshots stay: there is no file of it. Leave out '
-        '--output.'
+        '--output and --into.'
     )
 
 

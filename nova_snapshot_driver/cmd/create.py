@@ -48,7 +48,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         'create',
         parents=[_options(), common],
-        help='snapshot a domain, into Glance or into a file',
+        help='snapshot a domain, into Glance, a file or a chain of files',
         description='Snapshot the root disk of a domain. A running guest '
         'runs on meanwhile. Where the root disk is a volume in Cinder, all '
         'its volumes are snapshotted there, and the image maps them.',
@@ -68,14 +68,23 @@ def _options() -> argparse.ArgumentParser:
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
     group.add_argument(
-        '--name', help='the name of the image (default: DOMAIN and the time)'
+        '--name',
+        help='the name of the image (default: DOMAIN and the time), or of the '
+        'snapshot in a chain (default: the time)',
     )
-    group.add_argument(
+    place = group.add_mutually_exclusive_group()
+    place.add_argument(
         '--output',
         '-o',
         metavar='FILE',
         help='write the image to a file that does not exist yet, and leave '
         'Glance alone',
+    )
+    place.add_argument(
+        '--into',
+        metavar='DIR',
+        help='add the snapshot to a chain of files, which is made if it is '
+        'missing: the first one is full, and the others have what has changed',
     )
     group.add_argument(
         '--image-format',
@@ -90,6 +99,14 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help='compress a qcow2 image (default: [libvirt] '
         'snapshot_compression)',
     )
+
+
+#: Why a chain of files can't honour an option.
+_REFUSED = {
+    '--image-format': 'all images of a chain are of qcow2',
+    '--compress': 'the images of a chain are not compressed',
+    '--pause': 'it is about volumes, which go to Cinder alone',
+}
 
 
 class _FormerName(argparse.Action):
@@ -176,7 +193,10 @@ def run(
     conf: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> int:
-    _require_legal_name(arguments.name)
+    if arguments.into is None:
+        _require_legal_name(arguments.name)
+    else:
+        _require_no_image_options(arguments)
     with Host.open(conf.libvirt.connection_uri) as host:
         settings = read_settings(conf)
         driver = SnapshotDriver(settings, host)
@@ -191,6 +211,11 @@ def run(
                     cancellation,
                 )
             result = {'image': None, 'name': None, 'file': arguments.output}
+        elif arguments.into is not None:
+            _require_no_volume(guest)
+            snapshot, result = _snapshot_to_chain(
+                arguments, driver, cancellation
+            )
         else:
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
@@ -201,6 +226,45 @@ def run(
     else:
         output.print_record(_in_words(snapshot, result))
     return 0
+
+
+def _snapshot_to_chain(
+    arguments: argparse.Namespace,
+    driver: SnapshotDriver,
+    cancellation: Cancellation,
+) -> tuple[Snapshot, dict[str, Any]]:
+    with output.progress_bars() as progress:
+        snapshot = driver.snapshot_to_chain(
+            Instance(domain=arguments.domain),
+            arguments.into,
+            arguments.name,
+            progress,
+            cancellation,
+        )
+    [disk] = snapshot.disks
+    increment = disk.increment
+    assert increment is not None  # noqa: S101 (for mypy)
+    return snapshot, {
+        'image': None,
+        'name': increment.name,
+        'file': increment.file,
+    }
+
+
+def _require_no_image_options(arguments: argparse.Namespace) -> None:
+    """
+    :raises OptionRefused: an option is given that a chain can't honour
+    """
+    refused = {
+        '--image-format': arguments.image_format not in (None, 'qcow2'),
+        '--compress': arguments.compress is not None,
+        '--pause': arguments.pause is not None,
+    }
+    for option, is_given in refused.items():
+        if is_given:
+            raise exception.OptionRefused(
+                option=option, other='--into', reason=_REFUSED[option]
+            )
 
 
 def _snapshot_to_glance(
@@ -443,8 +507,12 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
 
 
 def _images_in_words(snapshot: Snapshot) -> dict[str, str]:
+    increments = ', '.join(
+        str(disk.increment) for disk in snapshot.disks if disk.increment
+    )
     digests = ', '.join(disk.sha512 for disk in snapshot.disks if disk.sha512)
     return {
+        **({'Content': increments} if increments else {}),
         'Format': ', '.join(disk.disk_format for disk in snapshot.disks),
         'Size': ', '.join(f'{disk.size} bytes' for disk in snapshot.disks),
         **({'SHA-512': digests} if digests else {}),

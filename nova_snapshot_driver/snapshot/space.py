@@ -13,6 +13,7 @@ from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
+from nova_snapshot_driver.state.chain_record import Way
 from nova_snapshot_driver.state.workspace import Need
 from nova_snapshot_driver.state.workspace import Place
 
@@ -35,8 +36,16 @@ def needs(
             delta = _delta_bytes(guest, planned, chain)
             found.append(Need(Place(root), delta))
         if place is not None:
-            found.append(Need(place, _content_bytes(guest, planned)))
+            found.append(Need(place, _image_bytes(guest, plan, planned)))
     return found
+
+
+def _image_bytes(guest: Guest, plan: Plan, planned: PlannedDisk) -> int:
+    increment = plan.increment
+    if increment is None or increment.way is Way.FULL:
+        return _content_bytes(guest, planned)
+    # A comparison alone finds out how much has changed.
+    return increment.changed or 0
 
 
 def disk_size(guest: Guest, disk: Disk, source: Layer) -> int:

@@ -39,6 +39,8 @@ STEPS = {
     'extract': 'Writing the image',
     'stream': 'Reading, encoding and uploading',
     'save': 'Writing the image',
+    'increment': 'Writing what has changed',
+    'verify': 'Proving the image',
     'upload': 'Uploading to Glance',
     'volumes': 'Waiting for the snapshots in Cinder',
 }
