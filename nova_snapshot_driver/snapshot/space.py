@@ -8,12 +8,12 @@ import os
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import qemu_img
 from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
-from nova_snapshot_driver.state.chain_record import Way
 from nova_snapshot_driver.state.workspace import Need
 from nova_snapshot_driver.state.workspace import Place
 

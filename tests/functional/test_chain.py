@@ -278,5 +278,5 @@ class RawDiskTest(ChainCase):
         first = self.take()
         self.assertEqual('full', first.way)
         taken = self.take()
-        self.is_by_comparison(taken, 'qcow2 alone: raw')
+        self.is_by_comparison(taken, 'in its format: raw')
         self.assertLess(taken.written, first.written / 4)

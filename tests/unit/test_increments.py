@@ -281,7 +281,7 @@ class RawTest(ChainCase):
         self.take('monday')
         taken = self.take('tuesday')
         self.assertEqual('compare', taken.way)
-        self.assertIn('qcow2 alone: raw', taken.reason)
+        self.assertIn('in its format: raw', taken.reason)
         self.assertEqual({}, self.machine.bitmaps)
 
 

@@ -12,9 +12,9 @@ from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.snapshot.plan.increment import WORDS
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
-from nova_snapshot_driver.state.chain_record import Way
 from nova_snapshot_driver.state.workspace import MIB
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
@@ -25,7 +26,6 @@ from nova_snapshot_driver.state.chain import FORMAT
 from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.chain_record import RECORD
 from nova_snapshot_driver.state.chain_record import ChainRecord
-from nova_snapshot_driver.state.chain_record import Way
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.transfer.jobs.job import Increment as IncrementJob
 from nova_snapshot_driver.transfer.jobs.job import Verdict

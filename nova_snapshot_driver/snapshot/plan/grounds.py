@@ -51,7 +51,7 @@ class Words(enum.Enum):
     NO_BITMAP = 'the last one has begun no bitmap'
     BITMAP_LOST = 'the bitmap of the last one is lost'
     OTHER_METHOD = 'only a backup job shows recorded changes'
-    OTHER_FORMAT = 'changes are recorded in qcow2 alone'
+    OTHER_FORMAT = 'no changes are recorded in its format'
     NOT_RECORDED = 'QEMU does not record the changes'
 
     # Of the freeze

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
-from nova_snapshot_driver.state.chain_record import Way
 
 #: How what has changed is found, in words.
 WORDS = {Way.BITMAP: 'by bitmap', Way.COMPARE: 'by comparison'}

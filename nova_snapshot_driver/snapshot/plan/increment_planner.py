@@ -7,6 +7,7 @@ output.
 
 from __future__ import annotations
 
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
@@ -14,7 +15,6 @@ from nova_snapshot_driver.snapshot.plan.grounds import Words
 from nova_snapshot_driver.snapshot.plan.increment import Increment
 from nova_snapshot_driver.snapshot.plan.increment import Known
 from nova_snapshot_driver.snapshot.plan.model import Method
-from nova_snapshot_driver.state.chain_record import Way
 
 #: The format of images in which QEMU keeps bitmaps.
 TRACKED_FORMAT = 'qcow2'

@@ -51,17 +51,18 @@ function _shtab_nova_snapshot_using
 end
 
 set -g _shtab_nova_snapshot_commands create check status cancel recover
-set -g _shtab_nova_snapshot_opts_with_value --bandwidth --config-file --connect --deadline --format --glance-url --image-format --method --name --nova-python --os-cloud --output --pause --quiesce --snapshots-directory --state-directory --watch -c -o
+set -g _shtab_nova_snapshot_opts_with_value --bandwidth --config-file --connect --deadline --format --glance-url --image-format --into --method --name --nova-python --os-cloud --output --pause --quiesce --snapshots-directory --state-directory --watch -c -o
 
 complete -c nova-snapshot -e
 complete -c nova-snapshot -f
 
 complete -c nova-snapshot -n _shtab_nova_snapshot_using -s h -l help -d 'show this help message and exit'
 complete -c nova-snapshot -n _shtab_nova_snapshot_using -l version -d 'show program'"'"'s version number and exit'
-complete -c nova-snapshot -n '_shtab_nova_snapshot_using; and test $_shtab_nova_snapshot_npos -eq 0' -a create -d 'snapshot a domain, into Glance or into a file'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using; and test $_shtab_nova_snapshot_npos -eq 0' -a create -d 'snapshot a domain, into Glance, a file or a chain of files'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -s h -l help -d 'show this help message and exit'
-complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l name -x -d 'the name of the image (default: DOMAIN and the time)'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l name -x -d 'the name of the image (default: DOMAIN and the time), or of the snapshot in a chain (default: the time)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l output -s o -xka "(__fish_complete_path (commandline -ct))" -d 'write the image to a file that does not exist yet, and leave Glance alone'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l into -xka "(__fish_complete_directories)" -d 'add the snapshot to a chain of files, which is made if it is missing: the first one is full, and the others have what has changed'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l image-format -xka "raw qcow2 vmdk vdi" -d 'the format of the image (default: [libvirt] snapshot_image_format, or that of the disk)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l compress -d 'compress a qcow2 image (default: [libvirt] snapshot_compression)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using create' -l method -xka "auto backup mirror cold" -d 'how the disk is captured (default: [snapshot] method)'

@@ -6,6 +6,7 @@ import dataclasses
 import ddt
 import testtools
 
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.checkpoint_xml import UNTRACKED
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
@@ -17,7 +18,6 @@ from nova_snapshot_driver.snapshot.plan.increment import Increment
 from nova_snapshot_driver.snapshot.plan.increment import Known
 from nova_snapshot_driver.snapshot.plan.increment_planner import make_increment
 from nova_snapshot_driver.snapshot.plan.model import Method
-from nova_snapshot_driver.state.chain_record import Way
 from tests.unit import tables
 
 GIB = 1 << 30
@@ -121,7 +121,7 @@ class WayTest(testtools.TestCase):
             'raw': (
                 Method.BACKUP,
                 RAW,
-                'changes are recorded in qcow2 alone: raw',
+                'no changes are recorded in its format: raw',
             ),
         }
     )
