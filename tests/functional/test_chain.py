@@ -8,6 +8,7 @@ job is there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ class ChainCase(base.SnapshotTest):
         super().setUp()
         self.chain = self.directory / 'chain'
         self.references: dict[str, Path] = {}
+        self._places = itertools.count(0, 331)
 
     def take(self, **options: Any) -> IncrementProof:
         """Take a snapshot that is compared with the paused disk."""
@@ -97,10 +99,11 @@ class ChainCase(base.SnapshotTest):
 
     def scribble(self) -> None:
         """Have the guest write here and there, and discard something."""
+        place = next(self._places)
         self.guest.agent_exec(
-            'dd if=/dev/urandom of=/data/scribble bs=4k count=64 conv=notrunc '
-            'seek=$(($(date +%N | sed s/^0*//) % 1024)) 2>/dev/null; sync; '
-            'fstrim /data 2>/dev/null; true',
+            f'dd if=/dev/urandom of=/data/scribble bs=4k count=64 seek={place}'
+            ' conv=notrunc && sync && dd if=/dev/zero of=/data/gone bs=1M '
+            'count=2 && sync && rm /data/gone && sync && fstrim /data',
             timeout=60,
         )
 
@@ -217,27 +220,23 @@ class IncrementsTest(ChainCase):
 
 
 class LifeTest(ChainCase):
-    """The bitmap lives through what a guest lives through."""
+    """The bitmap lives through what a guest lives through, or is missed."""
 
     options = GuestOptions('chain-life', Shape.QCOW2)
 
-    def test_life(self) -> None:
+    def test_guest_is_saved_and_stopped(self) -> None:
         self.take()
         self.guest.domain.managedSave()
         self.guest.domain.create()
         self.guest.still_counts()
         self.is_by_bitmap(self.take())
+        # As Nova's hard reboot.
         self.guest.destroy()
         self.guest.boot()
         self.is_by_bitmap(self.take())
-        self._is_lost_with_qemu()
-        self._is_compared_while_shut_off()
-        self._is_lost_with_the_disk()
-        self.guest.shutdown()
-        # Nothing has piled up beside that for the next increment.
-        self.assertEqual(1, len(self.bitmaps()))
 
-    def _is_lost_with_qemu(self) -> None:
+    def test_qemu_is_killed(self) -> None:
+        self.take()
         pid = processes.qemu(self.guest.domain.UUIDString())
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.guest.running, 'QEMU to be gone', 30)
@@ -245,16 +244,24 @@ class LifeTest(ChainCase):
         self.is_by_comparison(self.take(), 'is lost')
         self.is_by_bitmap(self.take())
 
-    def _is_compared_while_shut_off(self) -> None:
+    def test_guest_is_shut_off(self) -> None:
+        """Nothing of a comparison piles up in the image."""
+        self.take()
         self.guest.shutdown()
+        before = self.bitmaps()
         taken = self.take_as_it_is()
         self.is_by_comparison(taken, 'cold')
         self.compare(self.guest.disk.path, taken)
         self.guest.boot()
         self.is_by_comparison(self.take(), 'has begun no bitmap')
+        self.guest.shutdown()
+        self.assertEqual(len(before), len(self.bitmaps()))
+        self.assertNotEqual(before, self.bitmaps())
+        self.guest.boot()
 
-    def _is_lost_with_the_disk(self) -> None:
-        """The disk is replaced, as at a rebuild."""
+    def test_disk_is_replaced(self) -> None:
+        """As at a rebuild: no bitmap knows the other disk."""
+        self.take()
         self.guest.shutdown()
         other = self.directory / 'other'
         run(

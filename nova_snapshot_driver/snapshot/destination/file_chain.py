@@ -147,6 +147,7 @@ class FileChain(Destination):
             ),
             leaves=self._chain.leaves_draft(self._name),
             tree=tree,
+            size=_size_of(plan),
             base_leaves=None
             if parent is None
             else self._chain.leaves_path(parent.name),
@@ -192,7 +193,6 @@ class FileChain(Destination):
         increment = _increment_of(plan)
         [planned] = plan.disks
         base, new = increment.base, increment.tracking.new
-        assert planned.size is not None  # noqa: S101 (for mypy)
         is_recorded = increment.way is Way.BITMAP
         # QEMU alone can remove a bitmap.
         stale = self.bitmaps_before if plan.power_state in AT_REST else ()
@@ -203,7 +203,7 @@ class FileChain(Destination):
             domain=guest.name,
             uuid=guest.uuid,
             disk=planned.target,
-            size=planned.size,
+            size=_size_of(plan),
             parent=None if base is None else base.name,
             way=increment.way,
             reason=None if is_recorded else str(increment.reason),
@@ -218,3 +218,10 @@ class FileChain(Destination):
 def _increment_of(plan: Plan) -> Increment:
     assert plan.increment is not None  # noqa: S101 (for mypy)
     return plan.increment
+
+
+def _size_of(plan: Plan) -> int:
+    """The size of the disk, in bytes."""
+    [planned] = plan.disks
+    assert planned.size is not None  # noqa: S101 (for mypy)
+    return planned.size
