@@ -246,6 +246,7 @@ class Restore(Job[int]):
 
     :ivar leaves: the path of the file with its leaves
     :ivar tree: the hash of the leaves
+    :ivar size: of the disk, in bytes
     :ivar format: qcow2 or raw
     :ivar path: of a file that is new, or was left by an attempt before
     :ivar directory: of the command's own, where sockets may lie
@@ -262,6 +263,7 @@ class Restore(Job[int]):
     view: View
     leaves: str
     tree: str
+    size: int
     format: str
     path: str
     directory: str
@@ -354,6 +356,7 @@ class Verify(Job[Verdict]):
 
     :ivar leaves: the path of the file with its leaves
     :ivar tree: the hash of the leaves
+    :ivar size: of the disk, in bytes
     :ivar base_leaves: the path of the file with the leaves of another view.
         Chunks that have the same hash in both are not read: they are in no
         increment. None to read all
@@ -369,6 +372,7 @@ class Verify(Job[Verdict]):
     view: View
     leaves: str
     tree: str
+    size: int
     base_leaves: str | None
     directory: str
 

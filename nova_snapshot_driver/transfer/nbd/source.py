@@ -37,6 +37,12 @@ _STATUS_REQUEST = 1 << 30
 _POLL_MILLISECONDS = 100
 _LONGEST_WAIT = 1.0
 
+#: The context of a dirty bitmap, and the flag of what has changed. libnbd has
+#: no constants for them.
+#: Source: docs/interop/nbd.txt of QEMU
+_DIRTY_BITMAP = 'qemu:dirty-bitmap:'
+_STATE_DIRTY = 1 << 0
+
 #: The unit of extents, in bytes.
 _SECTOR = 512
 
@@ -72,11 +78,7 @@ class Source:
         self._bounds = bounds
         self._throttle = Throttle(bounds.bandwidth)
         self._patience = Patience(bounds.timeout, bounds.least_rate)
-        self._bitmap = (
-            None
-            if bitmap is None
-            else f'{module.CONTEXT_QEMU_DIRTY_BITMAP}{bitmap}'
-        )
+        self._bitmap = None if bitmap is None else _DIRTY_BITMAP + bitmap
         self._handle = module.NBD()
         with self._translated():
             self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
@@ -122,7 +124,7 @@ class Source:
                 reason=f'the server has no {self._bitmap or "dirty bitmap"}'
             )
         for begin, end, flags in self._extents_of(self._bitmap):
-            if flags & self._module.STATE_DIRTY:
+            if flags & _STATE_DIRTY:
                 yield begin, end
 
     def _knows(self, context: str) -> bool:
@@ -144,7 +146,7 @@ class Source:
                 begin, offset = offset, min(offset + length, end)
                 yield begin, offset, flags
         if offset < self.size:
-            yield offset, self.size, self._module.STATE_DIRTY
+            yield offset, self.size, _STATE_DIRTY
 
     def _status(
         self, wanted: str, begin: int, end: int

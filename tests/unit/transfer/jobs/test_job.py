@@ -49,14 +49,14 @@ JOBS: tuple[AnyJob, ...] = (
     Upload('/image', 'image', (), 0),
     Hash(ENCRYPTED, '/leaves', '/own'),
     Increment(EXPORT, None, '/image', '/leaves', '/own'),
-    Restore(ENCRYPTED, '/leaves', 'tree', 'qcow2', '/image', '/own'),
-    Verify(ENCRYPTED, '/leaves', 'tree', None, '/own'),
+    Restore(ENCRYPTED, '/leaves', 'tree', 512, 'qcow2', '/image', '/own'),
+    Verify(ENCRYPTED, '/leaves', 'tree', 512, None, '/own'),
 )
 
 #: More jobs, of kinds that are there already.
 MORE: tuple[AnyJob, ...] = (
     Increment(DIRTY, BASE, '/image', '/leaves', '/own'),
-    Verify(ENCRYPTED, '/leaves', 'tree', '/base', '/own'),
+    Verify(ENCRYPTED, '/leaves', 'tree', 512, '/base', '/own'),
 )
 
 INCREMENT = MORE[0].to_dict()
