@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Self
 
 from nova_snapshot_driver.common import codec
 from nova_snapshot_driver.common import naming
+from nova_snapshot_driver.common.way import Way
 
 #: The suffixes that follow the name of a snapshot in the names of its files.
 IMAGE = '.qcow2'
@@ -28,14 +28,6 @@ _CREATED = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ', re.ASCII)
 _UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _DISK = re.compile(r'[A-Za-z0-9]{1,32}')
 _SHA256 = re.compile(r'[0-9a-f]{64}')
-
-
-class Way(enum.Enum):
-    """How a snapshot learned what had changed since the one before it."""
-
-    FULL = 'full'
-    BITMAP = 'bitmap'
-    COMPARE = 'compare'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.state.chain_record import ChainRecord
-from nova_snapshot_driver.state.chain_record import Way
 
 UUID = '8a6f3f5e-2c0e-4a53-9d31-6b1a52b0f0c4'
 BITMAP = 'nova-snapshot-chain-11111111-2222-3333-4444-555555555555'

@@ -7,9 +7,9 @@ from typing import Any
 import ddt
 import testtools
 
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.state import chain_record
 from nova_snapshot_driver.state.chain_record import ChainRecord
-from nova_snapshot_driver.state.chain_record import Way
 from tests.unit import chains
 from tests.unit import tables
 
