@@ -398,7 +398,7 @@ class OutputExists(SnapshotError):
 
 class OutputUnusable(SnapshotError):
     code = 'output-unusable'
-    template = '{path} cannot be written: {reason} (option --output).'
+    template = '{path} cannot be written: {reason} (option {option}).'
 
 
 class Cancelled(SnapshotError):

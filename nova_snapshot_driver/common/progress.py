@@ -7,7 +7,10 @@ from typing import Protocol
 
 #: The steps whose progress is counted in bytes.
 IN_BYTES = frozenset(
-    {'copy', 'stream', 'save', 'increment', 'verify', 'upload'}
+    {
+        *('copy', 'stream', 'save', 'increment', 'verify', 'restore'),
+        *('hash', 'upload'),
+    }
 )
 
 
@@ -17,7 +20,8 @@ class Progress(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
         """
         :param step: ``copy``, ``extract``, ``flatten``, ``stream``, ``save``,
-            ``increment``, ``verify``, ``upload`` or ``volumes``
+            ``increment``, ``verify``, ``restore``, ``hash``, ``upload`` or
+            ``volumes``
         :param done: bytes, or any other share of the total
         """
 

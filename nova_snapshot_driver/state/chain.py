@@ -69,7 +69,8 @@ class Chain:
         with contextlib.ExitStack() as stack:
             with _translated(path):
                 files = stack.enter_context(Directory.open(path))
-            yield cls(os.path.abspath(path), files)
+                absolute = os.path.abspath(path)
+            yield cls(absolute, files)
 
     @classmethod
     @contextlib.contextmanager
@@ -168,6 +169,11 @@ class Chain:
 
     def image_path(self, name: str) -> str:
         return os.path.join(self.path, name + chain_record.IMAGE)
+
+    def image_size(self, record: ChainRecord) -> int:
+        """The bytes of the file with an image."""
+        with _translated(self.path):
+            return os.stat(self.image_path(record.name)).st_size
 
     def leaves_path(self, name: str) -> str:
         return os.path.join(self.path, name + chain_record.LEAVES)
@@ -340,8 +346,8 @@ class Chain:
         return record
 
     def _see_is_one_chain(self, records: list[ChainRecord]) -> None:
-        known: dict[str, ChainRecord] = {}
         numbers = {record.number for record in records}
+        before = None
         for record in records:
             if len(numbers) != len(records):
                 raise self._broken(record.name, 'two records have one number')
@@ -353,12 +359,12 @@ class Chain:
                     record.name,
                     f'it is of another disk than {records[0].name}',
                 )
-            if record.parent is not None and record.parent not in known:
+            if record.parent not in (None, before):
                 raise self._broken(
                     record.name,
-                    f'{record.parent}, which it needs, is not before it',
+                    f'{record.parent}, which it needs, is not right before it',
                 )
-            known[record.name] = record
+            before = record.name
 
     def _parent_in_header(self, record: ChainRecord) -> str | None:
         backing = qemu_img.recorded_backing(

@@ -41,6 +41,8 @@ STEPS = {
     'save': 'Writing the image',
     'increment': 'Writing what has changed',
     'verify': 'Proving the image',
+    'restore': 'Writing the image',
+    'hash': 'Hashing the disk',
     'upload': 'Uploading to Glance',
     'volumes': 'Waiting for the snapshots in Cinder',
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 
 from nova_snapshot_driver.transfer.formats import chunks
+from nova_snapshot_driver.transfer.formats.leaves import CHUNK
 from nova_snapshot_driver.transfer.formats.leaves import Leaves
 from nova_snapshot_driver.transfer.jobs import image_file
 from nova_snapshot_driver.transfer.jobs.job import Hash
@@ -27,6 +28,6 @@ def run(job: Hash, bounds: Bounds, parent: Parent) -> dict[str, int | str]:
         with chunks.hashed(disk, wanted) as hashed:
             for done, chunk in enumerate(hashed, 1):
                 leaves[chunk.index] = chunk.leaf
-                parent.progress(done, wanted.count)
+                parent.progress(done * CHUNK, wanted.count * CHUNK)
         leaves.sync()
         return {'tree': leaves.tree(disk.size)}

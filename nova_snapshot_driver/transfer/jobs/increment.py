@@ -13,6 +13,7 @@ from nova_snapshot_driver.transfer.formats import leaves
 from nova_snapshot_driver.transfer.formats import zeros
 from nova_snapshot_driver.transfer.formats.chunks import Chunk
 from nova_snapshot_driver.transfer.formats.clusters import Runs
+from nova_snapshot_driver.transfer.formats.leaves import CHUNK
 from nova_snapshot_driver.transfer.formats.leaves import Leaves
 from nova_snapshot_driver.transfer.formats.qcow2_file import Qcow2File
 from nova_snapshot_driver.transfer.jobs import image_file
@@ -111,7 +112,7 @@ def _write(
                 own[chunk.index] = chunk.leaf
                 for offset, length in candidates_in_chunk:
                     writer.write(chunk, offset, length)
-            parent.progress(done, wanted.count)
+            parent.progress(done * CHUNK, wanted.count * CHUNK)
 
 
 class _Writer:

@@ -9,6 +9,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.transfer.formats import chunks
 from nova_snapshot_driver.transfer.formats import zeros
 from nova_snapshot_driver.transfer.formats.chunks import Chunk
+from nova_snapshot_driver.transfer.formats.leaves import CHUNK
 from nova_snapshot_driver.transfer.formats.qcow2_file import Qcow2File
 from nova_snapshot_driver.transfer.formats.raw_file import RawFile
 from nova_snapshot_driver.transfer.jobs import image_file
@@ -31,7 +32,7 @@ def run(job: Restore, bounds: Bounds, parent: Parent) -> dict[str, int | str]:
                 if chunk.leaf != expected[chunk.index]:
                     raise exception.DiskDamaged(offset=chunk.offset)
                 _write(image, chunk)
-                parent.progress(done, wanted.count)
+                parent.progress(done * CHUNK, wanted.count * CHUNK)
         size = image.finish()
         image_file.forget(file)
         return {'size': size}

@@ -9,6 +9,7 @@ from typing import Any
 from nova_snapshot_driver.transfer.formats import chunks
 from nova_snapshot_driver.transfer.formats import leaves
 from nova_snapshot_driver.transfer.formats.clusters import Runs
+from nova_snapshot_driver.transfer.formats.leaves import CHUNK
 from nova_snapshot_driver.transfer.formats.leaves import Leaves
 from nova_snapshot_driver.transfer.jobs import recorded
 from nova_snapshot_driver.transfer.jobs.job import Parent
@@ -37,7 +38,7 @@ def run(job: Verify, bounds: Bounds, parent: Parent) -> dict[str, Any]:
                 damaged += 1
                 if damaged <= NAMED:
                     offsets.append(chunk.offset)
-            parent.progress(done, wanted.count)
+            parent.progress(done * CHUNK, wanted.count * CHUNK)
         return {'damaged': damaged, 'offsets': offsets}
 
 

@@ -422,4 +422,6 @@ class RefusalTest(IncrementCase):
 
     def test_progress(self) -> None:
         self.take('next', self.disk.layer, self.size, self.full)
-        self.assertEqual([(1, 2), (2, 2)], self.parent.told[-2:])
+        self.assertEqual(
+            [(CHUNK, 2 * CHUNK), (2 * CHUNK, 2 * CHUNK)], self.parent.told[-2:]
+        )

@@ -111,7 +111,7 @@ class RestoreTest(RecordedCase):
         self.assertLess(
             disks.allocated(str(path)), 4 * CHUNK + CHUNK // 2 + 6 * CLUSTER
         )
-        self.assertEqual((6, 6), self.parent.told[-1])
+        self.assertEqual((6 * CHUNK, 6 * CHUNK), self.parent.told[-1])
 
     def test_needs_no_other_image(self) -> None:
         self.restore()
@@ -157,7 +157,7 @@ class VerifyTest(RecordedCase):
 
     def test_intact(self) -> None:
         self.assertEqual({'damaged': 0, 'offsets': []}, self.verify())
-        self.assertEqual((6, 6), self.parent.told[-1])
+        self.assertEqual((6 * CHUNK, 6 * CHUNK), self.parent.told[-1])
 
     @tables.rows(
         {
@@ -190,7 +190,7 @@ class VerifyTest(RecordedCase):
         self.assertEqual(
             {'damaged': 0, 'offsets': []}, self.verify(base_leaves=base)
         )
-        self.assertEqual((2, 2), self.parent.told[-1])
+        self.assertEqual((2 * CHUNK, 2 * CHUNK), self.parent.told[-1])
         self.damage('b', CHUNK)
         self.assertEqual(1, self.verify(base_leaves=base)['damaged'])
 
@@ -284,4 +284,4 @@ class HashTest(RecordedCase):
             (self.root / 'b.leaves').read_bytes(),
             (self.root / 'again').read_bytes(),
         )
-        self.assertEqual((6, 6), self.parent.told[-1])
+        self.assertEqual((6 * CHUNK, 6 * CHUNK), self.parent.told[-1])
