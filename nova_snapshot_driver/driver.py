@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver.chain.verify import OF_A_SNAPSHOT
+from nova_snapshot_driver.chain.worker import Worker
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -135,14 +138,20 @@ class SnapshotDriver:
         :param name: of the snapshot in the chain; None for one after the time
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        with Chain.open_or_create(directory) as chain, chain.locked():
+        cancellation = cancellation or Cancellation()
+        worker = Worker(self._settings.transfer, progress, cancellation)
+        with (
+            Chain.open_or_create(directory) as chain,
+            chain.locked(),
+            _leaves_of_newest(chain, worker) as leaves,
+        ):
             return self.take(
                 Request(
                     instance,
-                    FileChain(chain, name),
+                    FileChain(chain, name, leaves),
                     TaskStates(lambda **_state: None),
                     progress,
-                    cancellation or Cancellation(),
+                    cancellation,
                 )
             )
 
@@ -243,6 +252,23 @@ class SnapshotDriver:
             request,
             unfinished,
         )
+
+
+@contextlib.contextmanager
+def _leaves_of_newest(chain: Chain, worker: Worker) -> Iterator[str | None]:
+    """The path of the leaves of the newest snapshot, hashed anew if missing.
+
+    :returns: None where there is no such snapshot, or none that is right
+    """
+    newest = chain.newest()
+    with contextlib.ExitStack() as stack:
+        leaves = None
+        if newest is not None:
+            try:
+                leaves = stack.enter_context(worker.leaves(chain, newest))
+            except OF_A_SNAPSHOT as error:
+                LOG.warning('The next snapshot is full: %s', error)
+        yield leaves
 
 
 def _made_for(artefacts: Artefacts) -> Iterator[Taking]:

@@ -15,7 +15,7 @@ from nova_snapshot_driver.transfer.jobs.job import Verdict
 from nova_snapshot_driver.transfer.jobs.job import Verify
 
 #: The errors that are about one snapshot; others may be intact.
-_OF_A_SNAPSHOT = (
+OF_A_SNAPSHOT = (
     exception.ChainBroken,
     exception.CommandFailed,
     exception.LeavesDamaged,
@@ -61,7 +61,7 @@ def verify(
 def _finding(chain: Chain, record: ChainRecord, worker: Worker) -> Finding:
     try:
         return Finding(record.name, _verdict(chain, record, worker))
-    except _OF_A_SNAPSHOT as error:
+    except OF_A_SNAPSHOT as error:
         return Finding(record.name, None, error)
 
 

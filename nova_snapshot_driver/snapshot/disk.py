@@ -69,7 +69,12 @@ class DiskSnapshot:
             except exception.BackupRefused as error:
                 refusal, method = error, Method.BACKUP
             except exception.ChangesUntracked as error:
-                self._do_without_bitmaps(error)
+                self._do_without('tracking', error)
+                continue
+            except exception.LeavesDamaged as error:
+                if self._known.hashes is not None:
+                    raise
+                self._do_without('hashes', error)
                 continue
             obstacle: dict[str, Any] = {method.value: refused(refusal)}
             self._known = dataclasses.replace(self._known, **obstacle)
@@ -86,8 +91,10 @@ class DiskSnapshot:
                 code=refusal.code,
             )
 
-    def _do_without_bitmaps(self, error: exception.ChangesUntracked) -> None:
-        self._known = dataclasses.replace(self._known, tracking=refused(error))
+    def _do_without(self, what: str, error: exception.SnapshotError) -> None:
+        """Plan anew, without something that an increment is made with."""
+        obstacle: dict[str, Any] = {what: refused(error)}
+        self._known = dataclasses.replace(self._known, **obstacle)
         events.log_event(
             LOG.warning,
             Event.REFUSED,
@@ -151,12 +158,10 @@ class DiskSnapshot:
     def _with_increment(self, plan: Plan, chain: FileChain) -> Plan:
         guest = self._session.guest
         [planned] = plan.disks
-        known = increment_facts.of(
-            guest,
-            planned,
-            chain.base(guest, planned.target),
-            self._known.tracking,
-        )
+        base = chain.base(guest, planned.target)
+        if base is not None and self._known.hashes is not None:
+            base = dataclasses.replace(base, has_hashes=False)
+        known = increment_facts.of(guest, planned, base, self._known.tracking)
         increment = make_increment(known, plan.method, planned.disk)
         return dataclasses.replace(plan, increment=increment)
 

@@ -26,6 +26,7 @@ from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Hash
 from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
@@ -64,6 +65,7 @@ class FakeDataPlane:
     :ivar accesses: what it was told of Glance when it asked
     :ivar files: that it may read for it
     :ivar increments: the jobs of increments that it has done
+    :ivar tree: the hash of the leaves of every image that it hashes
     :ivar verdict: what it says of every image that it verifies
     """
 
@@ -80,6 +82,7 @@ class FakeDataPlane:
         self.accesses: list[GlanceAccess] = []
         self.files: tuple[str, ...] = ()
         self.increments: list[Increment] = []
+        self.tree = TREE
         self.verdict = Verdict(0, ())
 
     def run(
@@ -141,6 +144,9 @@ class FakeDataPlane:
                 self.increments.append(job)
                 progress('increment', 1, 1)
                 return Written(len(CONTENT), 65536, TREE)
+            case Hash():
+                pathlib.Path(job.leaves).write_bytes(b'')
+                return self.tree
             case Verify():
                 return self.verdict
             case Stream():

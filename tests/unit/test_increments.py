@@ -317,9 +317,41 @@ class RefusedTest(ChainCase):
     def test_hashes_are_missing(self) -> None:
         self.take('monday')
         (self.chain / 'monday.leaves').unlink()
+        self.assertEqual('bitmap', self.take('tuesday').way)
+        self.assertEqual('tuesday', self.take('wednesday').parent)
+
+    def test_hashes_are_damaged(self) -> None:
+        self.take('monday')
+        errors = [exception.LeavesDamaged(path='monday', reason='short')]
+
+        def fail_once() -> None:
+            if errors:
+                raise errors.pop()
+
+        self.data_plane.at_extract = fail_once
+        before = self.bitmaps()
         taken = self.take('tuesday')
         self.assertEqual('full', taken.way)
-        self.assertIn('hashes of the last one are missing', taken.reason)
+        self.assertNotEqual(before, self.bitmaps())
+
+    def test_new_hashes_are_damaged(self) -> None:
+        """The storage of the chain is broken, and nothing helps."""
+
+        def fail() -> None:
+            raise exception.LeavesDamaged(path='failed', reason='short')
+
+        self.data_plane.at_extract = fail
+        self.fails(exception.LeavesDamaged)
+
+    def test_disk_has_other_hashes(self) -> None:
+        """Nothing is built on a snapshot that is damaged."""
+        self.take('monday')
+        (self.chain / 'monday.leaves').unlink()
+        self.data_plane.tree = '1' * 64
+        taken = self.take('tuesday')
+        self.assertEqual(('full', None), (taken.way, taken.parent))
+        self.assertIn('hashes of the last one are of no use', taken.reason)
+        self.assertEqual('bitmap', self.take('wednesday').way)
 
 
 class ShutDownTest(ChainCase):

@@ -43,11 +43,16 @@ class FileChain(Destination):
 
     :param chain: open, and locked for as long as this is used
     :param name: of the snapshot; None for one after the time
+    :param leaves: the path of the leaves of the newest snapshot; None where
+        there are none that are right
     """
 
-    def __init__(self, chain: Chain, name: str | None) -> None:
+    def __init__(
+        self, chain: Chain, name: str | None, leaves: str | None
+    ) -> None:
         self._chain = chain
         self._newest = chain.newest()
+        self._leaves = leaves
         self._instant = datetime.datetime.now(datetime.UTC)
         self._name = chain.unused_name(self._instant) if name is None else name
 
@@ -97,7 +102,7 @@ class FileChain(Destination):
             None
             if newest.bitmap is None
             else Bitmap(newest.disk, newest.bitmap),
-            self._chain.has_leaves(newest.name),
+            self._leaves is not None,
         )
 
     @property
@@ -120,15 +125,16 @@ class FileChain(Destination):
         parent = self._parent(plan)
         return IncrementJob(
             view=view,
-            base=None if parent is None else self._files_of(parent),
+            base=self._files_of(parent),
             path=self._chain.image_draft(self._name),
             leaves=self._chain.leaves_draft(self._name),
             directory=directory,
         )
 
-    def _files_of(self, record: ChainRecord) -> BaseFiles:
-        leaves = self._chain.leaves_path(record.name)
-        return BaseFiles(record.image, record.size, leaves, record.tree)
+    def _files_of(self, parent: ChainRecord | None) -> BaseFiles | None:
+        if parent is None or self._leaves is None:
+            return None
+        return BaseFiles(parent.image, parent.size, self._leaves, parent.tree)
 
     def proving(self, plan: Plan, tree: str, directory: str) -> Verify:
         """The job that compares the image with what was read from the disk.
@@ -148,9 +154,7 @@ class FileChain(Destination):
             leaves=self._chain.leaves_draft(self._name),
             tree=tree,
             size=_size_of(plan),
-            base_leaves=None
-            if parent is None
-            else self._chain.leaves_path(parent.name),
+            base_leaves=None if parent is None else self._leaves,
             directory=directory,
         )
 

@@ -46,7 +46,7 @@ class Words(enum.Enum):
     # Of the way of an increment
     FIRST = 'it is the first one'
     SHRUNK = 'the disk has shrunk'
-    NO_HASHES = 'the hashes of the last one are missing'
+    NO_HASHES = 'the hashes of the last one are of no use'
     TRACKED = 'QEMU has recorded the changes'
     NO_BITMAP = 'the last one has begun no bitmap'
     BITMAP_LOST = 'the bitmap of the last one is lost'

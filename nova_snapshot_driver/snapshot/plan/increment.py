@@ -20,7 +20,7 @@ class Base:
 
     :ivar size: of the disk then, in bytes
     :ivar bitmap: that began at its instant; None for none
-    :ivar has_hashes: the hashes of its chunks are there
+    :ivar has_hashes: the hashes of its chunks are there, and are right
     """
 
     name: str

@@ -50,12 +50,14 @@ class Obstacles:
     :ivar stream: an image in one pass, without a temporary file
     :ivar direct: an image that is made inside Ceph
     :ivar tracking: a bitmap of what changes on a disk
+    :ivar hashes: those of the snapshot before
     """
 
     backup: Ground | None = None
     stream: str | None = None
     direct: Ground | None = None
     tracking: Ground | None = None
+    hashes: Ground | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ class WayTest(testtools.TestCase):
             'without_hashes': (
                 with_base(has_hashes=False),
                 Way.FULL,
-                'the hashes of the last one are missing: monday',
+                'the hashes of the last one are of no use: monday',
             ),
             'lost': (
                 LOST,
