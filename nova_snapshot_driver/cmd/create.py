@@ -72,15 +72,14 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help='the name of the image (default: DOMAIN and the time), or of the '
         'snapshot in a chain (default: the time)',
     )
-    place = group.add_mutually_exclusive_group()
-    place.add_argument(
+    group.add_argument(
         '--output',
         '-o',
         metavar='FILE',
         help='write the image to a file that does not exist yet, and leave '
         'Glance alone',
     )
-    place.add_argument(
+    group.add_argument(
         '--into',
         metavar='DIR',
         help='add the snapshot to a chain of files, which is made if it is '
@@ -103,6 +102,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
 
 #: Why a chain of files can't honour an option.
 _REFUSED = {
+    '--output': 'a snapshot goes to one place',
     '--image-format': 'all images of a chain are of qcow2',
     '--compress': 'the images of a chain are not compressed',
     '--pause': 'it is about volumes, which go to Cinder alone',
@@ -256,6 +256,7 @@ def _require_no_image_options(arguments: argparse.Namespace) -> None:
     :raises OptionRefused: an option is given that a chain can't honour
     """
     refused = {
+        '--output': arguments.output is not None,
         '--image-format': arguments.image_format not in (None, 'qcow2'),
         '--compress': arguments.compress is not None,
         '--pause': arguments.pause is not None,

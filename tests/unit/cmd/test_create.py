@@ -565,6 +565,7 @@ class IntoTest(testtools.TestCase):
 
     @tables.rows(
         {
+            'output': ('--output', 'file'),
             'format': ('--image-format', 'raw'),
             'compression': ('--compress',),
             'pause': ('--pause', 'never'),
@@ -577,10 +578,6 @@ class IntoTest(testtools.TestCase):
         self.assertEqual('option-refused', error['code'])
         self.assertIn(f'{arguments[0]} is of no use', error['message'])
         self.assertFalse(self.chain.exists())
-
-    def test_two_places(self) -> None:
-        error = self.assertRaises(SystemExit, self.create, '--output', 'file')
-        self.assertEqual(2, error.code)
 
     def test_format_of_all(self) -> None:
         result = self.create('--image-format', 'qcow2')
