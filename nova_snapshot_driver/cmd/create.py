@@ -19,6 +19,7 @@ from nova_snapshot_driver.clients.cinder import Cinder
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.clients.image import Image
 from nova_snapshot_driver.cmd.shared import cloud
+from nova_snapshot_driver.cmd.shared import into_chain
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.cmd.shared import volume_backed
 from nova_snapshot_driver.common import naming
@@ -79,12 +80,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help='write the image to a file that does not exist yet, and leave '
         'Glance alone',
     )
-    group.add_argument(
-        '--into',
-        metavar='DIR',
-        help='add the snapshot to a chain of files, which is made if it is '
-        'missing: the first one is full, and the others have what has changed',
-    )
+    into_chain.add_option(group)
     group.add_argument(
         '--image-format',
         choices=IMAGE_FORMATS,
@@ -98,15 +94,6 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help='compress a qcow2 image (default: [libvirt] '
         'snapshot_compression)',
     )
-
-
-#: Why a chain of files can't honour an option.
-_REFUSED = {
-    '--output': 'a snapshot goes to one place',
-    '--image-format': 'all images of a chain are of qcow2',
-    '--compress': 'the images of a chain are not compressed',
-    '--pause': 'it is about volumes, which go to Cinder alone',
-}
 
 
 class _FormerName(argparse.Action):
@@ -196,7 +183,7 @@ def run(
     if arguments.into is None:
         _require_legal_name(arguments.name)
     else:
-        _require_no_image_options(arguments)
+        into_chain.require_honourable(arguments)
     with Host.open(conf.libvirt.connection_uri) as host:
         settings = read_settings(conf)
         driver = SnapshotDriver(settings, host)
@@ -213,9 +200,7 @@ def run(
             result = {'image': None, 'name': None, 'file': arguments.output}
         elif arguments.into is not None:
             _require_no_volume(guest)
-            snapshot, result = _snapshot_to_chain(
-                arguments, driver, cancellation
-            )
+            snapshot, result = into_chain.take(arguments, driver, cancellation)
         else:
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
@@ -226,46 +211,6 @@ def run(
     else:
         output.print_record(_in_words(snapshot, result))
     return 0
-
-
-def _snapshot_to_chain(
-    arguments: argparse.Namespace,
-    driver: SnapshotDriver,
-    cancellation: Cancellation,
-) -> tuple[Snapshot, dict[str, Any]]:
-    with output.progress_bars() as progress:
-        snapshot = driver.snapshot_to_chain(
-            Instance(domain=arguments.domain),
-            arguments.into,
-            arguments.name,
-            progress,
-            cancellation,
-        )
-    [disk] = snapshot.disks
-    increment = disk.increment
-    assert increment is not None  # noqa: S101 (for mypy)
-    return snapshot, {
-        'image': None,
-        'name': increment.name,
-        'file': increment.file,
-    }
-
-
-def _require_no_image_options(arguments: argparse.Namespace) -> None:
-    """
-    :raises OptionRefused: an option is given that a chain can't honour
-    """
-    refused = {
-        '--output': arguments.output is not None,
-        '--image-format': arguments.image_format not in (None, 'qcow2'),
-        '--compress': arguments.compress is not None,
-        '--pause': arguments.pause is not None,
-    }
-    for option, is_given in refused.items():
-        if is_given:
-            raise exception.OptionRefused(
-                option=option, other='--into', reason=_REFUSED[option]
-            )
 
 
 def _snapshot_to_glance(
