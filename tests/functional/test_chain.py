@@ -22,11 +22,18 @@ from lab.bounded import run
 from lab.bounded import wait_until
 from lab.options import GuestOptions
 from lab.options import Shape
+from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.chain.prune import prune
+from nova_snapshot_driver.chain.verify import verify
+from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.naming import CHAIN_BITMAP
+from nova_snapshot_driver.common.progress import silent
 from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.state.chain import Chain
 from tests import processes
 from tests.functional import base
 from tests.functional import meanwhile
@@ -201,6 +208,20 @@ class IncrementsTest(ChainCase):
         self.assertEqual(1, len(list(self.chain.glob('*.qcow2'))))
         self.assertEqual([], list(self.chain.glob('*.draft')))
         self.is_by_bitmap(self.take())
+
+    def test_pruned(self) -> None:
+        """The newest image stays the base of the next one."""
+        for _ in range(3):
+            self.take()
+        settings = conf.read_settings(self.configuration()).transfer
+        worker = Worker(settings, silent, Cancellation())
+        with Chain.open(str(self.chain)) as chain:
+            prune(chain, 1, worker)
+        self.is_by_bitmap(self.take())
+        with Chain.open(str(self.chain)) as chain:
+            findings = list(verify(chain, (), worker))
+        self.assertEqual(2, len(findings))
+        self.assertTrue(all(each.is_intact for each in findings))
 
     def test_undefine(self) -> None:
         """Nova does so at a hard reboot, and when the server is deleted."""
