@@ -100,7 +100,6 @@ class DiskSnapshot:
             Event.REFUSED,
             error,
             self._session.guest.uuid,
-            method=Method.BACKUP.value,
             code=error.code,
         )
 
