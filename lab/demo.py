@@ -248,8 +248,8 @@ def main() -> int:
 def _chain_in_words(full: dict[str, Any], increment: dict[str, Any]) -> str:
     written, more = (each['written'] / MIB for each in (full, increment))
     return (
-        f'full {written:.1f} MiB; {CHANGED_FILL} MiB later an increment of '
-        f'{more:.1f} MiB'
+        f'full {written:.1f} MiB, then an increment of {more:.1f} MiB, by '
+        f'{increment["way"]}'
     )
 
 
