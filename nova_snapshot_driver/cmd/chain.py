@@ -15,6 +15,7 @@ from nova_snapshot_driver.chain import verify
 from nova_snapshot_driver.chain.verify import Finding
 from nova_snapshot_driver.chain.worker import Worker
 from nova_snapshot_driver.cmd.shared import output
+from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.new_file import NewFile
 from nova_snapshot_driver.common.progress import Progress
@@ -162,8 +163,9 @@ def run_list(
         output.print_json([record.to_dict() for record in records])
     elif records:
         newest = records[-1]
+        domain = reason.plain(newest.domain)
         output.print_line(
-            f'Disk {newest.disk} of domain {newest.domain} ({newest.uuid})'
+            f'Disk {newest.disk} of domain {domain} ({newest.uuid})'
         )
         output.print_table(TITLES, [_in_words(each) for each in records])
     else:
@@ -223,7 +225,8 @@ def run_restore(
     else:
         output.print_record(
             {
-                'Snapshot': f'{record.name} of domain {record.domain}',
+                'Snapshot': f'{record.name} of domain '
+                f'{reason.plain(record.domain)}',
                 'Created': record.created,
                 'File': file.path,
                 'Format': arguments.image_format,
@@ -278,7 +281,7 @@ def _in_words(record: ChainRecord) -> tuple[str, ...]:
         f'{record.size / MIB:.0f} MiB',
         f'{record.changed / MIB:.1f} MiB',
         f'{record.written / MIB:.1f} MiB',
-        record.reason or '',
+        reason.plain(record.reason or ''),
     )
 
 

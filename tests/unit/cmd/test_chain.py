@@ -55,6 +55,16 @@ class ListTest(ChainCase):
             [*'abc'], [row[0] for row in rows if row and len(row[0]) == 1]
         )
 
+    def test_words_of_a_stranger(self) -> None:
+        """A terminal does what control characters in its input say."""
+        path = self.files.path / 'c.json'
+        record = json.loads(path.read_text())
+        record['domain'] = record['reason'] = 'a\x1b]0;b\x07c'
+        path.write_text(json.dumps(record))
+        result = self.run_command('list')
+        self.assertIn('a ]0;b c', result.output)
+        self.assertNotIn('\x1b', result.output)
+
     def test_json(self) -> None:
         result = self.as_json('list')
         records = [record.to_dict() for record in self.files.chain.records()]

@@ -227,6 +227,25 @@ class ExactTest(IncrementCase):
         taken = self.take('next', view, size, full)
         disks.assert_same(disk.layer, taken.layer)
 
+    @tables.rows(
+        {
+            f'{by}_bytes_by_{way}': (by, way == 'bitmap')
+            for by in (512, CLUSTER, CHUNK, 3 * CHUNK + 512)
+            for way in ('bitmap', 'compare')
+        }
+    )
+    def test_grown(self, by: int, by_bitmap: bool) -> None:
+        """The new end of a disk is not dirty before it is written to."""
+        size = CHUNK + 3 * CLUSTER + 512
+        disk = Disk(self.root / 'disk', disks.noise(size))
+        disk.begin('b')
+        full = self.take('full', disk.layer, size)
+        disk.grow(size + by)
+        disk.write([(size + by - 512, 512, 1), (0, CLUSTER, None)])
+        view = self.disks.serve(disk.layer, 'b') if by_bitmap else disk.layer
+        taken = self.take('next', view, size + by, full)
+        self.assert_is(bytes(disk.content), taken)
+
     def test_by_plain_qemu_img(self) -> None:
         """The chain is one of bare names and formats."""
         disk = Disk(self.root / 'disk', disks.noise(CHUNK))

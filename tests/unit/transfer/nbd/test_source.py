@@ -313,16 +313,46 @@ class FuzzTest(testtools.TestCase):
             )
             self.see(server, size)
 
-    def see(self, server: NbdServer, size: int) -> None:
+    @hypothesis.settings(
+        max_examples=exhaustive.examples(60),
+        deadline=None,
+        database=None,
+        derandomize=True,
+    )
+    @hypothesis.given(
+        strategies.integers(0, 1 << 22), strategies.lists(ANY_EXTENTS)
+    )
+    def test_dirty(self, size: int, answers: list[Extents]) -> None:
+        following = iter(answers)
         bounds = Bounds(timeout=0.1, least_rate=1 << 14)
-        try:
-            extents, taken = read(server, size, bounds)
-        except exception.SourceUnreadable:
-            return
+        with NbdServer(size) as server:
+            server.dirty = lambda _offset, length: next(
+                following, [(length, DIRTY)]
+            )
+            export = server.export(bitmap='chg')
+            try:
+                with source.opened(export, bounds, '/') as disk:
+                    extents = list(disk.dirty())
+            except exception.SourceUnreadable:
+                return
+        self.assert_ordered(extents, size)
+
+    def assert_ordered(
+        self, extents: list[tuple[int, int]], size: int
+    ) -> None:
+        """Whether extents are some of a disk, one after the other."""
         end = 0
         for begin, next_end in extents:
             self.assertLessEqual(end, begin)
             self.assertLess(begin, next_end)
             end = next_end
         self.assertLessEqual(end, size)
+
+    def see(self, server: NbdServer, size: int) -> None:
+        bounds = Bounds(timeout=0.1, least_rate=1 << 14)
+        try:
+            extents, taken = read(server, size, bounds)
+        except exception.SourceUnreadable:
+            return
+        self.assert_ordered(extents, size)
         self.assertEqual(sum(e - b for b, e in extents), taken)
