@@ -39,6 +39,9 @@ MIB = 1 << 20
 DISK_SIZE = 2048
 BASE_FILL = 256
 OVERLAY_FILL = 64
+CHANGED_FILL = 8
+
+CHANGED_SEED = 4
 
 #: Seconds
 BASELINE = 2
@@ -94,6 +97,7 @@ class Demo:
             if apart(self._guest.definition) != definition:
                 raise EvidenceError('the domain is not as it was before')
             ticks.wait(5, TICK_TIMEOUT)
+            full, increment = self._chain()
             with step('Download the image and compare it, bit by bit'):
                 downloaded = self._download(snapshot)
             with step('Check its file system'):
@@ -131,11 +135,32 @@ class Demo:
             'Files of the guest': ', '.join(
                 f'{name} identical' for name in sorted(evidence.fills)
             ),
+            'Chain of files': _chain_in_words(full, increment),
             'Booted from the snapshot': 'the witness continues at record '
             f'{record}',
             'The guest itself': f'still runs, at record {ticks.last}; its '
             'domain is defined as before',
         }
+
+    def _chain(self) -> list[dict[str, Any]]:
+        """A full snapshot and an increment, in a chain of files."""
+        full = self._snapshot_of_chain('monday')
+        apart(
+            self._guest.agent_exec,
+            f'witness fill {CHANGED_FILL} {CHANGED_SEED} >/data/more && sync',
+        )
+        return [full, self._snapshot_of_chain('tuesday')]
+
+    def _snapshot_of_chain(self, name: str) -> dict[str, Any]:
+        taken = json.loads(
+            self._command(
+                *('create', self._guest.name),
+                *('--into', str(self._directory / 'chain'), '--name', name),
+                *('--format', 'json'),
+            )
+        )
+        increment: dict[str, Any] = taken['increment']
+        return increment
 
     def _command(self, *arguments: str, capture: bool = True) -> str:
         """Run nova-snapshot, as a person would."""
@@ -218,6 +243,14 @@ def main() -> int:
         table.add_row(subject, Text(result))
     CONSOLE.print(table)
     return 0
+
+
+def _chain_in_words(full: dict[str, Any], increment: dict[str, Any]) -> str:
+    written, more = (each['written'] / MIB for each in (full, increment))
+    return (
+        f'full {written:.1f} MiB, then an increment of {more:.1f} MiB, by '
+        f'{increment["way"]}'
+    )
 
 
 @contextlib.contextmanager

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
 from oslo_log import log as logging
 
+from nova_snapshot_driver.chain.verify import OF_A_SNAPSHOT
+from nova_snapshot_driver.chain.worker import Worker
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -21,6 +24,7 @@ from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.snapshot.capture.environment import Environment
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
+from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
 from nova_snapshot_driver.snapshot.destination.glance_image import GlanceImage
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
 from nova_snapshot_driver.snapshot.destination.volume_image import (
@@ -36,6 +40,7 @@ from nova_snapshot_driver.snapshot.settings import Settings
 from nova_snapshot_driver.snapshot.volumes import VolumesSnapshot
 from nova_snapshot_driver.state import watchdog
 from nova_snapshot_driver.state.cancel_request import CancelRequest
+from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
@@ -116,6 +121,39 @@ class SnapshotDriver:
                 cancellation or Cancellation(),
             )
         )
+
+    def snapshot_to_chain(
+        self,
+        instance: Instance,
+        directory: str,
+        name: str | None = None,
+        progress: Progress = silent,
+        cancellation: Cancellation | None = None,
+    ) -> Snapshot:
+        """Snapshot the root disk of an instance into a chain of files.
+
+        The first one is full, and the others have what has changed.
+
+        :param directory: of the chain; made if it is missing
+        :param name: of the snapshot in the chain; None for one after the time
+        :raises SnapshotError: it failed, and the guest is as it was
+        """
+        cancellation = cancellation or Cancellation()
+        worker = Worker(self._settings.transfer, progress, cancellation)
+        with (
+            Chain.open_or_create(directory) as chain,
+            chain.locked(),
+            _leaves_of_newest(chain, worker) as leaves,
+        ):
+            return self.take(
+                Request(
+                    instance,
+                    FileChain(chain, name, leaves),
+                    TaskStates(lambda **_state: None),
+                    progress,
+                    cancellation,
+                )
+            )
 
     def take(self, request: Request) -> Snapshot:
         """Take a snapshot as a request has it.
@@ -216,6 +254,23 @@ class SnapshotDriver:
             request,
             unfinished,
         )
+
+
+@contextlib.contextmanager
+def _leaves_of_newest(chain: Chain, worker: Worker) -> Iterator[str | None]:
+    """The path of the leaves of the newest snapshot, hashed anew if missing.
+
+    :returns: None where there is no such snapshot, or none that is right
+    """
+    newest = chain.newest()
+    with contextlib.ExitStack() as stack:
+        leaves = None
+        if newest is not None:
+            try:
+                leaves = stack.enter_context(worker.leaves(chain, newest))
+            except OF_A_SNAPSHOT as error:
+                LOG.warning('The next snapshot is full: %s', error)
+        yield leaves
 
 
 def _made_for(artefacts: Artefacts) -> Iterator[Taking]:

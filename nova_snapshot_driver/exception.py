@@ -114,6 +114,14 @@ class AgentRefused(HypervisorError):
     )
 
 
+class BitmapLost(HypervisorError):
+    code = 'bitmap-lost'
+    template = (
+        'Domain {domain}: QEMU no longer knows what has changed on {disk}: '
+        '{reason}. The next increment is found by a comparison instead.'
+    )
+
+
 class DescriptionUnreadable(SnapshotError):
     code = 'description-unreadable'
     template = (
@@ -225,6 +233,16 @@ class BackupRefused(SnapshotError):
     template = (
         'Domain {domain}: libvirt does not begin a backup job: {reason}. '
         'Nothing was touched.'
+    )
+
+
+class ChangesUntracked(SnapshotError):
+    """A backup job can't be begun together with a bitmap, or from one."""
+
+    code = 'changes-untracked'
+    template = (
+        'Domain {domain}: QEMU does not record what changes on {disk}: '
+        '{reason}. Nothing was touched.'
     )
 
 
@@ -417,7 +435,7 @@ class OutputExists(SnapshotError):
 
 class OutputUnusable(SnapshotError):
     code = 'output-unusable'
-    template = '{path} cannot be written: {reason} (option --output).'
+    template = '{path} cannot be written: {reason} (option {option}).'
 
 
 class Cancelled(SnapshotError):
@@ -453,12 +471,109 @@ class DeadlineExceeded(SnapshotError):
     )
 
 
+# A chain of files
+
+
+class ChainUnusable(SnapshotError):
+    code = 'chain-unusable'
+    template = 'The chain of files in {directory} cannot be used: {reason}'
+
+
+class ChainBroken(SnapshotError):
+    """
+    :ivar fields: ``name`` is the snapshot that cannot be understood
+    """
+
+    code = 'chain-broken'
+    template = (
+        'The chain of files in {directory} is broken at {name}: {reason}. It '
+        'was left alone. Bring back what is missing from a copy, or begin '
+        'another chain in an empty directory.'
+    )
+
+
+class ChainBusy(SnapshotError):
+    code = 'chain-busy'
+    template = (
+        'The chain of files in {directory} is being used by another process. '
+        'Try again when that has ended.'
+    )
+
+
+class ChainForeign(SnapshotError):
+    code = 'chain-foreign'
+    template = (
+        '{directory} has the chain of the disk {disk} of the domain {domain} '
+        '({uuid}), and a chain is that of one disk. Name another directory.'
+    )
+
+
+class ChainNameRefused(SnapshotError):
+    code = 'chain-name-refused'
+    template = (
+        'No snapshot in {directory} can get the name {name}: {reason}. Choose '
+        'another one (option --name).'
+    )
+
+
+class ChainSnapshotNotFound(SnapshotError):
+    code = 'chain-snapshot-not-found'
+    template = (
+        'The chain of files in {directory} has no snapshot {name}. '
+        '"nova-snapshot chain list {directory}" shows those that it has.'
+    )
+
+
 # The data plane
 
 
 class SourceUnreadable(SnapshotError):
     code = 'source-unreadable'
     template = 'The content of the disk cannot be read: {reason}'
+
+
+class FileUnwritable(SnapshotError):
+    code = 'file-unwritable'
+    template = (
+        '{path} cannot be written: {reason}. Nothing is left of it. Is there '
+        'space in its directory, and may this user write there?'
+    )
+
+
+class LeavesDamaged(SnapshotError):
+    """The hashes of chunks are not those that a record vouches for."""
+
+    code = 'leaves-damaged'
+    template = (
+        'The hashes in {path} are not those that were written: {reason}.'
+    )
+
+
+class DiskDamaged(SnapshotError):
+    """
+    :ivar fields: ``offset`` is that of the first damaged chunk, in bytes
+    """
+
+    code = 'disk-damaged'
+    template = (
+        'The disk is not as it was when its snapshot was taken: the chunk at '
+        '{offset} has another hash. Nothing was written. "nova-snapshot chain '
+        'verify" shows which snapshots are intact.'
+    )
+
+
+class IncrementUnproven(SnapshotError):
+    """
+    :ivar fields: ``count`` is that of chunks that differ, and ``offset`` that
+        of the first one, in bytes
+    """
+
+    code = 'increment-unproven'
+    template = (
+        '{path} does not have what was read from the disk: {count} chunks '
+        'differ, the first one at {offset}. Nothing is left of it. See the '
+        'storage of its directory; the next snapshot tries again.'
+    )
 
 
 class LibnbdMissing(SnapshotError):
@@ -673,12 +788,17 @@ class VolumeSnapshotsLeftBehind(SnapshotError):
     )
 
 
+class OptionRefused(SnapshotError):
+    code = 'option-refused'
+    template = '{option} is of no use with {other}: {reason}. Leave it out.'
+
+
 class VolumeBacked(SnapshotError):
     code = 'volume-backed'
     template = (
         'The root disk of domain {domain} is the volume {volume} in Cinder, '
         'where its snapshots stay: there is no file of it. Leave out '
-        '--output.'
+        '--output and --into.'
     )
 
 

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import libvirt
 import libvirt_qemu
 
+from nova_snapshot_driver.hypervisor.checkpoints import PREFIX
 from nova_snapshot_driver.takings import registry
 from nova_snapshot_driver.takings.tools import UndoTools
 
@@ -164,6 +165,9 @@ def _of_domain(
             now = after.host_devices.count(device)
             if was != now:
                 yield f'the guest had {was} of {device}, and has {now}'
+    for checkpoint in domain.listAllCheckpoints(0):
+        if checkpoint.getName().startswith(PREFIX):
+            yield f'libvirt has a record of {checkpoint.getName()}'
     if domain.isActive():
         yield from _of_block_jobs(domain)
         if is_frozen(domain):

@@ -16,6 +16,17 @@ def data_plane() -> int | None:
     return next(iter(children(os.getpid(), DATA_PLANE)), None)
 
 
+def qemu(uuid: str) -> int:
+    """The process id of the QEMU of a domain."""
+    for directory in Path('/proc').glob('[0-9]*'):
+        # A process may have ended meanwhile.
+        with contextlib.suppress(OSError):
+            words = (directory / 'cmdline').read_text(errors='replace')
+            if {'-uuid', uuid} <= set(words.split('\0')):
+                return int(directory.name)
+    raise LookupError(uuid)
+
+
 def children(parent: int, module: str) -> list[int]:
     """The process ids of the children that run a module.
 

@@ -49,42 +49,48 @@ def _completable() -> argparse.ArgumentParser:
     A menu of commands has room for a line on each.
     """
     root = main.parser()
-    commands = _commands(root)
-    for choice in commands._choices_actions:
-        parser = commands.choices[choice.dest]
-        parser.description = choice.help
-        for action in parser._actions:
-            if action.metavar in ARGUMENTS:
-                action.complete = ARGUMENTS[action.metavar]
+    _complete(root)
     return root
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.metavar in ARGUMENTS:
+            action.complete = ARGUMENTS[action.metavar]  # type: ignore[attr-defined]
+    for commands in _commands(parser):
+        for choice in commands._choices_actions:
+            command = commands.choices[choice.dest]
+            command.description = choice.help
+            _complete(command)
 
 
 def _man_pages() -> Iterator[tuple[str, str]]:
     """The name and the content of each manual page."""
-    root = main.parser()
-    commands = _commands(root)
-    parsers = {
-        f'{root.prog}-{choice.dest}': (
-            commands.choices[choice.dest],
-            choice.help,
-        )
-        for choice in commands._choices_actions
-    }
-    # Each command has a page of its own, and a line in that of all.
-    commands.choices = {}
-    parsers[root.prog] = (root, 'take snapshots of libvirt domains')
+    parsers = dict(_pages(main.parser(), 'take snapshots of libvirt domains'))
     for name, (parser, purpose) in parsers.items():
         others = sorted(parsers.keys() - {name})
         yield name, _man_page(name, parser, purpose, others)
 
 
-def _commands(root: argparse.ArgumentParser) -> Any:
-    [commands] = (
+def _pages(
+    parser: argparse.ArgumentParser, purpose: str
+) -> Iterator[tuple[str, tuple[argparse.ArgumentParser, str]]]:
+    """The name of each page, the parser that it describes, and its purpose."""
+    for commands in _commands(parser):
+        for choice in commands._choices_actions:
+            yield from _pages(commands.choices[choice.dest], choice.help)
+        # Each command has a page of its own, and a line in the one above.
+        commands.choices = {}
+    yield parser.prog.replace(' ', '-'), (parser, purpose)
+
+
+def _commands(parser: argparse.ArgumentParser) -> list[Any]:
+    """The commands of a parser, in a list; an empty one for none."""
+    return [
         action
-        for action in root._actions
+        for action in parser._actions
         if isinstance(action, argparse._SubParsersAction)
-    )
-    return commands
+    ]
 
 
 def _man_page(

@@ -38,7 +38,7 @@ def make_stock(install: CloudInstall, directory: Path) -> None:
     for path in (new / 'bin').iterdir():
         _replace_prefix(path, str(install.directory), str(directory))
     uninstall_checkout(stock_install(install, new).python)
-    # It is complete: an attempt that was cut off is made anew.
+    # A copy that is there is complete: one that was cut off is made anew.
     new.rename(directory)
 
 

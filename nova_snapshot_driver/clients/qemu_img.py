@@ -121,6 +121,23 @@ def virtual_size(image: Layer) -> int:
     return int(_info(image)['virtual-size'])
 
 
+def recorded_backing(image: Layer) -> tuple[str, str | None] | None:
+    """The backing file that the header of an image names, and its format.
+
+    Neither is opened, nor is the name made a path.
+    """
+    info = _info(image)
+    match info.get('backing-filename'), info.get('backing-filename-format'):
+        case None, _:
+            return None
+        case str(name), (str() | None) as backing_format:
+            return name, backing_format
+        case other:
+            raise exception.CommandFailed(
+                command='qemu-img info', status=0, reason=f'it says {other}'
+            )
+
+
 def _backing_of(domain: str, layer: Layer) -> Layer | None:
     if layer.backing is not None or layer.is_last or layer.format == 'raw':
         return layer.backing

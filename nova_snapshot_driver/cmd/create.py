@@ -19,6 +19,7 @@ from nova_snapshot_driver.clients.cinder import Cinder
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.clients.image import Image
 from nova_snapshot_driver.cmd.shared import cloud
+from nova_snapshot_driver.cmd.shared import into_chain
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.cmd.shared import volume_backed
 from nova_snapshot_driver.common import naming
@@ -48,7 +49,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         'create',
         parents=[_options(), common],
-        help='snapshot a domain, into Glance or into a file',
+        help='snapshot a domain, into Glance, a file or a chain of files',
         description='Snapshot the root disk of a domain. A running guest '
         'runs on meanwhile. Where the root disk is a volume in Cinder, all '
         'its volumes are snapshotted there, and the image maps them.',
@@ -68,7 +69,9 @@ def _options() -> argparse.ArgumentParser:
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument('domain', metavar='DOMAIN', help='its name or UUID')
     group.add_argument(
-        '--name', help='the name of the image (default: DOMAIN and the time)'
+        '--name',
+        help='the name of the image (default: DOMAIN and the time), or of the '
+        'snapshot in a chain (default: the time)',
     )
     group.add_argument(
         '--output',
@@ -77,6 +80,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help='write the image to a file that does not exist yet, and leave '
         'Glance alone',
     )
+    into_chain.add_option(group)
     group.add_argument(
         '--image-format',
         choices=IMAGE_FORMATS,
@@ -176,7 +180,10 @@ def run(
     conf: cfg.ConfigOpts,
     cancellation: Cancellation,
 ) -> int:
-    _require_legal_name(arguments.name)
+    if arguments.into is None:
+        _require_legal_name(arguments.name)
+    else:
+        into_chain.require_honourable(arguments)
     with Host.open(conf.libvirt.connection_uri) as host:
         settings = read_settings(conf)
         driver = SnapshotDriver(settings, host)
@@ -191,6 +198,9 @@ def run(
                     cancellation,
                 )
             result = {'image': None, 'name': None, 'file': arguments.output}
+        elif arguments.into is not None:
+            _require_no_volume(guest)
+            snapshot, result = into_chain.take(arguments, driver, cancellation)
         else:
             snapshot, result = _snapshot_to_glance(
                 arguments, conf, driver, guest, cancellation
@@ -443,8 +453,12 @@ def _in_words(snapshot: Snapshot, result: dict[str, Any]) -> dict[str, str]:
 
 
 def _images_in_words(snapshot: Snapshot) -> dict[str, str]:
+    increments = ', '.join(
+        str(disk.increment) for disk in snapshot.disks if disk.increment
+    )
     digests = ', '.join(disk.sha512 for disk in snapshot.disks if disk.sha512)
     return {
+        **({'Content': increments} if increments else {}),
         'Format': ', '.join(disk.disk_format for disk in snapshot.disks),
         'Size': ', '.join(f'{disk.size} bytes' for disk in snapshot.disks),
         **({'SHA-512': digests} if digests else {}),

@@ -21,6 +21,7 @@ from oslo_config import cfg
 from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd import cancel
+from nova_snapshot_driver.cmd import chain
 from nova_snapshot_driver.cmd import create
 from nova_snapshot_driver.cmd import recover
 from nova_snapshot_driver.cmd import status
@@ -38,7 +39,8 @@ EXIT_CANCELLED = 130
 #: Each status that a command may end with, in words of ``--help``.
 EXIT_STATUSES = {
     0: 'done',
-    1: 'failed; or a check found a failure, or something is left to be undone',
+    1: 'failed; or a check found a failure, a snapshot of a chain is damaged, '
+    'or something is left to be undone',
     2: 'wrong arguments',
     EXIT_UNWRITTEN: 'done, but the result could not be written',
     check.NOT_SWITCHED_ON: 'ready, but compute_driver names another driver',
@@ -199,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_parser(commands, common)
     cancel.add_parser(commands, common)
     recover.add_parser(commands, common)
+    chain.add_parser(commands, common)
     for command in commands.choices.values():
         command.epilog = '"nova-snapshot --help" lists the exit statuses.'
     return root

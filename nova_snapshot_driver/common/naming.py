@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import uuid
 
 #: The characters of the name of an image, and of a property in Nova's database
 #: when a server is booted from the image.
@@ -17,6 +18,13 @@ SUBSTITUTE = '_'
 # Glance refuses what needs four bytes in UTF-8, such as an emoji, since MySQL
 # may have no room for it (``glance.common.utils.no_4byte_params``).
 _LAST = '\uffff'
+
+#: The beginning of the names of the dirty bitmaps of chains of files.
+CHAIN_BITMAP = 'nova-snapshot-chain-'
+
+_CHAIN_BITMAP = re.compile(
+    rf'{CHAIN_BITMAP}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}'
+)
 
 _DRAFT = re.compile(r'[^/]\.[0-9a-f]{8}\.part\Z')
 
@@ -73,3 +81,16 @@ def draft_of(path: str, longest: int) -> str:
 def is_draft(path: str) -> bool:
     """Whether a path is that of a draft."""
     return _DRAFT.search(path) is not None
+
+
+def chain_bitmap() -> str:
+    """A name for the dirty bitmap of a chain of files, unique for ever.
+
+    QEMU refuses a backup job whose new bitmap has the name of an old one.
+    """
+    return f'{CHAIN_BITMAP}{uuid.uuid4()}'
+
+
+def is_chain_bitmap(name: str) -> bool:
+    """Whether a dirty bitmap belongs to a chain of files."""
+    return _CHAIN_BITMAP.fullmatch(name) is not None

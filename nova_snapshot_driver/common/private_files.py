@@ -84,6 +84,11 @@ class Directory:
         user = os.geteuid()
         return self._status.st_uid if user == ROOT else user
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nobody can change anything here, not even root."""
+        return bool(os.fstatvfs(self._descriptor).f_flag & os.ST_RDONLY)
+
     def names(self) -> list[str]:
         """The names of all that lies in the directory, in order."""
         return sorted(os.listdir(self._descriptor))
@@ -124,7 +129,11 @@ class Directory:
                 os.fsync(descriptor)
             self.rename(draft, name)
         if synced:
-            os.fsync(self._descriptor)
+            self.sync()
+
+    def sync(self) -> None:
+        """Have the names survive a crash of the host."""
+        os.fsync(self._descriptor)
 
     def rename(self, name: str, other: str) -> None:
         os.rename(
@@ -146,17 +155,19 @@ class Directory:
                 self.remove(each)
 
     @contextlib.contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str, shared: bool = False) -> Iterator[None]:
         """Hold a lock file, which is created if it is missing.
 
         The lock belongs to the whole process (``F_SETLK``), as those of
         ``oslo_concurrency.lockutils`` do, and ends with it.
 
+        :param shared: with others that share it, too
         :raises BlockingIOError: another process holds it
         """
         descriptor = self._lock(name)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
             yield
         finally:
             os.close(descriptor)

@@ -6,7 +6,12 @@ from __future__ import annotations
 from typing import Protocol
 
 #: The steps whose progress is counted in bytes.
-IN_BYTES = frozenset({'copy', 'stream', 'save', 'upload'})
+IN_BYTES = frozenset(
+    {
+        *('copy', 'stream', 'save', 'increment', 'verify', 'restore'),
+        *('hash', 'upload'),
+    }
+)
 
 
 class Progress(Protocol):
@@ -15,7 +20,8 @@ class Progress(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
         """
         :param step: ``copy``, ``extract``, ``flatten``, ``stream``, ``save``,
-            ``upload`` or ``volumes``
+            ``increment``, ``verify``, ``restore``, ``hash``, ``upload`` or
+            ``volumes``
         :param done: bytes, or any other share of the total
         """
 

@@ -63,6 +63,8 @@ class Export:
     :ivar name: of the export
     :ivar size: that libvirt says the disk has, in bytes
     :ivar inode: of the socket
+    :ivar bitmap: the dirty bitmap that is exported with it, by the name that
+        the export has for it; None where there is none
     """
 
     socket: str
@@ -70,6 +72,7 @@ class Export:
     size: int
     inode: Inode
     server: Server
+    bitmap: str | None = None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -80,6 +83,7 @@ class Export:
             size=fields['size'],
             inode=Inode(**fields['inode']),
             server=Server(server['uid'], tuple(server['option'])),
+            bitmap=fields['bitmap'],
         )
 
 

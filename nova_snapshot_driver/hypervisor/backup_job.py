@@ -13,8 +13,11 @@ from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import backup_xml
+from nova_snapshot_driver.hypervisor import checkpoint_xml
 from nova_snapshot_driver.hypervisor.backup_xml import Place
 from nova_snapshot_driver.hypervisor.bindings import libvirt
+from nova_snapshot_driver.hypervisor.checkpoint_xml import UNTRACKED
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.libvirt_errors import with_free_names
@@ -43,6 +46,8 @@ class BackupJob:
 
     :param place: of its files
     :param limit: in which it must end when told to
+    :param tracking: the bitmaps that it begins from, and begins; libvirt
+        knows the former already
     """
 
     def __init__(
@@ -51,11 +56,13 @@ class BackupJob:
         disks: Sequence[Disk],
         place: Place,
         limit: Limit,
+        tracking: Tracking = UNTRACKED,
     ) -> None:
         self._guest = guest
         self._disks = disks
         self._place = place
         self._limit = limit
+        self._tracking = tracking
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -65,6 +72,7 @@ class BackupJob:
         QEMU serves no byte of an export whose job has ended.
 
         :raises BackupRefused: libvirt does not begin it
+        :raises ChangesUntracked: libvirt does not begin it with these bitmaps
         :raises BackupFailed: it has ended before all was read
         :raises UndoFailed: it does not end; at once where all was read
         """
@@ -81,16 +89,26 @@ class BackupJob:
         self._end_promptly()
 
     def _begin(self) -> None:
-        xml = backup_xml.document(self._disks, self._place)
+        base, new = self._tracking.base, self._tracking.new
+        job = backup_xml.document(self._disks, self._place, base)
+        checkpoint = None if new is None else checkpoint_xml.of_new(new)
         try:
             with self._guest.calling('begin the backup job') as handle:
                 with_free_names(
-                    lambda: handle.backupBegin(xml, None, self._flags())
+                    lambda: handle.backupBegin(job, checkpoint, self._flags())
                 )
         except exception.HypervisorError as error:
-            raise exception.BackupRefused(
-                domain=self._guest.name, reason=error.fields['reason']
-            ) from error
+            raise self._refusal(error.fields['reason']) from error
+
+    def _refusal(self, reason: str) -> exception.SnapshotError:
+        if self._tracking == UNTRACKED:
+            return exception.BackupRefused(
+                domain=self._guest.name, reason=reason
+            )
+        # A job without them may still be begun.
+        return exception.ChangesUntracked(
+            domain=self._guest.name, disk=self._tracking.disks, reason=reason
+        )
 
     def _flags(self) -> int:
         if all(disk.secret is None for disk in self._disks):

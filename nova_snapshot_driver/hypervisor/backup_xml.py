@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from nova_snapshot_driver.hypervisor import domain
 from nova_snapshot_driver.hypervisor import libvirt_xml
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Place:
         That of an encrypted disk is made before the job, by ``qemu-img``.
         """
         return os.path.join(self.directory, f'scratch-{disk.target}')
+
+
+def changes_of(target: str) -> str:
+    """The name in an export of the bitmap with the changes of a disk."""
+    return f'changes-{target}'
 
 
 def socket_of(xml: str) -> str:
@@ -56,10 +62,15 @@ def disks_of(xml: str) -> list[str]:
     ]
 
 
-def document(disks: Iterable[domain.Disk], place: Place) -> str:
+def document(
+    disks: Iterable[domain.Disk], place: Place, base: Bitmap | None = None
+) -> str:
     """The document of a job in pull mode, for ``virDomainBackupBegin``.
 
     Disks that are not named are left out of the job.
+
+    :param base: the bitmap whose changes the export of its disk shows; None
+        for an export that shows none
     """
     root = ElementTree.Element('domainbackup', mode='pull')
     ElementTree.SubElement(
@@ -67,12 +78,15 @@ def document(disks: Iterable[domain.Disk], place: Place) -> str:
     )
     parent = ElementTree.SubElement(root, 'disks')
     for disk in disks:
-        _describe(parent, disk, place.scratch_of(disk))
+        _describe(parent, disk, place.scratch_of(disk), base)
     return ElementTree.tostring(root, encoding='unicode')
 
 
 def _describe(
-    parent: ElementTree.Element, disk: domain.Disk, path: str
+    parent: ElementTree.Element,
+    disk: domain.Disk,
+    path: str,
+    base: Bitmap | None,
 ) -> None:
     backup = ElementTree.SubElement(
         parent,
@@ -82,6 +96,10 @@ def _describe(
         type='file',
         exportname=disk.target,
     )
+    if base is not None and base.disk == disk.target:
+        backup.set('backupmode', 'incremental')
+        backup.set('incremental', base.name)
+        backup.set('exportbitmap', changes_of(disk.target))
     ElementTree.SubElement(backup, 'driver', type='qcow2')
     scratch = ElementTree.SubElement(backup, 'scratch', file=path)
     if disk.secret is not None:

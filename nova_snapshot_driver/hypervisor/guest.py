@@ -11,6 +11,7 @@ from nova_snapshot_driver.common.wait import Limit
 from nova_snapshot_driver.hypervisor import domain
 from nova_snapshot_driver.hypervisor.agent import Agent
 from nova_snapshot_driver.hypervisor.bindings import libvirt
+from nova_snapshot_driver.hypervisor.checkpoints import Checkpoints
 from nova_snapshot_driver.hypervisor.devices import Devices
 from nova_snapshot_driver.hypervisor.jobs import Jobs
 from nova_snapshot_driver.hypervisor.libvirt_calls import Answerer
@@ -60,6 +61,7 @@ class Guest(LibvirtDomain):
     :ivar agent: the agent inside
     :ivar jobs: what QEMU does with its disks
     :ivar devices: what can be taken from it
+    :ivar checkpoints: by which it records what changes on its disks
     """
 
     # A role is made when it is asked for: a guest that kept its roles would be
@@ -82,6 +84,10 @@ class Guest(LibvirtDomain):
     @property
     def devices(self) -> Devices:
         return Devices(self)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self)
 
     def see_that_it_answers(self) -> None:
         """See that no call to the guest is under way, of any process.

@@ -137,14 +137,12 @@ class Host:
                     raise
             return Guest(found, self._renewed)
 
-    def active_guests(self) -> list[Guest]:
-        """The guests that run or are paused."""
+    def guests(self) -> list[Guest]:
+        """The guests of all domains, whether they run or not."""
         with translated('-', 'list the domains'):
             return [
                 Guest(domain, self._renewed)
-                for domain in self._connection.listAllDomains(
-                    libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-                )
+                for domain in self._connection.listAllDomains(0)
             ]
 
     def define(self, definition: Definition) -> None:

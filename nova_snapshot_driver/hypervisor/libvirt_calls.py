@@ -72,7 +72,8 @@ class Given(enum.Enum):
     DATA = 'data'
     #: A domain, or a list of such.
     DOMAIN = 'a domain'
-    #: An object that is asked about the same domain or host.
+    #: An object that is asked about the same domain or host, or a list of
+    #: such.
     OBJECT = 'an object'
 
 
@@ -144,6 +145,11 @@ CALLS = {
     'blockJobInfo': Call('virDomain', Answerer.QEMU, is_question=True),
     'blockRebase': Call('virDomain', Answerer.QEMU),
     'jobInfo': Call('virDomain', Answerer.QEMU, is_question=True),
+    # virDomain: its checkpoints
+    'checkpointCreateXML': Call('virDomain', Answerer.QEMU, Given.OBJECT),
+    'listAllCheckpoints': Call(
+        'virDomain', Answerer.LIBVIRT, Given.OBJECT, is_question=True
+    ),
     # virDomain: its agent
     'agentSetResponseTimeout': Call('virDomain', Answerer.LIBVIRT),
     'fsFreeze': Call('virDomain', Answerer.AGENT),
@@ -160,6 +166,10 @@ CALLS = {
     # virDomain: its devices
     'attachDeviceFlags': Call('virDomain', Answerer.QEMU),
     'detachDeviceAlias': Call('virDomain', Answerer.QEMU),
+    # virDomainCheckpoint
+    'delete': Call('virDomainCheckpoint', Answerer.QEMU),
+    'getName': Call('virDomainCheckpoint', Answerer.OBJECT),
+    'getXMLDesc': Call('virDomainCheckpoint', Answerer.QEMU, is_question=True),
     # virStream
     'abort': Call('virStream', Answerer.LIBVIRT),
     'recv': Call('virStream', Answerer.LIBVIRT),

@@ -357,7 +357,7 @@ class LibvirtObject:
         return functools.partial(method, *map(_real, args))
 
     def _wrapped(self, answer: Any, given: Given) -> Any:
-        if isinstance(answer, list) and given is Given.DOMAIN:
+        if isinstance(answer, list) and given is not Given.DATA:
             return [self._wrapped(each, given) for each in answer]
         match given:
             case Given.DOMAIN:

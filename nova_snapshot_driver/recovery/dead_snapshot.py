@@ -97,11 +97,13 @@ def heal(
 
 
 def is_due(guest: Guest, settings: UndoSettings) -> bool:
-    """Whether a guest has a job of ours, as far as QEMU need not be asked.
+    """Whether a guest has something of ours, as far as QEMU need not be asked.
 
-    The job may be that of a snapshot that is alive.
+    It may be that of a snapshot that is alive.
     """
-    return jobs.has_any(guest, settings.directories)
+    return bool(guest.checkpoints.names()) or jobs.has_any(
+        guest, settings.directories
+    )
 
 
 def forget_lost(

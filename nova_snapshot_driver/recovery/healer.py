@@ -69,7 +69,7 @@ class Healer:
         :param context: in which their images can be deleted
         """
         entries = self._journal.entries()
-        suspects = self._with_our_jobs()
+        suspects = self._with_something_of_ours()
         known = {entry.uuid: entry.name for entry in entries.found}
         outcomes = [
             *map(_unread, entries.unreadable),
@@ -113,7 +113,7 @@ class Healer:
         """
         directory = self._settings.state_directory
         entries = journal.abandoned(directory)
-        suspects = self._with_our_jobs()
+        suspects = self._with_something_of_ours()
         known = {entry.uuid: entry for entry in entries.found}
         names = {
             uuid: name
@@ -213,13 +213,13 @@ class Healer:
             outcome = Outcome(name, uuid, (Step('look after it', error),))
         return outcome
 
-    def _with_our_jobs(self) -> _Suspects:
-        """The domains with a job of ours, which the journal may not know."""
+    def _with_something_of_ours(self) -> _Suspects:
+        """The domains that the journal may not know."""
         try:
-            guests = self._host.active_guests()
+            guests = self._host.guests()
         except exception.SnapshotError as error:
             # Domains that the journal knows are healed all the same.
-            step = Step('see which domains have a job of a snapshot', error)
+            step = Step('see what snapshots have left', error)
             return _Suspects({}, (Outcome(None, None, (step,)),))
         names, unseen = {}, []
         for guest in guests:
@@ -230,7 +230,7 @@ class Healer:
                 # The job is gone with its guest.
                 continue
             except exception.SnapshotError as error:
-                step = Step('see whether it has a job of a snapshot', error)
+                step = Step('see what a snapshot has left', error)
                 unseen.append(Outcome(guest.name, guest.uuid, (step,)))
         return _Suspects(names, tuple(unseen))
 
@@ -259,7 +259,7 @@ class Healer:
 class _Suspects:
     """The domains that may have lost something, as libvirt shows them.
 
-    :ivar names: of those with a job of ours, by their UUID
+    :ivar names: of those with a job or a checkpoint of ours, by their UUID
     :ivar unseen: an outcome for each look that could not be had
     """
 

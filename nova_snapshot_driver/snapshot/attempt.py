@@ -72,8 +72,8 @@ class Attempt(abc.ABC, Generic[Captured]):
                 self._watch.lap('give_back')
                 self._disks_are_free()
                 proofs = delivery.complete()
-            if not self._plan.stream:
-                self._watch.lap('upload')
+            if delivery.completing is not None:
+                self._watch.lap(delivery.completing)
         return Snapshot.of(
             self._guest,
             self._plan,

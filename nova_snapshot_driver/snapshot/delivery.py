@@ -25,6 +25,7 @@ from nova_snapshot_driver.snapshot.destination.base import Adopting
 from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.base import Staged
 from nova_snapshot_driver.snapshot.destination.base import Streaming
+from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.session import Session
@@ -35,9 +36,12 @@ from nova_snapshot_driver.transfer.data_plane import DataPlane
 from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Verify
+from nova_snapshot_driver.transfer.jobs.job import Written
 
 #: The captured disks: their views, or the clone that Ceph is to make.
 Captured = TypeVar('Captured')
@@ -49,9 +53,12 @@ class Delivery(abc.ABC, Generic[Captured]):
     The end of the context removes all that is not to become an image.
 
     :cvar reading: a word for what is done while the disks are captured
+    :cvar completing: a word for what is done afterwards; None where that takes
+        no time
     """
 
     reading: ClassVar[str]
+    completing: ClassVar[str | None] = None
 
     def __init__(self, session: Session, plan: Plan, quiesce: Quiesce) -> None:
         self._settings = session.settings
@@ -220,6 +227,7 @@ class ExtractDelivery(StagedDelivery):
     """The files are written by ``qemu-img``."""
 
     reading = 'extract'
+    completing = 'upload'
 
     def read(self, captured: Views) -> None:
         for planned in self._plan.disks:
@@ -237,6 +245,60 @@ class ExtractDelivery(StagedDelivery):
     def _limits(self) -> Limits:
         limits = Limits.of(self._settings.transfer, Extract)
         return limits.without_yielding() if self._plan.suspends else limits
+
+
+class IncrementDelivery(Delivery[Views]):
+    """A chain gets what has changed, and is proven to have it.
+
+    :param destination: that of the request
+    """
+
+    reading = 'increment'
+    completing = 'prove'
+
+    _process: DataPlane
+    _written: Written
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        quiesce: Quiesce,
+        workspace: Workspace,
+        destination: FileChain,
+    ) -> None:
+        super().__init__(session, plan, quiesce)
+        self._guest = session.guest
+        self._workspace = workspace
+        self._destination = destination
+
+    def __enter__(self) -> Self:
+        self._process = self._start_one(Increment)
+        return self
+
+    def read(self, captured: Views) -> None:
+        [planned] = self._plan.disks
+        self._written = self._process.run(
+            self._destination.job(
+                captured[planned.target], self._plan, self._workspace.path
+            )
+        )
+
+    def complete(self) -> tuple[Proof, ...]:
+        verdict = data_plane.run(
+            self._destination.proving(
+                self._plan, self._written.tree, self._workspace.path
+            ),
+            Limits.of(self._settings.transfer, Verify),
+            self._request.progress,
+            self._request.cancellation,
+        )
+        # A cancellation counts until the snapshot is in the chain.
+        self._request.cancellation.check()
+        proof = self._destination.publish(
+            self._guest, self._plan, self._written, verdict
+        )
+        return (proof,)
 
 
 class CloneDelivery(Delivery[Clone]):

@@ -22,13 +22,17 @@ from nova_snapshot_driver.common.events import Event
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import Domain
 from nova_snapshot_driver.hypervisor.guest import Guest
+from nova_snapshot_driver.snapshot import increment_facts
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
 from nova_snapshot_driver.snapshot.clone_attempt import CloneAttempt
 from nova_snapshot_driver.snapshot.destination.base import Adopting
 from nova_snapshot_driver.snapshot.destination.base import Destination
+from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
+from nova_snapshot_driver.snapshot.increment_attempt import IncrementAttempt
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
+from nova_snapshot_driver.snapshot.plan.increment_planner import make_increment
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Obstacles
 from nova_snapshot_driver.snapshot.plan.model import Plan
@@ -64,6 +68,14 @@ class DiskSnapshot:
                 method = Method.DIRECT
             except exception.BackupRefused as error:
                 refusal, method = error, Method.BACKUP
+            except exception.ChangesUntracked as error:
+                self._do_without('tracking', error)
+                continue
+            except exception.LeavesDamaged as error:
+                if self._known.hashes is not None:
+                    raise
+                self._do_without('hashes', error)
+                continue
             obstacle: dict[str, Any] = {method.value: refused(refusal)}
             self._known = dataclasses.replace(self._known, **obstacle)
             # Stop after a refusal of a method that was not tried: it would
@@ -78,6 +90,18 @@ class DiskSnapshot:
                 method=method.value,
                 code=refusal.code,
             )
+
+    def _do_without(self, what: str, error: exception.SnapshotError) -> None:
+        """Plan anew, without something that an increment is made with."""
+        obstacle: dict[str, Any] = {what: refused(error)}
+        self._known = dataclasses.replace(self._known, **obstacle)
+        events.log_event(
+            LOG.warning,
+            Event.REFUSED,
+            error,
+            self._session.guest.uuid,
+            code=error.code,
+        )
 
     def _try(self) -> Snapshot:
         watch = Stopwatch()
@@ -101,6 +125,8 @@ class DiskSnapshot:
             attempting = (session, plan, watch, disk_operation.close)
             if plan.method is Method.DIRECT:
                 return CloneAttempt(*attempting).take()
+            if plan.increment is not None:
+                return IncrementAttempt(*attempting).take()
             return ReadAttempt(*attempting).take()
 
     def _plan(self) -> Plan:
@@ -109,6 +135,7 @@ class DiskSnapshot:
         # description.
         power_state = self._session.power_state()
         domain = guest.describe()
+        destination = self._session.request.destination
         disks = disks_of(domain, self._session.request.disks)
         plan = make_plan(
             settings.plan,
@@ -119,10 +146,23 @@ class DiskSnapshot:
             with_shut_directories(
                 settings.capture, domain, disks, self._known
             ),
+            isinstance(destination, FileChain),
         )
         _require_readable(guest, plan)
         require_reachable(settings.capture, domain, plan)
+        if isinstance(destination, FileChain):
+            return self._with_increment(plan, destination)
         return plan
+
+    def _with_increment(self, plan: Plan, chain: FileChain) -> Plan:
+        guest = self._session.guest
+        [planned] = plan.disks
+        base = chain.base(guest, planned.target)
+        if base is not None and self._known.hashes is not None:
+            base = dataclasses.replace(base, has_hashes=False)
+        known = increment_facts.of(guest, planned, base, self._known.tracking)
+        increment = make_increment(known, plan.method, planned.disk)
+        return dataclasses.replace(plan, increment=increment)
 
     def _has_another(self, method: Method) -> bool:
         """Whether a method is left.

@@ -71,7 +71,7 @@ class ReadAttempt(Attempt[Views]):
         return destination
 
     def _entry(self) -> Entry:
-        return self._session.unfinished.with_(*self._takings())
+        return self._rest().with_(*self._takings())
 
     def _takings(self) -> Iterator[Taking]:
         if self._plan.freeze:

@@ -12,6 +12,7 @@ from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.pause import Stall
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.volume_image import DISK_FORMAT
 from nova_snapshot_driver.snapshot.plan.model import Method
@@ -32,6 +33,7 @@ class TakenDisk:
     :ivar size: of the image, in bytes
     :ivar sha512: of the bytes of the image, as Glance has it too; None for a
         file
+    :ivar increment: what it builds on; None of an image that stands alone
     """
 
     disk: str | None
@@ -40,6 +42,7 @@ class TakenDisk:
     disk_format: str
     size: int
     sha512: str | None
+    increment: IncrementProof | None = None
 
     @classmethod
     def of(cls, planned: PlannedDisk, proof: Proof) -> TakenDisk:
@@ -50,6 +53,7 @@ class TakenDisk:
             disk_format=planned.encoding.format,
             size=proof.size,
             sha512=proof.sha512,
+            increment=proof.increment,
         )
 
     def source(self) -> str:
@@ -195,8 +199,13 @@ class Snapshot:
         )
         return (
             f'{disks}, {self.method}, {streamed}, {self._quiesced()}, '
-            f'{images}, {self._in_steps()}, '
+            f'{images}, {self._increments()}{self._in_steps()}, '
             f'SHA-512 {digests}{self._without()}'
+        )
+
+    def _increments(self) -> str:
+        return ''.join(
+            f'{disk.increment}, ' for disk in self.disks if disk.increment
         )
 
     def _of_volumes(self) -> str:
@@ -241,7 +250,13 @@ def _still(plan: Plan, quiesce: Quiesce, seconds: dict[str, float]) -> float:
         return round(
             sum(
                 seconds[step]
-                for step in ('capture', 'extract', 'stream', 'give_back')
+                for step in (
+                    'capture',
+                    'extract',
+                    'stream',
+                    'increment',
+                    'give_back',
+                )
                 if step in seconds
             ),
             3,

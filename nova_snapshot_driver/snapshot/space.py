@@ -9,6 +9,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import qemu_img
 from nova_snapshot_driver.common import paths
 from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.plan.model import Method
@@ -36,8 +37,16 @@ def needs(
             delta = _delta_bytes(guest, planned, chain)
             found.append(Need(Place(root), delta))
         if place is not None:
-            found.append(Need(place, _content_bytes(guest, planned)))
+            found.append(Need(place, _image_bytes(guest, plan, planned)))
     return found
+
+
+def _image_bytes(guest: Guest, plan: Plan, planned: PlannedDisk) -> int:
+    increment = plan.increment
+    if increment is None or increment.way is Way.FULL:
+        return _content_bytes(guest, planned)
+    # A comparison alone finds out how much has changed.
+    return increment.changed or 0
 
 
 def disk_size(guest: Guest, disk: Disk, source: Layer) -> int:

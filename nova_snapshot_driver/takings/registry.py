@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from nova_snapshot_driver.takings.agent_channel import AgentChannel
+from nova_snapshot_driver.takings.bitmaps import NewBitmap
+from nova_snapshot_driver.takings.bitmaps import OldBitmap
 from nova_snapshot_driver.takings.ceph_clone import CephClone
 from nova_snapshot_driver.takings.ceph_clone import CephSnapshot
+from nova_snapshot_driver.takings.checkpoint_metadata import CheckpointMetadata
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.draft import Draft
@@ -23,9 +26,10 @@ from nova_snapshot_driver.takings.temporary_files import TemporaryFiles
 from nova_snapshot_driver.takings.tools import UndoTools
 from nova_snapshot_driver.takings.undefine import Undefine
 
-#: A guest that stands still comes first, and what needs a server elsewhere
-#: comes last.
+#: A record of libvirt's that keeps a domain from being undefined comes first,
+#: then a guest that stands still; what needs a server elsewhere comes last.
 KINDS: tuple[type[Taking], ...] = (
+    CheckpointMetadata,
     ManagedSave,
     Pause,
     Freeze,
@@ -34,6 +38,8 @@ KINDS: tuple[type[Taking], ...] = (
     Undefine,
     DetachedDevice,
     AgentChannel,
+    NewBitmap,
+    OldBitmap,
     TemporaryFiles,
     Draft,
     CephSnapshot,

@@ -28,9 +28,13 @@ from nova_snapshot_driver.transfer.nbd.bounds import Bounds
 JOBS = {
     'extract': 'nova_snapshot_driver.transfer.jobs.extract',
     'flatten': 'nova_snapshot_driver.transfer.jobs.flatten',
+    'hash': 'nova_snapshot_driver.transfer.jobs.hash',
+    'increment': 'nova_snapshot_driver.transfer.jobs.increment',
+    'restore': 'nova_snapshot_driver.transfer.jobs.restore',
     'save': 'nova_snapshot_driver.transfer.jobs.save',
     'stream': 'nova_snapshot_driver.transfer.jobs.stream',
     'upload': 'nova_snapshot_driver.transfer.jobs.upload',
+    'verify': 'nova_snapshot_driver.transfer.jobs.verify',
 }
 
 STDIN = 0

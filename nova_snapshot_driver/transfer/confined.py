@@ -18,13 +18,26 @@ from nova_snapshot_driver.common import confinement
 from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.common.confinement import Capability
 from nova_snapshot_driver.common.view import Export
+from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
 from nova_snapshot_driver.transfer.jobs.job import AnyJob
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Hash
+from nova_snapshot_driver.transfer.jobs.job import Increment
+from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
 from nova_snapshot_driver.transfer.jobs.job import Upload
+from nova_snapshot_driver.transfer.jobs.job import Verify
+from nova_snapshot_driver.transfer.jobs.job_fields import Base
+
+#: The jobs that have a directory of their own.
+Staging = Hash | Increment | Restore | Save | Stream | Verify
+
+#: The jobs whose images are all named by the job. The header of one may still
+#: name another file, such as an "external data file".
+Closed = Hash | Restore | Verify
 
 #: The limit of a process that encodes and sends: its data in bytes, with the
 #: stacks of its threads. Snapshots have needed up to 60 MiB, for any disk and
@@ -77,17 +90,18 @@ def to(job: AnyJob) -> bool:
     # Extract and Flatten leave the data to a tool.
     is_by_tool = isinstance(job, Extract | Flatten)
     view = _view(job)
-    reads_by_name = isinstance(view, Export | None)
-    if isinstance(job, Save | Stream):
+    has_tool = is_by_tool or isinstance(view, Layer)
+    if isinstance(job, Staging):
         # Data of the job that do not fit into memory go to its directory.
         tempfile.tempdir = job.directory
     confinement.limit_memory(
         MEMORY_OF_TOOLS if is_by_tool else MEMORY,
-        MEMORY if reads_by_name and not is_by_tool else MEMORY_OF_TOOLS,
+        MEMORY_OF_TOOLS if has_tool else MEMORY,
     )
     # Ceph's commands read and write where their configuration says.
     if isinstance(job, Flatten):
         return False
+    reads_by_name = isinstance(view, Export | None) or isinstance(job, Closed)
     return landlock.restrict(
         _readable(job, view) if reads_by_name else None, _writable(job)
     )
@@ -95,7 +109,16 @@ def to(job: AnyJob) -> bool:
 
 def _view(job: AnyJob) -> View | None:
     """The view that a job reads; None where it reads a file, or nothing."""
-    return job.view if isinstance(job, Extract | Save | Stream) else None
+    return None if isinstance(job, Flatten | Upload) else job.view
+
+
+def _layers(view: View | None) -> list[str]:
+    """The files of a view; none for an export."""
+    paths = []
+    while isinstance(view, Layer):
+        paths.append(view.path)
+        view = view.backing
+    return paths
 
 
 def _readable(job: AnyJob, view: View | None) -> list[str]:
@@ -106,22 +129,41 @@ def _readable(job: AnyJob, view: View | None) -> list[str]:
         *(entry for entry in sys.path if os.path.isabs(entry)),
         *nova_snapshot_driver.__path__,
         *filter(None, files),
-        *(os.get_exec_path() if isinstance(job, Extract) else []),
+        *(os.get_exec_path() if isinstance(job, Extract | Closed) else []),
         *(job.files if isinstance(job, Stream | Upload) else []),
         # The command line of the NBD server; the kernel keeps what is private
         # of other processes from this one.
         *(['/proc'] if isinstance(view, Export) else []),
         *([job.path] if isinstance(job, Upload) else []),
+        *(_layers(view) if isinstance(job, Closed) else []),
+        *_leaves(job),
     ]
+
+
+def _leaves(job: AnyJob) -> list[str]:
+    """The files with leaves that a job reads."""
+    match job:
+        case Increment(base=Base(leaves=path)):
+            return [path]
+        case Restore(leaves=path):
+            return [path]
+        case Verify(leaves=path, base_leaves=base):
+            return [path, *filter(None, [base])]
+    return []
 
 
 def _writable(job: AnyJob) -> list[str]:
     return [
         '/dev/null',
-        *([job.directory] if isinstance(job, Save | Stream) else []),
+        *([job.directory] if isinstance(job, Staging) else []),
         *(
             [os.path.dirname(job.path)]
-            if isinstance(job, Extract | Save)
+            if isinstance(job, Extract | Increment | Restore | Save)
+            else []
+        ),
+        *(
+            [os.path.dirname(job.leaves)]
+            if isinstance(job, Hash | Increment)
             else []
         ),
     ]

@@ -54,7 +54,7 @@ class Exactness(base.SnapshotTest):
 
         def stop_and_copy() -> None:
             self.guest.domain.suspend()
-            _copy(self.guest.disk.path, reference)
+            copy_of_disk(self.guest.disk.path, reference)
 
         def go_on_and_overwrite() -> None:
             self.guest.domain.resume()
@@ -102,7 +102,8 @@ class Exactness(base.SnapshotTest):
             )
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_of_disk(source: Path, target: Path) -> None:
+    """Copy a file or a device; nobody writes to it."""
     target.unlink(missing_ok=True)
     if source.is_block_device():
         with source.open('rb') as device, target.open('wb') as file:

@@ -1111,6 +1111,16 @@ class InitHostTest(ComputeCase):
             self.start()
         self.assertIn('cannot be read: Permission', self.host.log.output)
 
+    def test_checkpoint_is_forgotten(self) -> None:
+        """Nova undefines no domain of which libvirt has a checkpoint."""
+        machine = self.host.machine
+        machine.checkpoints['nova-snapshot-chain-1'] = 'vda'
+        machine.checkpoints['virtnbdbackup.1'] = 'vda'
+        self.start()
+        self.assertEqual({'virtnbdbackup.1': 'vda'}, machine.checkpoints)
+        del machine.checkpoints['virtnbdbackup.1']
+        self.host.guest().undefine()
+
     def test_backup_job_is_ended(self) -> None:
         """While it runs, libvirt takes no other job of the domain, and the
         guest fills a disk with what it overwrites.

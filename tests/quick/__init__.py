@@ -33,13 +33,18 @@ PROCESSES = frozenset(
     {
         'test_bindings',
         'test_cancel',
+        'test_chain',
         'test_data_plane',
         'test_guard',
         'test_misconfigurations',
+        'test_increment',
+        'test_prune',
+        'test_restore',
         'test_save',
         'test_source',
         'test_stream',
         'test_streams',
+        'test_verify',
     }
 )
 LEFT_OUT = TABLES | FUZZING | PROCESSES

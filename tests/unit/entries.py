@@ -7,13 +7,17 @@ from collections.abc import Iterable
 
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.codec import FilePath
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.state.entry import Entry
 from nova_snapshot_driver.takings.agent_channel import AgentChannel
+from nova_snapshot_driver.takings.bitmaps import NewBitmap
+from nova_snapshot_driver.takings.bitmaps import OldBitmap
 from nova_snapshot_driver.takings.ceph_clone import CephClone
 from nova_snapshot_driver.takings.ceph_clone import CephSnapshot
+from nova_snapshot_driver.takings.checkpoint_metadata import CheckpointMetadata
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
 from nova_snapshot_driver.takings.device import DetachedDevice
 from nova_snapshot_driver.takings.draft import Draft
@@ -40,10 +44,13 @@ def taken(
     clone: Clone | None = None,
     directories: Iterable[str] = (),
     draft: str | None = None,
+    tracking: Tracking | None = None,
+    record: str = '/backup/monday.json',
 ) -> Entry:
     """The entry of a snapshot that may have taken this from a domain.
 
     :param persistent: the definition may be taken
+    :param record: of the snapshot that has these bitmaps
     """
     takings: list[Taking] = [
         *(TemporaryFiles(FilePath(each)) for each in directories),
@@ -67,6 +74,12 @@ def taken(
             takings.append(CinderSnapshots(image, volumes))
     if draft is not None:
         takings.append(Draft(FilePath(draft)))
+    if tracking is not None:
+        takings.append(CheckpointMetadata())
+        if tracking.new is not None:
+            takings.append(NewBitmap(tracking.new, FilePath(record)))
+        if tracking.base is not None:
+            takings.append(OldBitmap(tracking.base, FilePath(record)))
     return Entry(definition.name, definition.uuid, tuple(takings))
 
 

@@ -26,15 +26,23 @@ from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Hash
+from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Sent
 from nova_snapshot_driver.transfer.jobs.job import Stream
 from nova_snapshot_driver.transfer.jobs.job import Upload
+from nova_snapshot_driver.transfer.jobs.job import Verdict
+from nova_snapshot_driver.transfer.jobs.job import Verify
+from nova_snapshot_driver.transfer.jobs.job import Written
 from tests.unit.fake_glance import FakeGlance
 from tests.unit.fake_glance import Request
 
 CONTENT = b'the disk at one instant'
+
+#: The hash of the leaves of an increment.
+TREE = '0' * 64
 
 
 class Ceph(Protocol):
@@ -56,6 +64,9 @@ class FakeDataPlane:
     :ivar waiting: the kinds of the jobs for which a process is there
     :ivar accesses: what it was told of Glance when it asked
     :ivar files: that it may read for it
+    :ivar increments: the jobs of increments that it has done
+    :ivar tree: the hash of the leaves of every image that it hashes
+    :ivar verdict: what it says of every image that it verifies
     """
 
     def __init__(self, glance: FakeGlance, ceph: Ceph) -> None:
@@ -70,6 +81,9 @@ class FakeDataPlane:
         self.waiting: list[str] = []
         self.accesses: list[GlanceAccess] = []
         self.files: tuple[str, ...] = ()
+        self.increments: list[Increment] = []
+        self.tree = TREE
+        self.verdict = Verdict(0, ())
 
     def run(
         self,
@@ -124,6 +138,17 @@ class FakeDataPlane:
                 self._read(job, cancellation, job.path)
                 progress('save', 1, 1)
                 return len(CONTENT)
+            case Increment():
+                self._read(job, cancellation, job.path)
+                pathlib.Path(job.leaves).write_bytes(b'')
+                self.increments.append(job)
+                progress('increment', 1, 1)
+                return Written(len(CONTENT), 65536, TREE)
+            case Hash():
+                pathlib.Path(job.leaves).write_bytes(b'')
+                return self.tree
+            case Verify():
+                return self.verdict
             case Stream():
                 self._read(job, cancellation)
                 progress('stream', 0, 1)
@@ -161,11 +186,13 @@ class FakeDataPlane:
 
     def _read(
         self,
-        job: Extract | Save | Stream,
+        job: Extract | Increment | Save | Stream,
         cancellation: Cancellation,
         path: str = os.devnull,
     ) -> None:
-        self.view, self.encoding = job.view, job.encoding
+        self.view = job.view
+        if not isinstance(job, Increment):
+            self.encoding = job.encoding
         file = pathlib.Path(path)
         file.write_bytes(CONTENT[:10])
         self.at_extract()

@@ -106,6 +106,9 @@ class Machine:
     :ivar pause_is_held: a pause does not return before this is set
     :ivar reason: of its state, as libvirt has it
     :ivar shuts_down_after: how often its state is read before it has stopped
+    :ivar bitmaps: the bytes that have changed by each bitmap, by the target of
+        its disk and its name; None for a bitmap that is inconsistent
+    :ivar checkpoints: what libvirt has a record of, by the name
     """
 
     def __init__(self, connection: FakeConnection, config: str) -> None:
@@ -137,6 +140,8 @@ class Machine:
         self.pause_is_held: threading.Event | None = None
         self.reason = 0
         self.shuts_down_after: int | None = None
+        self.bitmaps: dict[str, dict[str, int | None]] = {}
+        self.checkpoints: dict[str, str] = {}
 
         root = ElementTree.fromstring(config)
         self.connection = connection
@@ -229,6 +234,43 @@ class Machine:
             self.jobs[target] = Job(
                 target, libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP
             )
+
+    def see_bitmap(self, target: str, name: str) -> None:
+        """See that a bitmap is right."""
+        if self.bitmaps.get(target, {}).get(name) is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT,
+                'checkpoint inconsistent: missing or broken bitmap '
+                f"'{name}' for disk '{target}'",
+            )
+
+    def begin_bitmap(self, checkpoint: ElementTree.Element) -> None:
+        """Begin a bitmap, with its checkpoint."""
+        name, disk = (
+            checkpoint.findtext('name', ''),
+            checkpoint.find('disks/disk'),
+        )
+        assert disk is not None
+        target = disk.get('name', '')
+        element = self.disk(target)
+        assert element is not None
+        driver = element.find('driver')
+        assert driver is not None
+        if driver.get('type') != 'qcow2':
+            raise libvirt_error(
+                libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+                f'unsupported configuration: checkpoint for disk {target} '
+                f'unsupported for storage type {driver.get("type")}',
+            )
+        bitmaps = self.bitmaps.setdefault(target, {})
+        if name in bitmaps:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "internal error: unable to execute QEMU command 'transaction':"
+                f' Bitmap already exists: {name}',
+            )
+        bitmaps[name] = 0
+        self.checkpoints[name] = target
 
     def abort_backup(self) -> None:
         """End the job as ``virsh domjobabort`` does."""
@@ -491,13 +533,12 @@ class FakeConnection:
         return 'qemu:///embed?root=/nowhere'
 
     def listAllDomains(self, flags: int) -> list[FakeDomain]:
-        assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-        domains = [
+        assert not flags, 'all are wanted'
+        return [
             FakeDomain(machine, self)
             for machine in self.machines.values()
             if not machine.gone
         ]
-        return [domain for domain in domains if domain.isActive()]
 
     def lookupByUUIDString(self, uuid: str) -> FakeDomain:
         if len(uuid.replace('-', '')) != 32:
@@ -628,6 +669,11 @@ class FakeDomain:
         if machine.saved:
             _invalid(
                 'Refusing to undefine while domain managed save image exists'
+            )
+        if machine.checkpoints:
+            _invalid(
+                'cannot delete inactive domain with '
+                f'{len(machine.checkpoints)} checkpoints'
             )
         if not flags & (
             libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
@@ -760,6 +806,18 @@ class FakeDomain:
         assert scratch is not None
         reused = flags & libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
         assert bool(reused) is os.path.exists(scratch.get('file', ''))
+        base = disk.get('incremental')
+        if base is not None:
+            assert disk.get('backupmode') == 'incremental'
+            if base not in machine.checkpoints:
+                raise libvirt_error(
+                    libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT,
+                    f"Checkpoint '{base}' for incremental backup of disk "
+                    f"'{disk.get('name')}' not found",
+                )
+            machine.see_bitmap(disk.get('name', ''), base)
+        if checkpoint is not None:
+            machine.begin_bitmap(ElementTree.fromstring(checkpoint))
         machine.begin_backup(job)
         return 0
 
@@ -793,6 +851,28 @@ class FakeDomain:
         # libvirt tells it once.
         completed, machine.completed = machine.completed, {'type': 0}
         return completed
+
+    # Checkpoints
+
+    def checkpointCreateXML(self, xml: str, flags: int) -> FakeCheckpoint:
+        machine = self._known('checkpointCreateXML')
+        root = ElementTree.fromstring(xml)
+        assert flags & libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+        assert root.find('creationTime') is not None
+        name, disk = root.findtext('name', ''), root.find('disks/disk')
+        assert disk is not None
+        target = disk.get('name', '')
+        if flags & libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE:
+            if not machine.active:
+                _invalid('domain is not running')
+            machine.see_bitmap(target, name)
+        machine.checkpoints[name] = target
+        return FakeCheckpoint(self, name)
+
+    def listAllCheckpoints(self, flags: int) -> list[FakeCheckpoint]:
+        assert not flags
+        machine = self._known('listAllCheckpoints')
+        return [FakeCheckpoint(self, name) for name in machine.checkpoints]
 
     # The guest agent
 
@@ -1008,6 +1088,47 @@ class FakeDomain:
         if machine.frozen or command in machine.disabled:
             _disabled(command, machine.disable_reason)
         return machine
+
+
+class FakeCheckpoint:
+    """A ``virDomainCheckpoint``."""
+
+    def __init__(self, domain: FakeDomain, name: str) -> None:
+        self._domain = domain
+        self._name = name
+
+    def getName(self) -> str:
+        return self._name
+
+    def getXMLDesc(self, flags: int) -> str:
+        assert flags & libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE
+        machine = self._domain._running('getXMLDesc')
+        target = machine.checkpoints[self._name]
+        return (
+            f'<domaincheckpoint><name>{self._name}</name><disks>'
+            f"<disk name='{target}' checkpoint='bitmap' "
+            f"size='{machine.bitmaps[target][self._name]}'/>"
+            "<disk name='vdz' checkpoint='no'/></disks></domaincheckpoint>"
+        )
+
+    def delete(self, flags: int) -> int:
+        machine = self._domain._known('delete')
+        if not flags & libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY:
+            self._remove_bitmap(machine)
+        del machine.checkpoints[self._name]
+        return 0
+
+    def _remove_bitmap(self, machine: Machine) -> None:
+        if not machine.active:
+            _invalid('domain is not running')
+        bitmaps = machine.bitmaps.get(machine.checkpoints[self._name], {})
+        if self._name not in bitmaps:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                f"internal error: bitmap '{self._name}' not found in backing "
+                "chain of 'vda'",
+            )
+        del bitmaps[self._name]
 
 
 def _devices(root: ElementTree.Element) -> ElementTree.Element:

@@ -40,13 +40,17 @@ printf '%s\\n' "${COMPREPLY[@]}"
 TIMEOUT = 30
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    [found] = (
-        action.choices
-        for action in main.parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
-    return dict(found)
+def commands(
+    parser: argparse.ArgumentParser | None = None, above: str = ''
+) -> dict[str, argparse.ArgumentParser]:
+    """Each command, and each action of one, by the end of its page's name."""
+    found = {}
+    for action in (parser or main.parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                found[above + name] = command
+                found |= commands(command, f'{above}{name}-')
+    return found
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -62,7 +66,7 @@ class CompletionTest(testtools.TestCase):
     def test_every_option_is_known(self, file: pathlib.Path) -> None:
         words = set(re.findall(r'[\w-]+', file.read_text()))
         for name, parser in commands().items():
-            self.assertIn(name, words)
+            self.assertIn(name.rpartition('-')[2], words)
             # fish names an option without its dashes.
             self.assertEqual(
                 set(),
@@ -78,6 +82,11 @@ class CompletionTest(testtools.TestCase):
             'command': ('can', ['cancel']),
             'option': ('create --me', ['--method']),
             'choice': ('create --quiesce r', ['require']),
+            'action': ('chain pr', ['prune']),
+            'directory': (
+                f'chain list {ROOT}/relea',
+                [f'{ROOT}/releasenotes'],
+            ),
             'file': (
                 f'status --config-file {ROOT}/setup.c',
                 [f'{ROOT}/setup.cfg'],

@@ -39,6 +39,10 @@ STEPS = {
     'extract': 'Writing the image',
     'stream': 'Reading, encoding and uploading',
     'save': 'Writing the image',
+    'increment': 'Writing what has changed',
+    'verify': 'Proving the image',
+    'restore': 'Writing the image',
+    'hash': 'Hashing the disk',
     'upload': 'Uploading to Glance',
     'volumes': 'Waiting for the snapshots in Cinder',
 }

@@ -23,9 +23,13 @@ from nova_snapshot_driver.common.ownership import Inode
 from nova_snapshot_driver.common.ownership import Kind
 from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Server
+from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.agent_channel import EVENT_PATIENCE
 from nova_snapshot_driver.hypervisor.backup_job import BackupJob
 from nova_snapshot_driver.hypervisor.backup_xml import Place
+from nova_snapshot_driver.hypervisor.checkpoint_xml import UNTRACKED
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.domain import QemuUser
@@ -36,6 +40,7 @@ from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.state import workspace
+from nova_snapshot_driver.takings import checkpoint_metadata
 from nova_snapshot_driver.takings import lost_agent
 from nova_snapshot_driver.takings import temporary_files
 
@@ -66,6 +71,7 @@ def captured(
     """The content of the disks while the guest runs on, or is paused.
 
     :raises BackupRefused: there can be no such job
+    :raises ChangesUntracked: there can be none with the bitmaps of the plan
     :raises BackupFailed: the job has ended too early
     :raises ScratchFull: the job was ended for want of space
     :raises QuiesceFailed: quiescing is required and failed
@@ -100,14 +106,17 @@ def _exports(
         # The sizes that QEMU says of the exports later are held against them.
         sizes = {disk.target: guest.capacity(disk) for disk in disks}
         limit = abort_limit(tools.settings.job_abort_timeout)
-        job = BackupJob(guest, disks, place, limit)
+        tracking = UNTRACKED
+        if plan.increment is not None:
+            tracking = plan.increment.tracking
+        job = BackupJob(guest, disks, place, limit, tracking)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_agent_kept(tools))
             # A guest that was found paused is to stay so. Any other may run
             # by then: it is woken, or reset.
             if plan.power_state is not PowerState.PAUSED:
                 stack.callback(_let_go_on, guest)
-            with tools.quiesce.frozen():
+            with _known(guest, tracking), tools.quiesce.frozen():
                 stack.enter_context(job.running())
             inode = _claimed(guest, socket, qemu, tools)
             stack.enter_context(
@@ -116,7 +125,14 @@ def _exports(
             stack.enter_context(silence.heard(guest, tools.cancellation))
             server = _server(guest, qemu)
             yield {
-                target: Export(socket, target, size, inode, server)
+                target: Export(
+                    socket,
+                    target,
+                    size,
+                    inode,
+                    server,
+                    _changes_in(tracking, target),
+                )
                 for target, size in sizes.items()
             }
 
@@ -226,6 +242,44 @@ def _make_scratch_file(guest: Guest, disk: Disk, path: str) -> None:
     else:
         qemu_img.create_encrypted(path, size, guest.passphrase(disk))
     ownership.set_mode(path, 0o600)
+
+
+def _changes_in(tracking: Tracking, target: str) -> str | None:
+    """The name of the bitmap in the export of a disk, if it has one."""
+    if tracking.base is None or tracking.base.disk != target:
+        return None
+    return backup_xml.changes_of(target)
+
+
+@contextlib.contextmanager
+def _known(guest: Guest, tracking: Tracking) -> Iterator[None]:
+    """Have libvirt know the bitmaps of a job while it is begun, and no longer.
+
+    :raises ChangesUntracked: QEMU has not the bitmap that the job begins from
+    """
+    if tracking == UNTRACKED:
+        yield
+        return
+    try:
+        if tracking.base is not None:
+            _define_base(guest, tracking.base)
+        yield
+    finally:
+        undo.retry_undo(
+            guest.name,
+            checkpoint_metadata.FORGET,
+            guest.checkpoints.forget,
+            checkpoint_metadata.remedy(guest.name),
+        )
+
+
+def _define_base(guest: Guest, base: Bitmap) -> None:
+    try:
+        guest.checkpoints.define(base)
+    except exception.HypervisorError as error:
+        raise exception.ChangesUntracked(
+            domain=guest.name, disk=base.disk, reason=error.fields['reason']
+        ) from error
 
 
 def _see_that_none_is_in_the_way(guest: Guest) -> None:

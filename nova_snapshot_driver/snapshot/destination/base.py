@@ -12,10 +12,43 @@ from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.way import Way
+from nova_snapshot_driver.snapshot.plan.increment import WORDS
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
+from nova_snapshot_driver.state.workspace import MIB
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.state.workspace import Workspace
 from nova_snapshot_driver.transfer.data_plane import DataPlane
+
+
+@dataclasses.dataclass(frozen=True)
+class IncrementProof:
+    """The facts about an image that builds on another one, or may.
+
+    :ivar name: of the snapshot
+    :ivar file: the path of the image
+    :ivar parent: the snapshot that it builds on; None for none
+    :ivar way: by which what has changed was found: bitmap, compare or full
+    :ivar reason: of the way
+    :ivar changed: the bytes of the disk that were found to differ
+    :ivar written: the size of the image, in bytes
+    """
+
+    name: str
+    file: str
+    parent: str | None
+    way: str
+    reason: str
+    changed: int
+    written: int
+
+    def __str__(self) -> str:
+        if self.parent is None:
+            return f'full ({self.reason})'
+        return (
+            f'increment of {self.parent}: {-(-self.changed // MIB)} MiB '
+            f'changed, {WORDS[Way(self.way)]} ({self.reason})'
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +57,13 @@ class Proof:
 
     :ivar sha512: of its bytes; None where nobody else has hashed them
     :ivar dropped: the properties that Glance has refused, and it lacks
+    :ivar increment: None of an image that stands alone
     """
 
     size: int
     sha512: str | None
     dropped: tuple[str, ...] = ()
+    increment: IncrementProof | None = None
 
 
 @dataclasses.dataclass(frozen=True)

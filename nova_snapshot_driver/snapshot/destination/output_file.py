@@ -8,11 +8,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from nova_snapshot_driver import exception
-from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common import paths
-from nova_snapshot_driver.common import private_files
 from nova_snapshot_driver.common.cancellation import Cancellation
+from nova_snapshot_driver.common.new_file import NewFile
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
 from nova_snapshot_driver.snapshot.destination.base import Proof
@@ -35,45 +33,17 @@ class OutputFile(Staged):
     def __init__(self, domain: str, path: str) -> None:
         self._domain = domain
         self._is_checked = False
-        try:
-            self.file = os.path.abspath(path)
-        except OSError as error:
-            # The current directory is gone.
-            raise self._unusable(os.path.dirname(path), error) from error
-        self.draft = naming.draft_of(
-            self.file, _longest_name(os.path.dirname(self.file))
-        )
+        self._new = NewFile(path, OUTPUT)
+        self.file = self._new.path
+        self.draft = self._new.draft
 
     @property
     def artefacts(self) -> Artefacts:
         return Artefacts(files=(self.file,), drafts=(self.draft,))
 
     def check(self) -> None:
-        if self._exists():
-            raise exception.OutputExists(path=self.file)
-        directory = os.path.dirname(self.file)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise exception.DirectoryUnusable(
-                directory=directory,
-                reason='it is missing or cannot be written',
-                option=OUTPUT,
-            )
+        self._new.check()
         self._is_checked = True
-
-    def _exists(self) -> bool:
-        """
-        :raises OutputUnusable: there can be no such file
-        """
-        try:
-            os.lstat(self.file)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            return False
-        except OSError as error:
-            # For example, the name is too long for the file system.
-            raise exception.OutputUnusable(
-                path=self.file, reason=error.strerror
-            ) from error
-        return True
 
     @contextlib.contextmanager
     def discarded_on_failure(self) -> Iterator[None]:
@@ -110,48 +80,5 @@ class OutputFile(Staged):
         progress: Progress,
         cancellation: Cancellation,
     ) -> Proof:
-        self._publish()
+        self._new.publish()
         return Proof(os.path.getsize(self.file), None)
-
-    def _publish(self) -> None:
-        directory = os.path.dirname(self.file)
-        try:
-            with private_files.held(directory) as place:
-                self._rename_in(place)
-        except FileExistsError:
-            raise exception.OutputExists(path=self.file) from None
-        except OSError as error:
-            raise self._unusable(directory, error) from error
-
-    def _rename_in(self, place: str) -> None:
-        draft, file = (
-            os.path.join(place, os.path.basename(path))
-            for path in (self.draft, self.file)
-        )
-        # A name belongs to the one that creates it: no file is ever replaced.
-        with open(file, 'x'):
-            try:
-                os.replace(draft, file)
-            except OSError:
-                # The name was empty a moment ago, and is ours.
-                os.unlink(file)
-                raise
-
-    @staticmethod
-    def _unusable(
-        directory: str, error: OSError
-    ) -> exception.DirectoryUnusable:
-        return exception.DirectoryUnusable(
-            directory=directory or os.curdir,
-            reason=error.strerror,
-            option=OUTPUT,
-        )
-
-
-def _longest_name(directory: str) -> int:
-    """The bytes that the name of a file in a directory may have."""
-    try:
-        return os.pathconf(directory, 'PC_NAME_MAX')
-    except OSError:
-        # A missing directory is reported by check().
-        return naming.LONGEST

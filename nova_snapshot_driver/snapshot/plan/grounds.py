@@ -43,6 +43,17 @@ class Words(enum.Enum):
     SEVERAL_DISKS = 'several disks are captured'
     NOT_RAW = 'it would be raw, and another format is wanted'
 
+    # Of the way of an increment
+    FIRST = 'it is the first one'
+    SHRUNK = 'the disk has shrunk'
+    NO_HASHES = 'the hashes of the last one are of no use'
+    TRACKED = 'QEMU has recorded the changes'
+    NO_BITMAP = 'the last one has begun no bitmap'
+    BITMAP_LOST = 'the bitmap of the last one is lost'
+    OTHER_METHOD = 'only a backup job shows recorded changes'
+    OTHER_FORMAT = 'no changes are recorded in its format'
+    NOT_RECORDED = 'QEMU does not record the changes'
+
     # Of the freeze
     BY_AGENT = 'by the guest agent'
     NOT_WANTED = 'not wanted'

@@ -10,6 +10,7 @@ from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.hypervisor.domain import Disk
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
+from nova_snapshot_driver.snapshot.plan.increment import Increment
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 
 IMAGE_FORMATS = ('raw', 'qcow2', 'vmdk', 'vdi')
@@ -48,11 +49,15 @@ class Obstacles:
     :ivar backup: a backup job
     :ivar stream: an image in one pass, without a temporary file
     :ivar direct: an image that is made inside Ceph
+    :ivar tracking: a bitmap of what changes on a disk
+    :ivar hashes: those of the snapshot before
     """
 
     backup: Ground | None = None
     stream: str | None = None
     direct: Ground | None = None
+    tracking: Ground | None = None
+    hashes: Ground | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Plan:
     :ivar stream: the images are made in one pass, and never lie on this host
     :ivar freeze: the guest's file systems are to be frozen
     :ivar quiesce_required: the snapshot fails where that can't be done
+    :ivar increment: how the only disk builds on the snapshot before; None for
+        images that stand alone
     """
 
     method: Method
@@ -96,6 +103,7 @@ class Plan:
     freeze: bool
     quiesce_reason: Ground
     quiesce_required: bool
+    increment: Increment | None = None
 
     @property
     def suspends(self) -> bool:
@@ -115,6 +123,8 @@ class Plan:
         )
 
     def _images(self) -> str:
+        if self.increment is not None:
+            return str(self.increment)
         if len(self.disks) == 1:
             return f'{self.disks[0].encoding} ({self.disks[0].format_reason})'
         return ', '.join(

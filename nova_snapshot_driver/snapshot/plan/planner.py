@@ -45,6 +45,7 @@ def make_plan(
     disks: Sequence[Disk],
     power_state: PowerState,
     obstacles: Obstacles,
+    is_increment: bool = False,
 ) -> Plan:
     """Plan the snapshot of disks of a domain.
 
@@ -54,13 +55,16 @@ def make_plan(
     :param domain: the live description of an active domain, else the
         inactive one
     :param disks: of the domain, which are captured at one instant
+    :param is_increment: of one disk, whose image may build on the one before
     :raises NotSupported: no snapshot can be taken of this guest
     :raises QuiesceFailed: quiescing is required and known to be impossible
     """
     _require_qemu(domain)
     if not disks:
         _refuse(domain, 'it has no disk.')
-    planned = tuple(_planned(settings, domain, disk) for disk in disks)
+    planned = tuple(
+        _planned(settings, domain, disk, is_increment) for disk in disks
+    )
     method, method_reason = _method(
         settings, domain, planned, power_state, obstacles
     )
@@ -68,6 +72,8 @@ def make_plan(
     stream, stream_reason = _stream(
         planned, method, power_state, obstacles.stream
     )
+    if is_increment:
+        stream, stream_reason = _stream_of_increment(method)
     for disk in disks:
         if power_state not in AT_REST:
             _require_known_content(domain, disk, Ruling.REFUSED_LIVE)
@@ -144,7 +150,7 @@ def _require_qemu(domain: Domain) -> None:
 
 
 def _planned(
-    settings: PlanSettings, domain: Domain, disk: Disk
+    settings: PlanSettings, domain: Domain, disk: Disk, is_increment: bool
 ) -> PlannedDisk:
     _require_known_content(domain, disk, Ruling.REFUSED)
     if disk.rbd is not None and disk.encrypted:
@@ -156,7 +162,11 @@ def _planned(
             f'its {_named(domain, disk)} is on {disk.source} storage, and '
             'only files, block devices and images in Ceph are served.',
         )
-    encoding, format_reason = _encoding(settings, disk)
+    if is_increment:
+        _require_unencrypted(domain, disk)
+        encoding, format_reason = Encoding('qcow2'), 'as all increments'
+    else:
+        encoding, format_reason = _encoding(settings, disk)
     return PlannedDisk(disk, source, encoding, format_reason)
 
 
@@ -188,6 +198,16 @@ def _require_one_instant(
             domain,
             'several of its disks are wanted at one instant, and a copy of '
             'each (the method mirror) would end at its own.',
+        )
+
+
+def _require_unencrypted(domain: Domain, disk: Disk) -> None:
+    """Check that no increment would hold what the guest has encrypted."""
+    if disk.encrypted:
+        _refuse(
+            domain,
+            f'its {_named(domain, disk)} is encrypted, and an increment would '
+            'hold its content in plain text for as long as it is kept.',
         )
 
 
@@ -335,6 +355,12 @@ def _stream(
         return False, 'the copy of the disk is a file'
     if method is Method.COLD and power_state not in AT_REST:
         return False, 'a suspended guest is not to wait for the upload'
+    return True, 'in one pass'
+
+
+def _stream_of_increment(method: Method) -> tuple[bool, str]:
+    if method is Method.MIRROR:
+        return False, 'the copy of the disk is a file'
     return True, 'in one pass'
 
 

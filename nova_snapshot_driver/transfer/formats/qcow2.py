@@ -34,6 +34,16 @@ COPIED = 1 << 63
 
 _MAGIC = b'QFI\xfb'
 _HEADER = struct.Struct('>4sIQIIQIIQQIIQQQQIIB7x')
+
+#: An extension of the header: its type, the length of its data, and the data
+#: padded to a multiple of 8 bytes. An empty one ends the list.
+#: Source: "Header extensions"
+_BACKING_FORMAT = struct.Struct('>II8s')
+_END = bytes(8)
+
+#: The bytes of the name of a backing file: "backing_file_size".
+_LONGEST_BACKING = 1023
+
 _COMPRESSION_TYPE = 1 << 3
 
 
@@ -43,6 +53,7 @@ def header(
     refcount_table: int,
     refcount_tables: int,
     compression: str = 'zlib',
+    backing: str | None = None,
 ) -> bytes:
     """The cluster with the header.
 
@@ -51,12 +62,16 @@ def header(
     :param refcount_table: where the refcount table begins, in clusters
     :param refcount_tables: how many clusters it takes
     :param compression: of the clusters that are compressed, zlib or zstd
+    :param backing: the name of the backing file, a qcow2 image
     """
     zstd = compression == 'zstd'
+    extensions, name = _backing(backing)
+    name_offset = _HEADER.size + len(extensions) if name else 0
     fields = _HEADER.pack(
         _MAGIC,
         3,
-        *(0, 0),  # no backing file
+        name_offset,
+        len(name),
         CLUSTER.bit_length() - 1,
         size,
         0,  # no encryption
@@ -71,8 +86,21 @@ def header(
         _HEADER.size,
         zstd,
     )
-    # The list of extensions ends with an empty one.
-    return fields.ljust(CLUSTER, b'\0')
+    return (fields + extensions + name).ljust(CLUSTER, b'\0')
+
+
+def _backing(backing: str | None) -> tuple[bytes, bytes]:
+    """The extensions of the header, and the name of the backing file.
+
+    The name follows the extensions. The format is one of them: a header that
+    does not give it would have QEMU guess it from the content.
+    """
+    if backing is None:
+        return _END, b''
+    name = backing.encode()
+    if len(name) > _LONGEST_BACKING:
+        raise ValueError(f'the name {backing} is too long for qcow2')
+    return _BACKING_FORMAT.pack(0xE2792ACA, 5, b'qcow2') + _END, name
 
 
 def tables_for(size: int) -> int:
@@ -97,6 +125,20 @@ def refcount_clusters(others: int) -> tuple[int, int]:
         if needed == blocks and -(-blocks // ENTRIES) == table:
             return table, blocks
         blocks, table = needed, -(-needed // ENTRIES)
+
+
+def refcounts(count: int) -> Iterator[bytes]:
+    """The refcount blocks of an image that uses each of its clusters once.
+
+    :param count: of the clusters, with those of the blocks
+    """
+    full, rest = divmod(count, REFCOUNTS)
+    one = b'\0\1'
+    block = one * REFCOUNTS
+    for _ in range(full):
+        yield block
+    if rest:
+        yield padded(one * rest)
 
 
 def entries(values: Iterable[int]) -> bytes:
@@ -179,18 +221,9 @@ class Qcow2:
         l2 = l1 + self._l1_clusters
         yield header(self._source.size, l1, 1, self._refcount_table)
         yield from pointers(refcount_blocks, self._refcount_blocks)
-        yield from self._refcounts()
+        yield from refcounts(self._clusters)
         yield from l1_table(self._source.size, self._tables, l2)
         yield from self._l2_tables(l2 + self._tables.count)
-
-    def _refcounts(self) -> Iterator[bytes]:
-        full, rest = divmod(self._clusters, REFCOUNTS)
-        one = b'\0\1'
-        block = one * REFCOUNTS
-        for _ in range(full):
-            yield block
-        if rest:
-            yield padded(one * rest)
 
     def _l2_tables(self, position: int) -> Iterator[bytes]:
         """

@@ -57,6 +57,24 @@ def is_zero(data: memoryview) -> bool:
     return data.tobytes() == _ZERO_CLUSTER[: len(data)]
 
 
+def stretches(data: memoryview) -> Iterator[tuple[int, int, bool]]:
+    """The longest runs of clusters that are all zero, or all not so.
+
+    :param data: from the begin of a cluster on
+    :returns: the begin and the end of each, and whether it is zero
+    """
+    begin = 0
+    was_zero = False
+    for offset in range(0, len(data), CLUSTER):
+        is_now = is_zero(data[offset : offset + CLUSTER])
+        if offset and is_now != was_zero:
+            yield begin, offset, was_zero
+            begin = offset
+        was_zero = is_now
+    if data:
+        yield begin, len(data), was_zero
+
+
 def _share(source: Source, runs: Runs, step: int) -> float:
     """The share of the runs that is zero, estimated from a sample."""
     # A stride by a prime: data on a disk repeats in powers of two.

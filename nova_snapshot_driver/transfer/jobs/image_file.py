@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.private_files import NoFile
 from nova_snapshot_driver.common.private_files import Refused
 
@@ -37,6 +38,40 @@ def opened(path: str) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+@contextlib.contextmanager
+def emptied(path: str) -> Iterator[int]:
+    """A file as ``opened()`` has it, without what an attempt has left in it.
+
+    :raises FileUnwritable: there can be none
+    """
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            file = stack.enter_context(opened(path))
+            os.ftruncate(file, 0)
+        yield file
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """
+    :raises FileUnwritable: instead of what the system says of a file
+    """
+    try:
+        yield
+    except OSError as error:
+        raise exception.FileUnwritable(
+            path=path, reason=error.strerror
+        ) from error
+
+
+def forget(file: int) -> None:
+    """Have the kernel forget what it keeps of a file that is on its storage.
+
+    The next reader sees what the storage has: a proof is to read that.
+    """
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _see_is_ours(path: str, status: os.stat_result) -> None:

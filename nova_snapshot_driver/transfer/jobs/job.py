@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 from typing import ClassVar
@@ -18,10 +17,10 @@ from typing import Protocol
 from typing import Self
 from typing import TypeVar
 
-from nova_snapshot_driver.common.view import Export
-from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
+from nova_snapshot_driver.transfer.jobs import job_fields
+from nova_snapshot_driver.transfer.jobs.job_fields import Base
 
 T = TypeVar('T')
 
@@ -46,6 +45,32 @@ class Sent:
 
 
 @dataclasses.dataclass(frozen=True)
+class Written:
+    """A snapshot that was written into a chain of files.
+
+    :ivar size: of its image, in bytes
+    :ivar changed: the bytes of the chunks that differ from its base
+    :ivar tree: the hash of its leaves
+    """
+
+    size: int
+    changed: int
+    tree: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The result of a comparison of an image with its leaves.
+
+    :ivar damaged: how many chunks differ
+    :ivar offsets: of the first of them, in bytes
+    """
+
+    damaged: int
+    offsets: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Job(abc.ABC, Generic[T]):
     """The task of one process of the data plane.
 
@@ -59,7 +84,7 @@ class Job(abc.ABC, Generic[T]):
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON has it."""
         return {
-            field.name: _written(getattr(self, field.name))
+            field.name: job_fields.written(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
 
@@ -74,7 +99,10 @@ class Job(abc.ABC, Generic[T]):
         if fields.keys() != names:
             raise ValueError(f'no job to {cls.kind}: {sorted(fields)}')
         return cls(
-            **{name: _READERS[types[name]](fields[name]) for name in names}
+            **{
+                name: job_fields.READERS[types[name]](fields[name])
+                for name in names
+            }
         )
 
     @staticmethod
@@ -92,7 +120,10 @@ class _Sending(Job[Sent]):
 
     @staticmethod
     def result(said: Mapping[str, Any]) -> Sent:
-        return Sent(_number(said.get('size')), _text(said.get('sha512')))
+        return Sent(
+            job_fields.number(said.get('size')),
+            job_fields.text(said.get('sha512')),
+        )
 
 
 class _Silent(Job[None]):
@@ -140,6 +171,109 @@ class Flatten(_Silent):
 
 
 @dataclasses.dataclass(frozen=True)
+class Hash(Job[str]):
+    """Write the leaves of a view: the SHA-256 of each chunk.
+
+    The result is the hash of the leaves.
+
+    :ivar leaves: the path of a file that is new, or was left by an attempt
+        before
+    :ivar directory: of the snapshot's own, where sockets may lie
+    :raises LibnbdMissing: it can't be done here
+    :raises FileUnwritable: the file
+    :raises SourceUnreadable: the view, in whole or in part
+    """
+
+    kind = 'hash'
+    timeout_option = 'extract_timeout'
+
+    view: View
+    leaves: str
+    directory: str
+
+    @staticmethod
+    def result(said: Mapping[str, Any]) -> str:
+        return job_fields.text(said.get('tree'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Increment(Job[Written]):
+    """Write what a disk has that its last snapshot lacks into a qcow2 image.
+
+    Where the view exports a dirty bitmap, that says which chunks to look at;
+    it has to be the one that began at the instant of the base. Else all of the
+    disk is read. Either way, a chunk whose hash is that of the base is left
+    out, and the image is an overlay over that of the base. Without a base all
+    of the disk is written.
+
+    Nothing proves yet that the image was written well: ``Verify`` does, which
+    needs no view of the disk any more.
+
+    :ivar base: None for a full snapshot
+    :ivar path: of the image, a file that is new, or was left by an attempt
+        before
+    :ivar leaves: the path of the file for the leaves, which is as new
+    :ivar directory: of the snapshot's own, where sockets may lie
+    :raises LeavesDamaged: the leaves of the base are not those of its tree
+    :raises LibnbdMissing: it can't be done here
+    :raises FileUnwritable: a file can't be written, or not to its end
+    :raises SourceUnreadable: the view, in whole or in part
+    """
+
+    kind = 'increment'
+    timeout_option = 'extract_timeout'
+
+    view: View
+    base: Base | None
+    path: str
+    leaves: str
+    directory: str
+
+    @staticmethod
+    def result(said: Mapping[str, Any]) -> Written:
+        return Written(
+            job_fields.number(said.get('size')),
+            job_fields.number(said.get('changed')),
+            job_fields.text(said.get('tree')),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Restore(Job[int]):
+    """Write the content of a view into a flat image, if it has its leaves.
+
+    The result is the size of the image, in bytes.
+
+    :ivar leaves: the path of the file with its leaves
+    :ivar tree: the hash of the leaves
+    :ivar size: of the disk, in bytes
+    :ivar format: qcow2 or raw
+    :ivar path: of a file that is new, or was left by an attempt before
+    :ivar directory: of the command's own, where sockets may lie
+    :raises DiskDamaged: a chunk has another hash
+    :raises LeavesDamaged: the leaves are not those of the tree
+    :raises LibnbdMissing: it can't be done here
+    :raises FileUnwritable: the file can't be written, or not to its end
+    :raises SourceUnreadable: the view, in whole or in part
+    """
+
+    kind = 'restore'
+    timeout_option = 'extract_timeout'
+
+    view: View
+    leaves: str
+    tree: str
+    size: int
+    format: str
+    path: str
+    directory: str
+
+    @staticmethod
+    def result(said: Mapping[str, Any]) -> int:
+        return job_fields.number(said.get('size'))
+
+
+@dataclasses.dataclass(frozen=True)
 class Save(Job[int]):
     """Write the content of a view into an image, in one pass.
 
@@ -164,7 +298,7 @@ class Save(Job[int]):
 
     @staticmethod
     def result(said: Mapping[str, Any]) -> int:
-        return _number(said.get('size'))
+        return job_fields.number(said.get('size'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,77 +350,56 @@ class Upload(_Sending):
     retries: int
 
 
-AnyJob = Extract | Flatten | Save | Stream | Upload
+@dataclasses.dataclass(frozen=True)
+class Verify(Job[Verdict]):
+    """Compare the content of a view with its leaves.
+
+    :ivar leaves: the path of the file with its leaves
+    :ivar tree: the hash of the leaves
+    :ivar size: of the disk, in bytes
+    :ivar base_leaves: the path of the file with the leaves of another view.
+        Chunks that have the same hash in both are not read: they are in no
+        increment. None to read all
+    :ivar directory: of the snapshot's own, where sockets may lie
+    :raises LeavesDamaged: the leaves are not those of the tree
+    :raises LibnbdMissing: it can't be done here
+    :raises SourceUnreadable: the view, in whole or in part
+    """
+
+    kind = 'verify'
+    timeout_option = 'extract_timeout'
+
+    view: View
+    leaves: str
+    tree: str
+    size: int
+    base_leaves: str | None
+    directory: str
+
+    @staticmethod
+    def result(said: Mapping[str, Any]) -> Verdict:
+        offsets = said.get('offsets')
+        if not isinstance(offsets, list):
+            raise ValueError(f'no offsets: {offsets!r}')
+        return Verdict(
+            job_fields.number(said.get('damaged')),
+            tuple(map(job_fields.number, offsets)),
+        )
+
+
+AnyJob = (
+    Extract
+    | Flatten
+    | Hash
+    | Increment
+    | Restore
+    | Save
+    | Stream
+    | Upload
+    | Verify
+)
 
 #: By its word, each kind of job.
 KINDS: dict[str, type[AnyJob]] = {
     job.kind: job for job in typing.get_args(AnyJob)
-}
-
-
-def view_to_dict(view: View) -> dict[str, Any]:
-    return {type(view).__name__.lower(): dataclasses.asdict(view)}
-
-
-def view_from_dict(view: Any) -> View:
-    match view:
-        case {'export': dict(fields)}:
-            return _with_all(Export.from_dict, fields)
-        case {'layer': dict(fields)}:
-            return _with_all(Layer.from_dict, fields)
-    # Quote nothing of the view: a passphrase may be in it.
-    raise ValueError(f'a {type(view).__name__} is no view')
-
-
-def _encoding(encoding: Any) -> Encoding:
-    if not isinstance(encoding, dict):
-        raise ValueError(f'no encoding: {encoding!r}')
-    return _with_all(lambda fields: Encoding(**fields), encoding)
-
-
-def _with_all(
-    build: Callable[[dict[str, Any]], T], fields: dict[str, Any]
-) -> T:
-    try:
-        return build(fields)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f'wrong fields: {error}') from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f'no text: {value!r}')
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise ValueError(f'no list: {values!r}')
-    return tuple(map(_text, values))
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f'no number: {value!r}')
-    return value
-
-
-def _written(value: Any) -> Any:
-    match value:
-        case Export() | Layer():
-            return view_to_dict(value)
-        case Encoding():
-            return dataclasses.asdict(value)
-        case tuple():
-            return list(value)
-    return value
-
-
-#: The functions that read fields, by the type of the field.
-_READERS: dict[Any, Callable[[Any], Any]] = {
-    View: view_from_dict,
-    Encoding: _encoding,
-    str: _text,
-    tuple[str, ...]: _texts,
-    int: _number,
 }

@@ -37,6 +37,12 @@ _STATUS_REQUEST = 1 << 30
 _POLL_MILLISECONDS = 100
 _LONGEST_WAIT = 1.0
 
+#: The context of a dirty bitmap, and the flag of what has changed. libnbd has
+#: no constants for them.
+#: Source: docs/interop/nbd.txt of QEMU
+_DIRTY_BITMAP = 'qemu:dirty-bitmap:'
+_STATE_DIRTY = 1 << 0
+
 #: The unit of extents, in bytes.
 _SECTOR = 512
 
@@ -56,6 +62,7 @@ class Source:
 
     :param size: the known size of the disk in bytes; None where nobody else
         knows it
+    :param bitmap: the name that the server has for a dirty bitmap
     :ivar size: of the disk, in bytes
     """
 
@@ -65,14 +72,18 @@ class Source:
         connect: Callable[[Any], None],
         bounds: Bounds,
         size: int | None = None,
+        bitmap: str | None = None,
     ) -> None:
         self._module = module
         self._bounds = bounds
         self._throttle = Throttle(bounds.bandwidth)
         self._patience = Patience(bounds.timeout, bounds.least_rate)
+        self._bitmap = None if bitmap is None else _DIRTY_BITMAP + bitmap
         self._handle = module.NBD()
         with self._translated():
             self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
+            if self._bitmap is not None:
+                self._handle.add_meta_context(self._bitmap)
             # Block sizes are not negotiated: the server has to take any then.
             self._handle.set_request_block_size(False)
             # A buffer whose reading has failed is never looked at.
@@ -81,9 +92,6 @@ class Source:
             self._wait_until(self._handle.aio_is_ready)
             self.size: int = self._handle.get_size()
             _check_size(self.size, size)
-            self._knows_extents = self._handle.can_meta_context(
-                module.CONTEXT_BASE_ALLOCATION
-            )
 
     def close(self) -> None:
         # Do not wait for answers: the requests under way only read.
@@ -97,25 +105,55 @@ class Source:
 
         All other parts read as zero.
         """
-        if not self._knows_extents:
+        context = self._module.CONTEXT_BASE_ALLOCATION
+        if not self._knows(context):
             yield 0, self.size
             return
+        for begin, end, flags in self._extents_of(context):
+            # A hole without the flag may read as anything.
+            if not flags & self._module.STATE_ZERO:
+                yield begin, end
+
+    def dirty(self) -> Iterator[tuple[int, int]]:
+        """The extents that the dirty bitmap has, as (offset, end).
+
+        :raises SourceUnreadable: the server has no such bitmap
+        """
+        if self._bitmap is None or not self._knows(self._bitmap):
+            raise exception.SourceUnreadable(
+                reason=f'the server has no {self._bitmap or "dirty bitmap"}'
+            )
+        for begin, end, flags in self._extents_of(self._bitmap):
+            if flags & _STATE_DIRTY:
+                yield begin, end
+
+    def _knows(self, context: str) -> bool:
+        with self._translated():
+            return bool(self._handle.can_meta_context(context))
+
+    def _extents_of(self, wanted: str) -> Iterator[tuple[int, int, int]]:
+        """The extents of the disk in a context, as (offset, end, flags).
+
+        The rest that a server does not describe counts as data, and as
+        changed.
+        """
         offset = 0
         for _ in range(_MOST_ANSWERS):
             if offset == self.size:
                 return
             end = min(offset + _STATUS_REQUEST, self.size)
-            for length, flags in self._status(offset, end):
+            for length, flags in self._status(wanted, offset, end):
                 begin, offset = offset, min(offset + length, end)
-                # A hole without the flag may read as anything.
-                if not flags & self._module.STATE_ZERO:
-                    yield begin, offset
+                yield begin, offset, flags
         if offset < self.size:
-            yield offset, self.size
+            yield offset, self.size, _STATE_DIRTY
 
-    def _status(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    def _status(
+        self, wanted: str, begin: int, end: int
+    ) -> Iterator[tuple[int, int]]:
         """The extents that a server says a part has, as (length, flags).
 
+        :param wanted: the context
         :raises SourceUnreadable: it can't be so
         """
         found: list[list[int]] = []
@@ -124,7 +162,7 @@ class Source:
         def extent(
             context: str, offset: int, entries: list[int], _error: Any
         ) -> None:
-            if context == self._module.CONTEXT_BASE_ALLOCATION:
+            if context == wanted:
                 found.append(entries)
 
         def done(error: Any) -> int:
@@ -285,7 +323,7 @@ def _export(
             handle.aio_connect_socket(connection.detach())
 
         with contextlib.closing(
-            Source(module, connect, bounds, export.size)
+            Source(module, connect, bounds, export.size, export.bitmap)
         ) as source:
             yield source
 

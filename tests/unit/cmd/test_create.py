@@ -13,6 +13,7 @@ import testtools
 from tests.unit import documents
 from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
+from tests.unit.cmd.command import Result
 from tests.unit.fake_data_plane import CONTENT
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
@@ -511,3 +512,78 @@ class SecretsTest(CreateCase):
         everything = result.output + result.errors + self.host.log.output
         self.assertIn('is taken', everything)
         self.assertNotIn('s3cret', everything)
+
+
+@ddt.ddt
+class IntoTest(testtools.TestCase):
+    """A chain of files gets the snapshot."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.command = self.useFixture(CommandLine())
+        self.chain = self.command.host.root / 'chain'
+
+    def create(self, *arguments: str) -> Result:
+        return self.command.run(
+            'create', documents.NAME, '--into', str(self.chain), *arguments
+        )
+
+    def test_json(self) -> None:
+        self.create('--name', 'monday')
+        result = self.create('--name', 'tuesday', '--format', 'json')
+        self.assertEqual(0, result.status, result.errors)
+        self.assertEqual(
+            (None, 'tuesday', str(self.chain / 'tuesday.qcow2')),
+            tuple(result.json[name] for name in ('image', 'name', 'file')),
+        )
+        self.assertEqual(
+            {
+                'name': 'tuesday',
+                'file': str(self.chain / 'tuesday.qcow2'),
+                'parent': 'monday',
+                'way': 'bitmap',
+                'reason': 'QEMU has recorded the changes',
+                'changed': 65536,
+                'written': len(CONTENT),
+            },
+            result.json['increment'],
+        )
+
+    def test_words(self) -> None:
+        result = self.create('--name', 'monday')
+        self.assertIn('full (it is the first one)', result.output)
+        result = self.create('--name', 'tuesday')
+        self.assertIn(
+            'increment of monday: 1 MiB changed, by bitmap', result.output
+        )
+
+    def test_image_has_none(self) -> None:
+        result = self.command.to_glance(
+            'create', documents.NAME, '--format', 'json'
+        )
+        self.assertIsNone(result.json['increment'])
+
+    @tables.rows(
+        {
+            'output': ('--output', 'file'),
+            'format': ('--image-format', 'raw'),
+            'compression': ('--compress',),
+            'pause': ('--pause', 'never'),
+        }
+    )
+    def test_option_of_no_use(self, *arguments: str) -> None:
+        result = self.create(*arguments, '--format', 'json')
+        self.assertEqual(1, result.status)
+        error = result.json['error']
+        self.assertEqual('option-refused', error['code'])
+        self.assertIn(f'{arguments[0]} is of no use', error['message'])
+        self.assertFalse(self.chain.exists())
+
+    def test_format_of_all(self) -> None:
+        result = self.create('--image-format', 'qcow2')
+        self.assertEqual(0, result.status, result.errors)
+
+    def test_illegal_name(self) -> None:
+        result = self.create('--name', '../monday')
+        self.assertEqual(1, result.status)
+        self.assertIn('No snapshot in', result.errors)

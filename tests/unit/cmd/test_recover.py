@@ -129,14 +129,12 @@ class RecoverTest(testtools.TestCase):
         )
 
     def test_libvirt_lists_no_domains(self) -> None:
-        """Nobody has seen whether a guest has a job of a snapshot."""
+        """Nobody has seen what a guest has of a snapshot."""
         self.die()
         refused = exception.HypervisorError(
             domain='-', operation='list the domains', reason='no'
         )
-        with fixtures.MockPatchObject(
-            Host, 'active_guests', side_effect=refused
-        ):
+        with fixtures.MockPatchObject(Host, 'guests', side_effect=refused):
             result = self.command.to_glance('recover', '--format', 'json')
         self.assertEqual(1, result.status)
         unseen, domain = result.json
@@ -155,7 +153,7 @@ class RecoverTest(testtools.TestCase):
             ):
                 result = self.command.run('recover', *arguments)
             self.assertEqual(1, result.status)
-            self.assertIn('see whether it has a job', result.output)
+            self.assertIn('see what a snapshot has', result.output)
 
     def test_libvirt_is_away(self) -> None:
         self.die()

@@ -158,7 +158,7 @@ class AbandonedTest(testtools.TestCase):
         self.assertNotIn('died', self.command.run('status').output)
         result = self.command.run('status', '--all')
         self.assertEqual(0, result.status)
-        for words in ('web-1', 'suspended, paused, frozen', 'hostdev0'):
+        for words in ('web-1', 'with checkpoints', 'frozen', 'hostdev0'):
             self.assertIn(words, result.output)
         self.assertNotIn('undefined', result.output)
         self.assertIn('nova-snapshot recover', result.output)

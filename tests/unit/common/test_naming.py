@@ -110,3 +110,25 @@ class DraftTest(testtools.TestCase):
     )
     def test_none(self, path: str) -> None:
         self.assertFalse(naming.is_draft(path))
+
+
+@ddt.ddt
+class ChainBitmapTest(testtools.TestCase):
+    def test_unique(self) -> None:
+        names = {naming.chain_bitmap() for _ in range(100)}
+        self.assertEqual(100, len(names))
+        for name in names:
+            self.assertTrue(naming.is_chain_bitmap(name))
+
+    @tables.rows(
+        {
+            'of_libvirt': ('libvirt-1',),
+            'prefix': ('nova-snapshot-chain-',),
+            'counter': ('nova-snapshot-chain-1',),
+            'more': (f'{naming.chain_bitmap()}-2',),
+            'line': (f'{naming.chain_bitmap()}\n',),
+            'within_xml': (f'{naming.chain_bitmap()}<a/>',),
+        }
+    )
+    def test_of_others(self, name: str) -> None:
+        self.assertFalse(naming.is_chain_bitmap(name))

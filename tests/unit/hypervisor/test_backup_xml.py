@@ -7,6 +7,7 @@ import testtools
 
 from nova_snapshot_driver.hypervisor import backup_xml
 from nova_snapshot_driver.hypervisor.backup_xml import Place
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.domain import Disk
 
 PLACE = Place('/run/s', '/scratch')
@@ -35,5 +36,29 @@ class DocumentTest(testtools.TestCase):
                     else secret.get('uuid'),
                 )
                 for disk in disks
+            ],
+        )
+
+    def test_increment(self) -> None:
+        """The disk of the bitmap alone is incremental."""
+        text = backup_xml.document(
+            [PLAIN, ENCRYPTED], PLACE, Bitmap('vda', 'a-bitmap')
+        )
+        self.assertEqual(
+            [
+                ('vda', 'incremental', 'a-bitmap', 'changes-vda'),
+                ('vdb', None, None, None),
+            ],
+            [
+                tuple(
+                    disk.get(name)
+                    for name in (
+                        'name',
+                        'backupmode',
+                        'incremental',
+                        'exportbitmap',
+                    )
+                )
+                for disk in ElementTree.fromstring(text).findall('disks/disk')
             ],
         )

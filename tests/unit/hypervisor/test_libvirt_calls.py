@@ -18,6 +18,7 @@ PACKAGE = pathlib.Path(nova_snapshot_driver.__file__).parent
 CLASSES = (
     libvirt.virConnect,
     libvirt.virDomain,
+    libvirt.virDomainCheckpoint,
     libvirt.virSecret,
     libvirt.virStoragePool,
     libvirt.virStorageVol,

@@ -24,6 +24,8 @@ from hypothesis import strategies
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.view import RbdImage
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
+from nova_snapshot_driver.hypervisor.checkpoint_xml import Tracking
 from nova_snapshot_driver.hypervisor.domain import HostDevice
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
@@ -71,6 +73,10 @@ ENTRY = taken(
     paused=True,
     directories=('/var/lib/nova/instances/snapshots', '/scratch'),
     draft='/backup/web-1.qcow2.0a1b2c3d.part',
+    tracking=Tracking(
+        Bitmap('vda', 'nova-snapshot-chain-old'),
+        Bitmap('vda', 'nova-snapshot-chain-new'),
+    ),
 )
 
 #: The rest of the entry when the guest has been given back.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import pathlib
 import random
@@ -81,9 +83,16 @@ class Disks(fixtures.Fixture):
             ),
         )
 
-    def serve(self, image: Layer) -> Export:
-        """Have a server of its own for a raw image."""
-        return self._serve(image, '-f', image.format, image.path)
+    def serve(self, image: Layer, bitmap: str | None = None) -> Export:
+        """Have a server of its own for an image.
+
+        :param bitmap: of a qcow2 image, which is exported with it
+        """
+        with_bitmap = ['-B', bitmap] if bitmap else []
+        return dataclasses.replace(
+            self._serve(image, *with_bitmap, '-f', image.format, image.path),
+            bitmap=bitmap,
+        )
 
     def _serve(self, image: Layer, *arguments: str) -> Export:
         socket = self.root / f'socket-{len(self._servers)}'
@@ -103,7 +112,7 @@ class Disks(fixtures.Fixture):
         return Export(
             str(socket),
             'vda',
-            _size(image),
+            virtual_size(image),
             Inode.of(os.stat(socket)),
             Server(os.geteuid(), ('-k', str(socket))),
         )
@@ -119,9 +128,15 @@ class Disks(fixtures.Fixture):
             server.send_signal(signal.SIGSTOP)
 
 
-def _size(raw: Layer) -> int:
-    """The size of a raw image, as QEMU sees it."""
-    _, _, path = raw.path.rpartition(':')
+def virtual_size(image: Layer) -> int:
+    """The size of a disk, as its guest would see it."""
+    if image.format != 'raw':
+        said = run(
+            *('qemu-img', 'info', '--output=json', '-f', image.format),
+            image.path,
+        )
+        return int(json.loads(said)['virtual-size'])
+    _, _, path = image.path.rpartition(':')
     return -(-os.path.getsize(path) // 512) * 512
 
 

@@ -28,6 +28,7 @@ _REQUEST = struct.Struct('>IHHQQI')
 _CHUNK = struct.Struct('>IHHQI')
 _CHUNK_MAGIC = 0x668E33EF
 _CONTEXT = b'base:allocation'
+_DIRTY = b'qemu:dirty-bitmap:chg'
 
 _GO = 7
 _ACK, _INFO, _CONTEXT_INFO, _UNSUPPORTED = 1, 3, 4, (1 << 31) + 1
@@ -48,6 +49,8 @@ class NbdServer(fixtures.Fixture):
     :ivar size: that it says the disk has, in bytes
     :ivar extents: that it says a part of it has, as offset and length
     :ivar context: the number of the context that they are of
+    :ivar dirty: the extents in the dirty bitmap that it exports; None where it
+        exports none
     :ivar sent: by what each piece that it sends is replaced, and its number
         from 0 on; nothing more is sent where that is None
     :ivar requests: how often it was asked for something
@@ -60,6 +63,7 @@ class NbdServer(fixtures.Fixture):
             (length, 0)
         ]
         self.context = 1
+        self.dirty: Callable[[int, int], Extents] | None = None
         self.sent: Callable[[int, bytes], bytes | None] = lambda _, data: data
         self.requests = 0
         self.gone = threading.Event()
@@ -77,9 +81,12 @@ class NbdServer(fixtures.Fixture):
         thread.start()
         self._path = str(root / 's')
 
-    def export(self, size: int | None = None) -> Export:
+    def export(
+        self, size: int | None = None, bitmap: str | None = None
+    ) -> Export:
         """
         :param size: that libvirt says it has; None for the same
+        :param bitmap: the one that it is said to export
         """
         return Export(
             self._path,
@@ -87,6 +94,7 @@ class NbdServer(fixtures.Fixture):
             self.size if size is None else size,
             Inode.of(os.stat(self._path)),
             Server(os.geteuid(), (sys.orig_argv[0], sys.orig_argv[1])),
+            bitmap,
         )
 
     def drip(self, data: bytes) -> None:
@@ -137,6 +145,8 @@ class NbdServer(fixtures.Fixture):
                 reply(_ACK)
             case 10:  # NBD_OPT_SET_META_CONTEXT
                 reply(_CONTEXT_INFO, struct.pack('>I', 1) + _CONTEXT)
+                if self.dirty is not None:
+                    reply(_CONTEXT_INFO, struct.pack('>I', 2) + _DIRTY)
                 reply(_ACK)
             case _:
                 reply(_UNSUPPORTED)
@@ -151,15 +161,23 @@ class NbdServer(fixtures.Fixture):
                 data = struct.pack('>Q', offset) + b'x' * length
                 self._chunk(_DATA, cookie, data)
             case 7:  # NBD_CMD_BLOCK_STATUS
-                extents = self.extents(offset, length)
-                data = struct.pack('>I', self.context) + b''.join(
-                    struct.pack('>II', *extent) for extent in extents
-                )
-                self._chunk(_EXTENTS, cookie, data)
+                described = [(self.context, self.extents)]
+                if self.dirty is not None:
+                    described.append((2, self.dirty))
+                for context, extents in described:
+                    data = struct.pack('>I', context) + b''.join(
+                        struct.pack('>II', *extent)
+                        for extent in extents(offset, length)
+                    )
+                    is_last = context == described[-1][0]
+                    self._chunk(_EXTENTS, cookie, data, is_last)
         return int(kind) != _DISCONNECT
 
-    def _chunk(self, kind: int, cookie: int, data: bytes) -> None:
-        head = _CHUNK.pack(_CHUNK_MAGIC, _DONE, kind, cookie, len(data))
+    def _chunk(
+        self, kind: int, cookie: int, data: bytes, is_last: bool = True
+    ) -> None:
+        flags = _DONE if is_last else 0
+        head = _CHUNK.pack(_CHUNK_MAGIC, flags, kind, cookie, len(data))
         self._send(head + data)
 
     def _send(self, data: bytes) -> None:

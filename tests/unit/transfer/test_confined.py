@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import ddt
 import fixtures
 import testtools
 
@@ -32,9 +33,15 @@ from nova_snapshot_driver.transfer import data_plane
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import AnyJob
 from nova_snapshot_driver.transfer.jobs.job import Extract
+from nova_snapshot_driver.transfer.jobs.job import Hash
+from nova_snapshot_driver.transfer.jobs.job import Increment
+from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
 from nova_snapshot_driver.transfer.jobs.job import Upload
+from nova_snapshot_driver.transfer.jobs.job import Verify
+from nova_snapshot_driver.transfer.jobs.job_fields import Base
+from tests.unit import tables
 
 PATIENCE = 30
 
@@ -196,6 +203,7 @@ class ProcessTest(testtools.TestCase):
                 self.assertRaises(PermissionError, environment.read_bytes)
 
 
+@ddt.ddt
 class JobTest(testtools.TestCase):
     """Attempts of a job to leave its reach."""
 
@@ -294,6 +302,64 @@ class JobTest(testtools.TestCase):
             ('write', self.path('output', 'new')),
         )
         self.assertEqual(['', '', REFUSED, REFUSED], said)
+
+    def test_increment(self) -> None:
+        """Only what lies in the chain, and of that only the leaves."""
+        said = self.tried(
+            Increment(
+                self.export,
+                Base('a.qcow2', 512, self.path('other', 'file'), 'tree'),
+                self.path('output', 'b.qcow2'),
+                self.path('output', 'b.leaves'),
+                self.path('own'),
+            ),
+            ('read', self.path('other', 'file')),
+            ('write', self.path('output', 'b.qcow2')),
+            ('write', self.path('own', 'new')),
+            ('write', self.path('other', 'file')),
+            ('read', '/etc/passwd'),
+        )
+        self.assertEqual(['', '', '', REFUSED, REFUSED], said)
+
+    @tables.rows(
+        {
+            'hash': (Hash, {}, ''),
+            'verify': (
+                Verify,
+                {'tree': 't', 'size': 512, 'base_leaves': None},
+                REFUSED,
+            ),
+            'restore': (
+                Restore,
+                {'tree': 't', 'size': 512, 'format': 'raw'},
+                '',
+            ),
+        }
+    )
+    def test_chain(
+        self, kind: Any, fields: dict[str, Any], writes: str
+    ) -> None:
+        """The header of an image may name a file that is not of the chain."""
+        (self.root / 'other' / 'more').touch()
+        beneath = Layer(self.path('own', 'file'), 'qcow2', is_last=True)
+        if kind is Restore:
+            fields = {**fields, 'path': self.path('output', 'image')}
+        said = self.tried(
+            kind(
+                view=Layer(self.path('other', 'file'), 'qcow2', None, beneath),
+                leaves=self.path('output', 'leaves'),
+                directory=self.path('own'),
+                **fields,
+            ),
+            ('read', self.path('other', 'file')),
+            ('read', self.path('own', 'file')),
+            ('run', '/bin/true'),
+            ('write', self.path('output', 'image')),
+            ('read', self.path('other', 'more')),
+            ('read', '/etc/passwd'),
+            ('write', self.path('other', 'file')),
+        )
+        self.assertEqual(['', '', '', writes, *[REFUSED] * 3], said)
 
     def test_extract(self) -> None:
         said = self.tried(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,15 +22,23 @@ from nova_snapshot_driver.transfer.jobs.job import KINDS
 from nova_snapshot_driver.transfer.jobs.job import AnyJob
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
+from nova_snapshot_driver.transfer.jobs.job import Hash
+from nova_snapshot_driver.transfer.jobs.job import Increment
+from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
 from nova_snapshot_driver.transfer.jobs.job import Upload
+from nova_snapshot_driver.transfer.jobs.job import Verdict
+from nova_snapshot_driver.transfer.jobs.job import Verify
+from nova_snapshot_driver.transfer.jobs.job_fields import Base
 from tests.unit import tables
 
 EXPORT = Export('/s', 'vda', 512, Inode(1, 2), Server(0, ('-k', '/s')))
+DIRTY = dataclasses.replace(EXPORT, bitmap='backup-vda')
 ENCRYPTED = Layer(
     '/delta', 'qcow2', 's3cret', Layer('/base', 'raw', is_last=True)
 )
+BASE = Base('base.qcow2', 1 << 20, '/leaves', 'tree')
 ZSTD = Encoding('qcow2', 'zstd', 3)
 
 JOBS: tuple[AnyJob, ...] = (
@@ -38,8 +47,19 @@ JOBS: tuple[AnyJob, ...] = (
     Save(EXPORT, ZSTD, '/image', '/own'),
     Stream(EXPORT, ZSTD, 'image', ('/ca.pem',), 3, '/own'),
     Upload('/image', 'image', (), 0),
+    Hash(ENCRYPTED, '/leaves', '/own'),
+    Increment(EXPORT, None, '/image', '/leaves', '/own'),
+    Restore(ENCRYPTED, '/leaves', 'tree', 512, 'qcow2', '/image', '/own'),
+    Verify(ENCRYPTED, '/leaves', 'tree', 512, None, '/own'),
 )
 
+#: More jobs, of kinds that are there already.
+MORE: tuple[AnyJob, ...] = (
+    Increment(DIRTY, BASE, '/image', '/leaves', '/own'),
+    Verify(ENCRYPTED, '/leaves', 'tree', 512, '/base', '/own'),
+)
+
+INCREMENT = MORE[0].to_dict()
 STREAM = JOBS[3].to_dict()
 
 #: A program that names all modules that a parent loads.
@@ -57,7 +77,12 @@ class JobTest(testtools.TestCase):
         self.assertEqual(kinds, set(KINDS))
         self.assertEqual(kinds, set(process.JOBS))
 
-    @tables.rows({job.kind: (job,) for job in JOBS})
+    @tables.rows(
+        {
+            f'{number}_{job.kind}': (job,)
+            for number, job in enumerate(JOBS + MORE)
+        }
+    )
     def test_comes_over(self, job: AnyJob) -> None:
         fields = json.loads(json.dumps(job.to_dict()))
         self.assertEqual(job, KINDS[job.kind].from_dict(fields))
@@ -87,6 +112,27 @@ class JobTest(testtools.TestCase):
     )
     def test_wrong(self, fields: dict[str, Any]) -> None:
         self.assertRaises(ValueError, Stream.from_dict, fields)
+
+    @tables.rows(
+        {
+            'text': ('base',),
+            'field': ({},),
+            'another_field': ({'path': '/'},),
+        }
+    )
+    def test_wrong_base(self, base: Any) -> None:
+        fields = {**INCREMENT, 'base': base}
+        self.assertRaises(ValueError, Increment.from_dict, fields)
+
+    def test_verdict(self) -> None:
+        self.assertEqual(
+            Verdict(2, (0, 1 << 20)),
+            Verify.result({'damaged': 2, 'offsets': [0, 1 << 20]}),
+        )
+        for offsets in (None, 'none', ['0'], [-1]):
+            self.assertRaises(
+                ValueError, Verify.result, {'damaged': 1, 'offsets': offsets}
+            )
 
     def test_passphrase_is_in_no_error(self) -> None:
         fields = {**STREAM, 'view': {'image': {'passphrase': 's3cret'}}}

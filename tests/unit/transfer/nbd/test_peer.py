@@ -17,8 +17,8 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.ownership import Inode
 from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Server
-from nova_snapshot_driver.transfer.jobs.job import view_from_dict
-from nova_snapshot_driver.transfer.jobs.job import view_to_dict
+from nova_snapshot_driver.transfer.jobs.job_fields import view_from_dict
+from nova_snapshot_driver.transfer.jobs.job_fields import view_to_dict
 from nova_snapshot_driver.transfer.nbd import peer
 from tests.unit import tables
 from tests.unit.transfer import disks

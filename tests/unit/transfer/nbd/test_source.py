@@ -33,6 +33,7 @@ HANDSHAKE = 6
 PATIENCE = 30
 
 ZERO = 2
+DIRTY = 1
 
 #: The answers to a question for all of a disk, by what is wrong with them.
 EXTENTS: dict[str, Callable[[int, int], Extents]] = {
@@ -138,6 +139,53 @@ class ExtentsTest(SourceCase):
         extents, size = self.read()
         self.assertEqual([(100 * 512, SIZE)], extents)
         self.assertEqual(SIZE - 100 * 512, size)
+
+
+@ddt.ddt
+class DirtyTest(SourceCase):
+    """The second context is believed no more than the first."""
+
+    def dirty(self, bitmap: str | None = 'chg') -> list[tuple[int, int]]:
+        bounds = Bounds(timeout=self.timeout, least_rate=1 << 14)
+        export = self.server.export(bitmap=bitmap)
+        with source.opened(export, bounds, '/') as disk:
+            list(disk.data())
+            return list(disk.dirty())
+
+    def test_beside_the_data(self) -> None:
+        self.server.extents = lambda _offset, length: [(length, ZERO)]
+        self.server.dirty = lambda _offset, length: [
+            *((1 << 16, 0), (1 << 16, DIRTY), (1 << 17, 0)),
+            (length, DIRTY),
+        ]
+        self.assertEqual([(1 << 16, 1 << 17), (1 << 18, SIZE)], self.dirty())
+
+    @tables.rows({'none': (None,), 'another': ('other',), 'empty': ('',)})
+    def test_not_exported(self, bitmap: str | None) -> None:
+        """No changes and no bitmap are two things."""
+        self.server.dirty = lambda _offset, length: [(length, 0)]
+        with testtools.ExpectedException(
+            exception.SourceUnreadable, '.*the server has no .*'
+        ):
+            self.dirty(bitmap)
+
+    def test_server_that_knows_no_bitmaps(self) -> None:
+        with testtools.ExpectedException(
+            exception.SourceUnreadable,
+            '.*the server has no qemu:dirty-bitmap:chg.*',
+        ):
+            self.dirty()
+
+    @tables.rows({name: (answer,) for name, answer in EXTENTS.items()})
+    def test_refused(self, answer: Callable[[int, int], Extents]) -> None:
+        self.server.dirty = answer
+        self.timeout = PATIENCE
+        self.assertRaises(exception.SourceUnreadable, self.dirty)
+
+    def test_rest_counts_as_changed(self) -> None:
+        self.useFixture(fixtures.MockPatchObject(source, '_MOST_ANSWERS', 100))
+        self.server.dirty = lambda _offset, _length: [(512, 0)]
+        self.assertEqual([(100 * 512, SIZE)], self.dirty())
 
 
 @ddt.ddt
@@ -265,16 +313,46 @@ class FuzzTest(testtools.TestCase):
             )
             self.see(server, size)
 
-    def see(self, server: NbdServer, size: int) -> None:
+    @hypothesis.settings(
+        max_examples=exhaustive.examples(60),
+        deadline=None,
+        database=None,
+        derandomize=True,
+    )
+    @hypothesis.given(
+        strategies.integers(0, 1 << 22), strategies.lists(ANY_EXTENTS)
+    )
+    def test_dirty(self, size: int, answers: list[Extents]) -> None:
+        following = iter(answers)
         bounds = Bounds(timeout=0.1, least_rate=1 << 14)
-        try:
-            extents, taken = read(server, size, bounds)
-        except exception.SourceUnreadable:
-            return
+        with NbdServer(size) as server:
+            server.dirty = lambda _offset, length: next(
+                following, [(length, DIRTY)]
+            )
+            export = server.export(bitmap='chg')
+            try:
+                with source.opened(export, bounds, '/') as disk:
+                    extents = list(disk.dirty())
+            except exception.SourceUnreadable:
+                return
+        self.assert_ordered(extents, size)
+
+    def assert_ordered(
+        self, extents: list[tuple[int, int]], size: int
+    ) -> None:
+        """Whether extents are some of a disk, one after the other."""
         end = 0
         for begin, next_end in extents:
             self.assertLessEqual(end, begin)
             self.assertLess(begin, next_end)
             end = next_end
         self.assertLessEqual(end, size)
+
+    def see(self, server: NbdServer, size: int) -> None:
+        bounds = Bounds(timeout=0.1, least_rate=1 << 14)
+        try:
+            extents, taken = read(server, size, bounds)
+        except exception.SourceUnreadable:
+            return
+        self.assert_ordered(extents, size)
         self.assertEqual(sum(e - b for b, e in extents), taken)
