@@ -35,7 +35,9 @@ import libvirt
 
 #: Calls that are answered from the memory of the object, without the
 #: hypervisor, and can't fail.
-LOCAL = frozenset({'ID', 'UUID', 'UUIDString', 'connect', 'isAlive', 'name'})
+LOCAL = frozenset(
+    {'ID', 'UUID', 'UUIDString', 'connect', 'getName', 'isAlive', 'name'}
+)
 
 #: The seconds for which a call is not answered that nobody releases.
 LONGEST_SILENCE = 300
@@ -210,8 +212,13 @@ def libvirt_error(code: int, message: str) -> libvirt.libvirtError:
     return error
 
 
+#: A method of each kind of object whose calls the interposer sees: a domain, a
+#: connection and a checkpoint.
+_OF_OBJECTS = ('XMLDesc', 'lookupByName', 'getXMLDesc')
+
+
 class _Proxy:
-    """A connection or a domain, whose calls the interposer sees."""
+    """An object of libvirt, whose calls the interposer sees."""
 
     def __init__(self, real: Any, interposer: Interposer) -> None:
         self._real = real
@@ -237,7 +244,7 @@ class _Proxy:
     def _wrapped(self, result: Any) -> Any:
         if isinstance(result, list):
             return [self._wrapped(item) for item in result]
-        if hasattr(result, 'XMLDesc') or hasattr(result, 'lookupByName'):
+        if any(hasattr(result, name) for name in _OF_OBJECTS):
             return _Proxy(result, self._interposer)
         return result
 

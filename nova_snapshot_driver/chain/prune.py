@@ -57,9 +57,8 @@ def prune(chain: Chain, keep: int, worker: Worker) -> Pruned:
 
 def _merge(chain: Chain, record: ChainRecord, worker: Worker) -> None:
     """Have a snapshot need none of those before it."""
-    if not chain.is_merged(record):
-        _write_draft(chain, record, worker)
-        chain.replace_image(record)
+    _write_draft(chain, record, worker)
+    chain.replace_image(record)
     chain.write_record(
         dataclasses.replace(
             record,

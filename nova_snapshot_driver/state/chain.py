@@ -213,10 +213,6 @@ class Chain:
         assert layer is not None  # noqa: S101 (for mypy)
         return layer
 
-    def is_merged(self, record: ChainRecord) -> bool:
-        """Whether an image needs no other one, whatever its record says."""
-        return self._parent_in_header(record) is None
-
     # Changes
 
     @contextlib.contextmanager

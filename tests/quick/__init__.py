@@ -21,6 +21,7 @@ TABLES = frozenset(
         'test_clients',
         'test_every_death',
         'test_every_fault',
+        'test_every_fault_of_increments',
         'test_every_fault_of_volumes',
         'test_every_silence',
         'test_states',

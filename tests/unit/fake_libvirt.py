@@ -1113,6 +1113,12 @@ class FakeCheckpoint:
 
     def delete(self, flags: int) -> int:
         machine = self._domain._known('delete')
+        if self._name not in machine.checkpoints:
+            raise libvirt_error(
+                libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT,
+                'Domain checkpoint not found: no domain checkpoint with '
+                f"matching name '{self._name}'",
+            )
         if not flags & libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY:
             self._remove_bitmap(machine)
         del machine.checkpoints[self._name]

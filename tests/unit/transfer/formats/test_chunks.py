@@ -123,6 +123,29 @@ class HashedTest(testtools.TestCase):
             seen,
         )
 
+    def test_nothing_is_left_of_a_chunk_before(self) -> None:
+        """Buffers are used again, also for chunks with holes."""
+        count = 2 * chunks.DEPTH
+        spans = [
+            (0, disks.noise(chunks.DEPTH * CHUNK)),
+            *(
+                (index * CHUNK + CLUSTER, b'x')
+                for index in range(chunks.DEPTH, count)
+            ),
+        ]
+        disk = self.disks.raw(count * CHUNK, spans)
+        holed = bytearray(CHUNK)
+        holed[CLUSTER] = ord('x')
+        with (
+            source.opened(disk, disks.BOUNDS, str(self.disks.root)) as opened,
+            chunks.hashed(opened, Runs([(0, count)])) as hashed,
+        ):
+            found = [chunk.leaf for chunk in hashed]
+        self.assertEqual(
+            [hashlib.sha256(holed).digest()] * chunks.DEPTH,
+            found[chunks.DEPTH :],
+        )
+
     def test_broken_off(self) -> None:
         """A consumer that stops leaves no thread behind."""
         disk = self.disks.raw(40 * CHUNK, [(0, disks.noise(40 * CHUNK))])
