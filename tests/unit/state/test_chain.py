@@ -17,6 +17,7 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.state import chain as chain_module
 from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.chain_record import ChainRecord
 from tests.unit import chains
@@ -130,6 +131,14 @@ class ChainTest(ChainCase):
         newest = self.chain.newest()
         assert newest is not None
         self.assertEqual('a', newest.name)
+
+    def test_full_one_is_due(self) -> None:
+        self.useFixture(fixtures.MockPatchObject(chain_module, 'LONGEST', 3))
+        self.assertFalse(self.chain.is_full_due())
+        self.three()
+        self.assertTrue(self.chain.is_full_due())
+        self.add('d', 4)
+        self.assertFalse(self.chain.is_full_due())
 
     def test_unknown_name(self) -> None:
         self.add('a')
