@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import ddt
+import fixtures
 import libvirt
 import testtools
 
@@ -17,6 +18,7 @@ from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.state import chain
 from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.transfer.jobs.job import Verdict
 from tests import faults
@@ -119,6 +121,14 @@ class LiveTest(ChainCase):
         self.assertEqual(second, record['bitmap'])
         self.assertIsNone(record['reason'])
         self.assertEqual({}, self.machine.checkpoints)
+
+    def test_chain_that_is_long(self) -> None:
+        """A full one begins anew, before QEMU needs too long to open all."""
+        self.useFixture(fixtures.MockPatchObject(chain, 'LONGEST', 2))
+        ways = [self.take(name).way for name in ('a', 'b', 'c', 'd')]
+        self.assertEqual(['full', 'bitmap', 'full', 'bitmap'], ways)
+        self.assertIsNone(self.record('c')['parent'])
+        self.assertIn('no more images', self.record('c')['reason'])
 
     def test_lost_bitmap(self) -> None:
         self.take('monday')

@@ -103,6 +103,7 @@ class FileChain(Destination):
             if newest.bitmap is None
             else Bitmap(newest.disk, newest.bitmap),
             self._leaves is not None,
+            self._chain.is_full_due(),
         )
 
     @property

@@ -46,6 +46,7 @@ class Words(enum.Enum):
     # Of the way of an increment
     FIRST = 'it is the first one'
     SHRUNK = 'the disk has shrunk'
+    FAR_UP = 'no more images can be opened in time'
     NO_HASHES = 'the hashes of the last one are of no use'
     TRACKED = 'QEMU has recorded the changes'
     NO_BITMAP = 'the last one has begun no bitmap'

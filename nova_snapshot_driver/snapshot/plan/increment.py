@@ -21,12 +21,14 @@ class Base:
     :ivar size: of the disk then, in bytes
     :ivar bitmap: that began at its instant; None for none
     :ivar has_hashes: the hashes of its chunks are there, and are right
+    :ivar is_far_up: as many images are beneath as can be opened in time
     """
 
     name: str
     size: int
     bitmap: Bitmap | None
     has_hashes: bool
+    is_far_up: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,6 +54,8 @@ def _obstacle_to_increment(known: Known) -> Ground | None:
         return Ground(Words.FIRST)
     if known.size < known.base.size:
         return Ground(Words.SHRUNK)
+    if known.base.is_far_up:
+        return Ground(Words.FAR_UP)
     if not known.base.has_hashes:
         return Ground(Words.NO_HASHES, known.base.name)
     return None

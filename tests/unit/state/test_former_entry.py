@@ -13,6 +13,9 @@ import testtools
 from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.state.entry import Entry
+from nova_snapshot_driver.takings.bitmaps import NewBitmap
+from nova_snapshot_driver.takings.bitmaps import OldBitmap
+from nova_snapshot_driver.takings.checkpoint_metadata import CheckpointMetadata
 from nova_snapshot_driver.takings.undefine import Undefine
 from tests.unit import tables
 from tests.unit.entries import taken
@@ -92,8 +95,9 @@ OLD = """\
 @ddt.ddt
 class FormerEntryTest(testtools.TestCase):
     def test_everything(self) -> None:
+        known = ENTRY.without(CheckpointMetadata, NewBitmap, OldBitmap)
         self.assertEqual(
-            ENTRY.with_(Undefine(DEFINITION)), Entry.from_json(FORMER)
+            known.with_(Undefine(DEFINITION)), Entry.from_json(FORMER)
         )
 
     def test_written_anew(self) -> None:

@@ -76,6 +76,11 @@ class WayTest(testtools.TestCase):
                 Way.FULL,
                 'the disk has shrunk',
             ),
+            'long': (
+                with_base(is_far_up=True),
+                Way.FULL,
+                'no more images can be opened in time',
+            ),
             'without_hashes': (
                 with_base(has_hashes=False),
                 Way.FULL,
