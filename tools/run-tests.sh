@@ -42,7 +42,7 @@ results=.lab/results
 workers=4
 # Where the rows beside the first have their labs.
 aside=${NOVA_SNAPSHOT_LAB:-$PWD/.lab}/aside
-others='^tests\.openstack\.(ceph|deployment)\.'
+elsewhere='^tests\.openstack\.(ceph|deployment)\.'
 # How testtools marks a test in its name.
 threads='\[threads\]$'
 # A suite that can't be loaded leaves no result, and must not find an old one.
@@ -97,7 +97,7 @@ run_suite() {
 # in_cloud CONCURRENCY REPOSITORY [FILTER]: tests that share one cloud.
 in_cloud() {
     NOVA_SNAPSHOT_CONCURRENCY=$1 run_stestr openstack "$2" stestr \
-        --concurrency 1 --exclude-regex "$others" "${@:3}"
+        --concurrency 1 --exclude-regex "$elsewhere" "${@:3}"
 }
 
 # Prints an expression for the modules that fuzz, or draw rows of a table: they
