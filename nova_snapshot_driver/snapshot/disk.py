@@ -72,8 +72,6 @@ class DiskSnapshot:
                 self._do_without('tracking', error)
                 continue
             except exception.LeavesDamaged as error:
-                if self._known.hashes is not None:
-                    raise
                 self._do_without('hashes', error)
                 continue
             obstacle: dict[str, Any] = {method.value: refused(refusal)}
@@ -92,7 +90,13 @@ class DiskSnapshot:
             )
 
     def _do_without(self, what: str, error: exception.SnapshotError) -> None:
-        """Plan anew, without something that an increment is made with."""
+        """Plan anew, without something that an increment is made with.
+
+        :raises SnapshotError: the error, where nothing is made with it
+        """
+        is_increment = isinstance(self._session.request.destination, FileChain)
+        if not is_increment or getattr(self._known, what) is not None:
+            raise error
         obstacle: dict[str, Any] = {what: refused(error)}
         self._known = dataclasses.replace(self._known, **obstacle)
         events.log_event(

@@ -157,6 +157,18 @@ class LiveTest(ChainCase):
         self.assertIn(old, self.host.log.output)
         self.assertIn('code=changes-untracked', self.host.log.output)
 
+    def test_error_that_stays_without_bitmaps(self) -> None:
+        """It is not tried for ever."""
+
+        def fail() -> None:
+            raise exception.ChangesUntracked(
+                domain='d', disk='vda', reason='no'
+            )
+
+        self.data_plane.at_extract = fail
+        self.assertRaises(exception.ChangesUntracked, self.take, 'monday')
+        self.assertEqual([], self.bitmaps())
+
     def test_backup_is_refused(self) -> None:
         """First without the bitmaps, and then as a copy of the disk."""
         self.take('monday')
