@@ -158,7 +158,7 @@ class LiveTest(ChainCase):
         self.assertIn('code=changes-untracked', self.host.log.output)
 
     def test_error_that_stays_without_bitmaps(self) -> None:
-        """It is not tried for ever."""
+        """The second error of the kind is raised."""
 
         def fail() -> None:
             raise exception.ChangesUntracked(
