@@ -49,7 +49,7 @@ bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit \
-		functional,nova,deployment+openstack-ceph+openstack-threading,eventlet
+		functional,nova+openstack-ceph+openstack-threading,eventlet,deployment
 
 quick: venv ## Lint the change; unit tests but faults, fuzzing, processes
 	@tools/lint-change.sh

@@ -3,7 +3,7 @@
 # with one line of totals:
 #
 #   tools/run-tests.sh unit \
-#       functional,nova,deployment+openstack-ceph+openstack-threading,eventlet
+#       functional,nova+openstack-ceph+openstack-threading,eventlet,deployment
 #
 # nova are the tests that need Nova, but no cloud. The ones in a cloud run with
 # a nova-compute on native threads, or on eventlet (openstack-eventlet), and
@@ -21,7 +21,7 @@
 # Suites with a comma between them run one after the other. A + is between such
 # rows that run at the same time, since they wait for much of it. Each but the
 # first begins with a cloud, and has a lab of its own. The first has the lab of
-# the checkout, and is to have no suite but deployment that needs a cloud.
+# the checkout, and is to have no suite that needs a cloud.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

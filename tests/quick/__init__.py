@@ -36,6 +36,7 @@ PROCESSES = frozenset(
         'test_cancel',
         'test_chain',
         'test_data_plane',
+        'test_deployment',
         'test_guard',
         'test_misconfigurations',
         'test_increment',
