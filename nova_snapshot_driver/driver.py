@@ -279,8 +279,8 @@ def _made_for(artefacts: Artefacts) -> Iterator[Taking]:
         yield Draft(FilePath(draft))
     for image in artefacts.images:
         if artefacts.volumes:
-            yield CinderSnapshots(image, artefacts.volumes)
-        yield UnfinishedImage(image)
+            yield CinderSnapshots(image, artefacts.volumes, artefacts.project)
+        yield UnfinishedImage(image, artefacts.project)
 
 
 def _snapshot_of(session: Session) -> DiskSnapshot | VolumesSnapshot:

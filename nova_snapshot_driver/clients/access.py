@@ -14,6 +14,10 @@ GLANCE_TIMEOUT = 600
 CINDER_TIMEOUT = 60
 
 
+#: The role to which Glance and Cinder show what any project has.
+ADMIN = 'admin'
+
+
 @dataclasses.dataclass(frozen=True)
 class ServiceAccess:
     """Where a service is, and what a request to it needs.
@@ -75,3 +79,12 @@ class Context(Protocol):
 
     def cinder_access(self) -> CinderAccess:
         """Access to Cinder, with a token that is valid now."""
+
+    def sees(self, project: str | None) -> bool:
+        """Whether all that a project has is shown to whoever asks.
+
+        To anybody else Glance and Cinder say that there is no such thing.
+
+        :param project: its id; None where nobody knows it
+        :raises SnapshotError: Keystone does not say who asks
+        """

@@ -94,6 +94,9 @@ class _NoCloud:
     def cinder_access(self) -> CinderAccess:
         raise self._error
 
+    def sees(self, _project: str | None) -> bool:
+        raise self._error
+
 
 def _context(arguments: argparse.Namespace, conf: cfg.ConfigOpts) -> Context:
     try:

@@ -50,12 +50,16 @@ def built(kind: Any, value: Any) -> Any:
 
 def _record(kind: Any, value: Any) -> Any:
     _see_kind(dict, value)
-    # Constants of the class are no fields.
-    names = [field.name for field in dataclasses.fields(kind)]
-    if set(value) != set(names):
+    # Constants of the class are no fields. One with a default may be newer
+    # than the record.
+    fields = dataclasses.fields(kind)
+    needed = {
+        field.name for field in fields if field.default is dataclasses.MISSING
+    }
+    if not needed <= set(value) <= {field.name for field in fields}:
         raise ValueError('the fields of a record are others')
     hints = typing.get_type_hints(kind)
-    return kind(**{name: built(hints[name], value[name]) for name in names})
+    return kind(**{name: built(hints[name], value[name]) for name in value})
 
 
 def _optional(kind: Any, value: Any) -> Any:

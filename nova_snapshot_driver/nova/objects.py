@@ -21,6 +21,7 @@ from nova.image import glance
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import bounded_http
+from nova_snapshot_driver.clients.access import ADMIN
 from nova_snapshot_driver.clients.access import CINDER_TIMEOUT
 from nova_snapshot_driver.clients.access import GLANCE_TIMEOUT
 from nova_snapshot_driver.clients.access import CinderAccess
@@ -168,6 +169,11 @@ class Requester:
                 context.global_id,
             )
 
+    def sees(self, project: str | None) -> bool:
+        return bool(
+            self._context.is_admin or self._context.project_id == project
+        )
+
 
 class ServiceUser:
     """Nova itself, for work that no user has asked for."""
@@ -221,6 +227,19 @@ class ServiceUser:
         return dataclasses.replace(
             access, timeout=min(access.timeout, START_TIMEOUT)
         )
+
+    def sees(self, project: str | None) -> bool:
+        """
+        :raises KeystoneUnavailable: Keystone does not say who asks
+        """
+        with _asking_keystone():
+            auth = service_auth.get_service_auth_plugin('service_user')
+            if auth is None:
+                raise exception.KeystoneUnavailable(
+                    reason='[service_user] is not configured'
+                )
+            found = auth.get_access(_session('glance', GLANCE_TIMEOUT))
+            return found.project_id == project or ADMIN in found.role_names
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common import undo
+from nova_snapshot_driver.takings.left_behind import image_left_behind
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
 from nova_snapshot_driver.takings.tools import UndoTools
@@ -65,17 +66,14 @@ class CephClone(Taking):
 
     def undo(self, tools: UndoTools) -> None:
         """
-        :raises UndoFailed: nobody knows whether it is an image, or Ceph does
-            not remove it
+        :raises ImageLeftBehind: nobody knows whether it is an image
+        :raises UndoFailed: Ceph does not remove it
         """
         clone = self.clone
         if clone.image.name not in tools.is_complete:
-            raise exception.UndoFailed(
-                domain=tools.domain,
-                undo=f'remove the clone {clone.image} in Ceph',
-                reason='nobody knows whether it is the data of an image',
-                remedy='The next snapshot of the domain, or start of '
-                'nova-compute, at which Glance answers tries it again.',
+            raise image_left_behind(
+                clone.image.name,
+                f'nobody knows whether {clone.image} in Ceph are its data',
             )
         remove_clone(tools.domain, tools.ceph(clone.disk.user), clone)
 

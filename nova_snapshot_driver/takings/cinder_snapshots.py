@@ -18,6 +18,7 @@ from nova_snapshot_driver.clients.cinder import VolumeSnapshot
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.takings.left_behind import image_left_behind
+from nova_snapshot_driver.takings.left_behind import require_sight
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
 from nova_snapshot_driver.takings.tools import UndoTools
@@ -46,10 +47,12 @@ class CinderSnapshots(Taking):
     """
     :ivar image: the id of the image that they are made for
     :ivar volumes: the ids of those that may have one
+    :ivar project: that the image belongs to; None where nobody knows
     """
 
     image: str
     volumes: tuple[str, ...]
+    project: str | None = None
 
     KIND = 'cinder-snapshots'
     WHOSE = Whose.IMAGE
@@ -68,10 +71,9 @@ class CinderSnapshots(Taking):
         """
         :raises ImageLeftBehind: they are not known to be deleted
         """
-        if tools.cloud is None:
-            raise image_left_behind(self.image, 'Glance is not asked here')
+        cloud = require_sight(tools.cloud, self.image, self.project)
         try:
-            self._discard(tools.cloud, tools.settings.volume_timeout)
+            self._discard(cloud, tools.settings.volume_timeout)
         except exception.SnapshotError as error:
             raise image_left_behind(self.image, error) from error
 

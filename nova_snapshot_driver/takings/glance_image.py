@@ -13,6 +13,7 @@ from nova_snapshot_driver.clients import glance
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
 from nova_snapshot_driver.takings.left_behind import image_left_behind
+from nova_snapshot_driver.takings.left_behind import require_sight
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
 from nova_snapshot_driver.takings.tools import UndoTools
@@ -24,9 +25,11 @@ LOG = logging.getLogger(__name__)
 class UnfinishedImage(Taking):
     """
     :ivar image: its id
+    :ivar project: that it belongs to; None where nobody knows
     """
 
     image: str
+    project: str | None = None
 
     KIND = 'image'
     WHOSE = Whose.IMAGE
@@ -44,11 +47,10 @@ class UnfinishedImage(Taking):
 
         :raises ImageLeftBehind: it is not known to be deleted
         """
-        if tools.cloud is None:
-            raise image_left_behind(self.image, 'Glance is not asked here')
+        cloud = require_sight(tools.cloud, self.image, self.project)
         try:
             tools.is_complete[self.image] = glance.discard_unfinished(
-                Glance(tools.cloud.glance_access()), self.image
+                Glance(cloud.glance_access()), self.image
             )
         except exception.SnapshotError as error:
             raise image_left_behind(self.image, error) from error

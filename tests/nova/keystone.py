@@ -34,6 +34,7 @@ class FakeKeystone(fixtures.Fixture):
     :ivar lifetime: of the next ones, in seconds
     :ivar has_image_service: its catalog has an image service
     :ivar has_volume_service: the same for volumes
+    :ivar roles: that the user has in its project
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class FakeKeystone(fixtures.Fixture):
         self.lifetime = 3600
         self.has_image_service = True
         self.has_volume_service = True
+        self.roles = ['service']
 
     def _setUp(self) -> None:
         self._mocker = requests_mock.Mocker(real_http=True)
@@ -92,6 +94,8 @@ class FakeKeystone(fixtures.Fixture):
             expires=now + datetime.timedelta(seconds=self.lifetime)
         )
         token.set_project_scope()
+        for role in self.roles:
+            token.add_role(name=role)
         token.add_service('identity').add_standard_endpoints(
             public=URL, region=REGION
         )

@@ -458,6 +458,38 @@ class CinderOfServiceUserTest(AccessCase):
         )
 
 
+@ddt.ddt
+class SightTest(AccessCase):
+    """Whether Glance and Cinder show all that a project has."""
+
+    @tables.rows(
+        {
+            'service': (['service'], False),
+            'admin': (['service', 'admin'], True),
+        }
+    )
+    def test_service_user(self, roles: list[str], sees: bool) -> None:
+        self.service_user(sends=False)
+        self.keystone.roles = roles
+        user = objects.ServiceUser()
+        for project in ('another', None):
+            self.assertIs(sees, user.sees(project))
+
+    def test_no_service_user(self) -> None:
+        self.assertRaises(
+            exception.KeystoneUnavailable, objects.ServiceUser().sees, None
+        )
+
+    @tables.rows({'user': (False,), 'admin': (True,)})
+    def test_requester(self, is_admin: bool) -> None:
+        context = request_context()
+        context.is_admin = is_admin
+        requester = objects.Requester(context)
+        self.assertTrue(requester.sees(context.project_id))
+        for project in ('another', None):
+            self.assertIs(is_admin, requester.sees(project))
+
+
 class CinderOfRequesterTest(AccessCase):
     def test_service_token(self) -> None:
         self.service_user()

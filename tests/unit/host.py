@@ -142,12 +142,14 @@ class GlanceContext:
         1 on
     :ivar timeout: the seconds in which Glance may be silent
     :ivar cacert: the file with the certificates to trust
+    :ivar hidden: the projects of which it shows nothing
     """
 
     def __init__(self, endpoint: str = ENDPOINT) -> None:
         self._endpoint = endpoint
         self.timeout: float = 30
         self.cacert: str | None = None
+        self.hidden: set[str | None] = set()
         self.accesses = 0
         self.troubles: dict[int, Exception] = {}
 
@@ -174,6 +176,9 @@ class GlanceContext:
             service_token=f's3rvice-{self.accesses}',
             timeout=30,
         )
+
+    def sees(self, project: str | None) -> bool:
+        return project not in self.hidden
 
 
 class FakeHost(fixtures.Fixture):

@@ -16,6 +16,7 @@ from oslo_config import cfg
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import bounded_http
+from nova_snapshot_driver.clients.access import ADMIN
 from nova_snapshot_driver.clients.access import CinderAccess
 from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.cmd.shared import current_directory
@@ -44,6 +45,9 @@ class BareGlance:
         raise exception.NoCloud(
             reason='--glance-url names a Glance, and the volumes are in Cinder'
         )
+
+    def sees(self, _project: str | None) -> bool:
+        return True
 
 
 class Cloud:
@@ -77,6 +81,14 @@ class Cloud:
         return CinderAccess(
             endpoint.rstrip('/'), token=token, **_asking(self._trust)
         )
+
+    def sees(self, project: str | None) -> bool:
+        """Whether a project is that of the user, or the user an administrator.
+
+        :raises CloudUnavailable: Keystone does not answer
+        """
+        found = _asking(lambda: self._session.auth.get_access(self._session))
+        return found.project_id == project or ADMIN in found.role_names
 
     def _of_service(self, service: str) -> tuple[str, str]:
         """The endpoint of a service, and a token for it."""

@@ -71,6 +71,7 @@ class Artefacts:
     """The things that a snapshot makes, and leaves if its process dies.
 
     :ivar images: the ids of the images in Glance
+    :ivar project: that those belong to; None where nobody knows
     :ivar files: the paths of the images on this host
     :ivar drafts: the paths of the files, until they are complete
     :ivar volumes: the ids of the volumes whose snapshots an image maps
@@ -80,6 +81,7 @@ class Artefacts:
     files: tuple[str, ...] = ()
     drafts: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    project: str | None = None
 
 
 class Destination(abc.ABC):

@@ -35,14 +35,15 @@ class ImageRecord(Destination):
         self._settings = settings
         self._context = context
         self.image = image
+        self._project: str | None = None
         self._is_discarded = False
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(images=(self.image,))
+        return Artefacts(images=(self.image,), project=self._project)
 
     def check(self) -> None:
-        self.glance().get(self.image)
+        self._project = self.glance().get(self.image).properties.get('owner')
 
     def glance(self) -> Glance:
         """The Glance of the image, with a token that is valid now."""

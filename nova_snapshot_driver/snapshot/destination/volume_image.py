@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +50,9 @@ class VolumeBackedImage(ImageRecord):
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(images=(self.image,), volumes=self.snapshots.volumes)
+        return dataclasses.replace(
+            super().artefacts, volumes=self.snapshots.volumes
+        )
 
     @contextlib.contextmanager
     def discarded_on_failure(self) -> Iterator[None]:
