@@ -540,6 +540,15 @@ class FileUnwritable(SnapshotError):
     )
 
 
+class VolumeUnwritable(SnapshotError):
+    code = 'volume-unwritable'
+    template = (
+        'The volume that takes the snapshot cannot be written: {reason}. Can '
+        'this host reach its storage, and does it have the key of the user '
+        'that Cinder names? "nova-snapshot check" shows both.'
+    )
+
+
 class LeavesDamaged(SnapshotError):
     """The hashes of chunks are not those that a record vouches for."""
 

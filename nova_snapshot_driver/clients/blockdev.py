@@ -12,16 +12,24 @@ import json
 from typing import Any
 
 from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Opened
+from nova_snapshot_driver.common.view import Volume
 
 #: The id of a passphrase among the objects of a tool.
 SECRET = 'passphrase'  # noqa: S105 (a name)
 
+#: The id of the key of a user of Ceph among them.
+KEY = 'key'
 
-def arguments(image: Layer) -> list[str]:
+
+def arguments(image: Opened) -> list[str]:
     """The arguments that name an image.
 
-    An image with a passphrase needs it as the object ``SECRET`` beside them.
+    An image with a passphrase needs it as the object ``SECRET`` beside them,
+    and a volume with a key needs that as ``KEY``.
     """
+    if isinstance(image, Volume):
+        return ['json:' + json.dumps(_of_volume(image))]
     if image.passphrase is None and _is_as_its_header_says(image):
         return ['-f', image.format, image.path]
     return ['json:' + json.dumps(_options(image))]
@@ -50,6 +58,31 @@ def _options(image: Layer) -> dict[str, Any]:
     elif image.is_last:
         options['backing'] = None
     return options
+
+
+def _of_volume(volume: Volume) -> dict[str, Any]:
+    """Source: ``BlockdevOptionsRbd`` in QEMU's QAPI."""
+    addresses = [each.rpartition(':') for each in volume.monitors]
+    options: dict[str, Any] = {
+        'driver': 'rbd',
+        'pool': volume.pool,
+        'image': volume.name,
+        'user': volume.user,
+        'server': [
+            {'host': host.strip('[]'), 'port': port}
+            for host, _colon, port in addresses
+        ],
+    }
+    if volume.key is not None:
+        options['key-secret'] = KEY
+    if volume.conf:
+        options['conf'] = volume.conf
+    if volume.snapshot is not None:
+        options['snapshot'] = volume.snapshot
+    if volume.passphrase is not None:
+        options = {'driver': 'luks', 'key-secret': SECRET, 'file': options}
+    # The rest of the volume is no part of the disk.
+    return {'driver': 'raw', 'size': volume.size, 'file': options}
 
 
 def _unlocked(image_format: str) -> dict[str, str]:

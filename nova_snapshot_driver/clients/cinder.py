@@ -8,7 +8,9 @@ import dataclasses
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import ClassVar
 
+from cinderclient import api_versions
 from cinderclient import exceptions as cinder_exceptions
 from cinderclient.v3 import client
 from keystoneauth1 import service_token
@@ -20,8 +22,7 @@ from nova_snapshot_driver.clients import bounded_http
 from nova_snapshot_driver.clients.access import CinderAccess
 from nova_snapshot_driver.common import reason
 
-#: The largest answer that lists the snapshots of a volume, in bytes: some ten
-#: thousand of them.
+#: The largest answer that is a list, in bytes: some ten thousand snapshots.
 LARGEST_LIST = 16 << 20
 
 #: The longest time for such a list, in timeouts of a request: Cinder sends it
@@ -48,6 +49,8 @@ class Volume:
     :ivar multiattach: several servers may write to it
     :ivar servers: the ids of the servers that it is attached to
     :ivar image_properties: of the image that it was made from
+    :ivar updated_at: when its status was changed last, as Cinder writes it
+    :ivar created_at: the same, of its creation
     """
 
     id: str
@@ -57,17 +60,26 @@ class Volume:
     multiattach: bool
     servers: tuple[str, ...]
     image_properties: Mapping[str, str]
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    updated_at: str | None = None
+    created_at: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class VolumeSnapshot:
-    """A snapshot of a volume as Cinder describes it."""
+    """A snapshot of a volume as Cinder describes it.
+
+    :ivar size: of the volume then, in GiB
+    :ivar created_at: when it was asked for, as Cinder writes it
+    """
 
     id: str
     volume: str
     status: str
     progress: str | None
     metadata: Mapping[str, str]
+    size: int = 0
+    created_at: str = ''
 
     @property
     def is_point_in_time(self) -> bool:
@@ -83,14 +95,18 @@ class VolumeSnapshot:
 
 
 class Cinder:
-    """Cinder's API, version 3.0, as Nova itself uses it.
+    """Cinder's API, version 3, as far as snapshots of volumes need it.
 
     Every method raises ``CinderUnavailable`` for what may pass, such as a
     broken connection, ``VolumeNotFound``, ``CinderOverLimit``, and
     ``CinderError`` for the rest: nothing of the client, nor of keystoneauth,
     comes through. No request is made twice: whether the first one has made a
     snapshot can't be told from its answer that is lost.
+
+    :cvar MICROVERSION: that is asked for, and is enough for all methods
     """
+
+    MICROVERSION: ClassVar[str] = '3.0'
 
     def __init__(self, access: CinderAccess) -> None:
         self.endpoint = access.endpoint
@@ -117,28 +133,35 @@ class Cinder:
         self._client = client.Client(
             session=asking,
             endpoint_override=access.endpoint,
+            api_version=api_versions.APIVersion(self.MICROVERSION),
             connect_retries=0,
             global_request_id=access.global_request_id,
         )
 
     def volume(self, volume: str) -> Volume:
-        with self._calling('read the volume', volume):
-            return _volume(self._client.volumes.get(volume))
+        with self.calling('read the volume', volume):
+            return volume_of(self._client.volumes.get(volume))
 
     def room_for_snapshots(self) -> int | None:
         """How many more snapshots the quota of the project allows.
 
         :returns: None where there is no limit
         """
-        with self._calling('read the limits'):
-            limits = {
-                limit.name: limit.value
-                for limit in self._client.limits.get().absolute
-            }
-        most = int(limits.get('maxTotalSnapshots', -1))
-        if most < 0:
-            return None
-        return most - int(limits.get('totalSnapshotsUsed', 0))
+        with self.calling('read the limits'):
+            return self._room('maxTotalSnapshots', 'totalSnapshotsUsed')
+
+    def _room(self, most: str, used: str) -> int | None:
+        """What a quota leaves; None where there is none.
+
+        :param most: the name of the limit
+        :param used: the name of what counts against it
+        """
+        limits = {
+            limit.name: limit.value
+            for limit in self._client.limits.get().absolute
+        }
+        limit = int(limits.get(most, -1))
+        return None if limit < 0 else limit - int(limits.get(used, 0))
 
     def create_snapshot(
         self,
@@ -148,7 +171,7 @@ class Cinder:
         metadata: Mapping[str, str],
     ) -> VolumeSnapshot:
         """Create a snapshot of a volume, even of one that is in use."""
-        with self._calling('create a snapshot of the volume', volume):
+        with self.calling('create a snapshot of the volume', volume):
             return _snapshot(
                 self._client.volume_snapshots.create(
                     volume, True, name, description, dict(metadata)
@@ -156,32 +179,40 @@ class Cinder:
             )
 
     def snapshot(self, snapshot: str) -> VolumeSnapshot:
-        with self._calling('read the snapshot', snapshot):
+        with self.calling('read the snapshot', snapshot):
             return _snapshot(self._client.volume_snapshots.get(snapshot))
 
     def snapshots_of(self, volume: str) -> list[VolumeSnapshot]:
         """All snapshots of a volume."""
         with (
-            self._calling('list the snapshots of the volume', volume),
-            bounded_http.together(self._longest_list, LARGEST_LIST),
+            self.calling('list the snapshots of the volume', volume),
+            self.listing(),
         ):
             found = self._client.volume_snapshots.list(
                 search_opts={'volume_id': volume, 'all_tenants': 1}
             )
             return [_snapshot(each) for each in found]
 
+    def listing(self) -> contextlib.AbstractContextManager[None]:
+        """Bound a list, which comes in pages."""
+        return bounded_http.together(self._longest_list, LARGEST_LIST)
+
     def delete_snapshot(self, snapshot: str) -> None:
         """Ask Cinder to delete a snapshot; the deletion takes a while."""
         with (
             contextlib.suppress(exception.VolumeNotFound),
-            self._calling('delete the snapshot', snapshot),
+            self.calling('delete the snapshot', snapshot),
         ):
             self._client.volume_snapshots.delete(snapshot)
 
     @contextlib.contextmanager
-    def _calling(
+    def calling(
         self, operation: str, volume: str | None = None
     ) -> Iterator[None]:
+        """Translate what the client raises inside.
+
+        :param volume: that the request is about, or its snapshot
+        """
         try:
             yield
         except cinder_exceptions.ClientException as error:
@@ -232,7 +263,7 @@ def _translation(
             return exception.CinderError
 
 
-def _volume(resource: Any) -> Volume:
+def volume_of(resource: Any) -> Volume:
     return Volume(
         id=resource.id,
         status=resource.status,
@@ -243,6 +274,9 @@ def _volume(resource: Any) -> Volume:
             attachment['server_id'] for attachment in resource.attachments
         ),
         image_properties=dict(getattr(resource, 'volume_image_metadata', {})),
+        metadata=dict(getattr(resource, 'metadata', None) or {}),
+        updated_at=getattr(resource, 'updated_at', None),
+        created_at=getattr(resource, 'created_at', None) or '',
     )
 
 
@@ -254,4 +288,6 @@ def _snapshot(resource: Any) -> VolumeSnapshot:
         # Cinder's policy may hide the progress.
         progress=resource.progress,
         metadata=dict(getattr(resource, 'metadata', None) or {}),
+        size=getattr(resource, 'size', None) or 0,
+        created_at=getattr(resource, 'created_at', None) or '',
     )

@@ -87,8 +87,41 @@ class Export:
         )
 
 
-#: A Layer is a stable view only while no process writes to it.
-View = Export | Layer
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A volume of Cinder in Ceph, or a snapshot of one.
+
+    :ivar size: of the disk in the volume, in bytes; the volume itself is as
+        large as whole GiB
+    :ivar monitors: the addresses of the cluster, as host:port
+    :ivar user: of Ceph
+    :ivar key: of the user, in base64; None: Ceph itself looks for a keyring
+    :ivar conf: the file of Ceph's configuration; empty for the usual one
+    :ivar passphrase: in base64, of a volume that is encrypted with LUKS
+    :ivar snapshot: its name in Ceph; None for the volume as it is now
+    """
+
+    pool: str
+    name: str
+    size: int
+    monitors: tuple[str, ...]
+    user: str
+    key: str | None = dataclasses.field(default=None, repr=False)
+    conf: str = ''
+    passphrase: str | None = dataclasses.field(default=None, repr=False)
+    snapshot: str | None = None
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """A volume from the dictionary of ``dataclasses.asdict``."""
+        return cls(**{**fields, 'monitors': tuple(fields['monitors'])})
+
+
+#: The views that QEMU's tools open by themselves.
+Opened = Layer | Volume
+
+#: A Layer or a Volume is a stable view only while no process writes to it.
+View = Export | Layer | Volume
 
 #: The views of several disks at one instant, by the names of the disks in
 #: their domain, as ``vda``.

@@ -33,6 +33,7 @@ JOBS = {
     'restore': 'nova_snapshot_driver.transfer.jobs.restore',
     'save': 'nova_snapshot_driver.transfer.jobs.save',
     'stream': 'nova_snapshot_driver.transfer.jobs.stream',
+    'update': 'nova_snapshot_driver.transfer.jobs.update',
     'upload': 'nova_snapshot_driver.transfer.jobs.upload',
     'verify': 'nova_snapshot_driver.transfer.jobs.verify',
 }

@@ -20,6 +20,7 @@ from nova_snapshot_driver.common.confinement import Capability
 from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.jobs.job import AnyJob
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
@@ -28,12 +29,13 @@ from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job import Upload
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job_fields import Base
 
 #: The jobs that have a directory of their own.
-Staging = Hash | Increment | Restore | Save | Stream | Verify
+Staging = Hash | Increment | Restore | Save | Stream | Update | Verify
 
 #: The jobs whose images are all named by the job. The header of one may still
 #: name another file, such as an "external data file".
@@ -61,6 +63,9 @@ SYSTEM = (
     *('/etc/host.conf', '/etc/gai.conf', '/etc/services'),
     *('/etc/localtime', '/etc/ld.so.cache', '/run/systemd/resolve'),
 )
+
+#: Where the clients of Ceph find what no option says.
+CEPH = ('/etc/ceph', '/proc')
 
 #: The variables that name certificates.
 CERTIFICATES = (
@@ -90,7 +95,9 @@ def to(job: AnyJob) -> bool:
     # Extract and Flatten leave the data to a tool.
     is_by_tool = isinstance(job, Extract | Flatten)
     view = _view(job)
-    has_tool = is_by_tool or isinstance(view, Layer)
+    has_tool = (
+        is_by_tool or isinstance(view, Layer) or _volume(job, view) is not None
+    )
     if isinstance(job, Staging):
         # Data of the job that do not fit into memory go to its directory.
         tempfile.tempdir = job.directory
@@ -101,7 +108,7 @@ def to(job: AnyJob) -> bool:
     # Ceph's commands read and write where their configuration says.
     if isinstance(job, Flatten):
         return False
-    reads_by_name = isinstance(view, Export | None) or isinstance(job, Closed)
+    reads_by_name = not isinstance(view, Layer) or isinstance(job, Closed)
     return landlock.restrict(
         _readable(job, view) if reads_by_name else None, _writable(job)
     )
@@ -110,6 +117,13 @@ def to(job: AnyJob) -> bool:
 def _view(job: AnyJob) -> View | None:
     """The view that a job reads; None where it reads a file, or nothing."""
     return None if isinstance(job, Flatten | Upload) else job.view
+
+
+def _volume(job: AnyJob, view: View | None) -> Volume | None:
+    """The volume that QEMU's tools read or write for a job, if any."""
+    if isinstance(job, Update):
+        return job.volume
+    return view if isinstance(view, Volume) else None
 
 
 def _layers(view: View | None) -> list[str]:
@@ -130,6 +144,7 @@ def _readable(job: AnyJob, view: View | None) -> list[str]:
         *nova_snapshot_driver.__path__,
         *filter(None, files),
         *(os.get_exec_path() if isinstance(job, Extract | Closed) else []),
+        *_of_ceph(_volume(job, view)),
         *(job.files if isinstance(job, Stream | Upload) else []),
         # The command line of the NBD server; the kernel keeps what is private
         # of other processes from this one.
@@ -140,10 +155,26 @@ def _readable(job: AnyJob, view: View | None) -> list[str]:
     ]
 
 
+def _of_ceph(volume: Volume | None) -> list[str]:
+    """The files that QEMU's tools read for a volume in Ceph.
+
+    The keyring lies beside the configuration, unless a key is given.
+    """
+    if volume is None:
+        return []
+    return [
+        *os.get_exec_path(),
+        *CEPH,
+        *filter(None, [os.path.dirname(volume.conf)]),
+    ]
+
+
 def _leaves(job: AnyJob) -> list[str]:
     """The files with leaves that a job reads."""
     match job:
-        case Increment(base=Base(leaves=path)):
+        case (
+            Increment(base=Base(leaves=path)) | Update(base=Base(leaves=path))
+        ):
             return [path]
         case Restore(leaves=path):
             return [path]
@@ -163,7 +194,7 @@ def _writable(job: AnyJob) -> list[str]:
         ),
         *(
             [os.path.dirname(job.leaves)]
-            if isinstance(job, Hash | Increment)
+            if isinstance(job, Hash | Increment | Update)
             else []
         ),
     ]

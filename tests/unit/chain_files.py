@@ -87,7 +87,6 @@ class ChainFiles(fixtures.Fixture):
         disk.write_bytes(content)
         base = (
             Base(
-                parent.image,
                 parent.size,
                 self.chain.leaves_path(parent.name),
                 parent.tree,
@@ -99,6 +98,7 @@ class ChainFiles(fixtures.Fixture):
             Increment(
                 Layer(str(disk), 'raw'),
                 base,
+                parent.image if parent else None,
                 self.chain.image_draft(name),
                 self.chain.leaves_draft(name),
                 str(self.root),

@@ -110,7 +110,7 @@ class LiveTest(ChainCase):
         )
         job = self.data_plane.increments[-1]
         assert job.base is not None
-        self.assertEqual('monday.qcow2', job.base.image)
+        self.assertEqual('monday.qcow2', job.backing)
         self.assertEqual(
             'changes-vda',
             job.view.bitmap,  # type: ignore[union-attr]

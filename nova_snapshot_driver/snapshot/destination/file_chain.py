@@ -127,6 +127,7 @@ class FileChain(Destination):
         return IncrementJob(
             view=view,
             base=self._files_of(parent),
+            backing=None if parent is None else parent.image,
             path=self._chain.image_draft(self._name),
             leaves=self._chain.leaves_draft(self._name),
             directory=directory,
@@ -135,7 +136,7 @@ class FileChain(Destination):
     def _files_of(self, parent: ChainRecord | None) -> BaseFiles | None:
         if parent is None or self._leaves is None:
             return None
-        return BaseFiles(parent.image, parent.size, self._leaves, parent.tree)
+        return BaseFiles(parent.size, self._leaves, parent.tree)
 
     def proving(self, plan: Plan, tree: str, directory: str) -> Verify:
         """The job that compares the image with what was read from the disk.

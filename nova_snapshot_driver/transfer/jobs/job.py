@@ -18,6 +18,7 @@ from typing import Self
 from typing import TypeVar
 
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs import job_fields
 from nova_snapshot_driver.transfer.jobs.job_fields import Base
@@ -46,9 +47,9 @@ class Sent:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A snapshot that was written into a chain of files.
+    """A snapshot that was written as an increment, or as the first one.
 
-    :ivar size: of its image, in bytes
+    :ivar size: of its image, in bytes; of a volume, the data that were sent
     :ivar changed: the bytes of the chunks that differ from its base
     :ivar tree: the hash of its leaves
     """
@@ -126,6 +127,18 @@ class _Sending(Job[Sent]):
         )
 
 
+class _Writing(Job[Written]):
+    """A job that writes what has changed on a disk."""
+
+    @staticmethod
+    def result(said: Mapping[str, Any]) -> Written:
+        return Written(
+            job_fields.number(said.get('size')),
+            job_fields.number(said.get('changed')),
+            job_fields.text(said.get('tree')),
+        )
+
+
 class _Silent(Job[None]):
     """A job that has nothing to tell but its success."""
 
@@ -197,7 +210,7 @@ class Hash(Job[str]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Increment(Job[Written]):
+class Increment(_Writing):
     """Write what a disk has that its last snapshot lacks into a qcow2 image.
 
     Where the view exports a dirty bitmap, that says which chunks to look at;
@@ -210,6 +223,8 @@ class Increment(Job[Written]):
     needs no view of the disk any more.
 
     :ivar base: None for a full snapshot
+    :ivar backing: the name of the image of the base, in the directory of that
+        of the increment; None for a full snapshot
     :ivar path: of the image, a file that is new, or was left by an attempt
         before
     :ivar leaves: the path of the file for the leaves, which is as new
@@ -225,17 +240,10 @@ class Increment(Job[Written]):
 
     view: View
     base: Base | None
+    backing: str | None
     path: str
     leaves: str
     directory: str
-
-    @staticmethod
-    def result(said: Mapping[str, Any]) -> Written:
-        return Written(
-            job_fields.number(said.get('size')),
-            job_fields.number(said.get('changed')),
-            job_fields.text(said.get('tree')),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,6 +395,39 @@ class Verify(Job[Verdict]):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Update(_Writing):
+    """Write what a disk has that its last snapshot lacks into a volume.
+
+    What has changed is found as by an ``Increment``. The volume has the
+    content of the base, or is blank where there is none: all that is not
+    written stays as it is.
+
+    Nothing proves yet that the volume was written well: ``Verify`` does, by a
+    snapshot of the volume.
+
+    :ivar base: None for a volume that is blank
+    :ivar volume: that is written
+    :ivar leaves: the path of the file for the leaves, which is new, or was
+        left by an attempt before
+    :ivar directory: of the snapshot's own, where sockets may lie
+    :raises LeavesDamaged: the leaves of the base are not those of its tree
+    :raises LibnbdMissing: it can't be done here
+    :raises FileUnwritable: the leaves can't be written
+    :raises SourceUnreadable: the view, in whole or in part
+    :raises VolumeUnwritable: the volume, in whole or in part
+    """
+
+    kind = 'update'
+    timeout_option = 'upload_timeout'
+
+    view: View
+    base: Base | None
+    volume: Volume
+    leaves: str
+    directory: str
+
+
 AnyJob = (
     Extract
     | Flatten
@@ -395,6 +436,7 @@ AnyJob = (
     | Restore
     | Save
     | Stream
+    | Update
     | Upload
     | Verify
 )

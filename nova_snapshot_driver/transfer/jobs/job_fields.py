@@ -11,6 +11,7 @@ from typing import TypeVar
 from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 
 T = TypeVar('T')
@@ -20,13 +21,11 @@ T = TypeVar('T')
 class Base:
     """The snapshot that an increment is an increment to.
 
-    :ivar image: the name of its file, in the directory of the increment
     :ivar size: of the disk then, in bytes
     :ivar leaves: the path of the file with its leaves
     :ivar tree: the hash of its leaves, as ``formats.leaves`` computes it
     """
 
-    image: str
     size: int
     leaves: str
     tree: str
@@ -42,8 +41,17 @@ def view_from_dict(view: Any) -> View:
             return _with_all(Export.from_dict, fields)
         case {'layer': dict(fields)}:
             return _with_all(Layer.from_dict, fields)
+        case {'volume': dict(fields)}:
+            return _with_all(Volume.from_dict, fields)
     # Quote nothing of the view: a passphrase may be in it.
     raise ValueError(f'a {type(view).__name__} is no view')
+
+
+def _volume(view: Any) -> Volume:
+    volume = view_from_dict(view)
+    if not isinstance(volume, Volume):
+        raise ValueError(f'a {type(volume).__name__} is no volume')
+    return volume
 
 
 def _encoding(encoding: Any) -> Encoding:
@@ -93,7 +101,7 @@ def number(value: Any) -> int:
 
 def written(value: Any) -> Any:
     match value:
-        case Export() | Layer():
+        case Export() | Layer() | Volume():
             return view_to_dict(value)
         case Base() | Encoding():
             return dataclasses.asdict(value)
@@ -105,6 +113,7 @@ def written(value: Any) -> Any:
 #: The functions that read fields, by the type of the field.
 READERS: dict[Any, Callable[[Any], Any]] = {
     View: view_from_dict,
+    Volume: _volume,
     Encoding: _encoding,
     Base | None: _base,
     str: text,

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from nova_snapshot_driver.clients import blockdev
 from nova_snapshot_driver.common.view import Export
-from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Opened
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.nbd import peer
 
 #: The least number of an inherited descriptor: below are the standard streams
@@ -45,18 +46,19 @@ def arguments(view: View) -> Iterator[tuple[list[str], tuple[int, ...]]]:
                     }
                 )
                 yield ['--image-opts', options], (descriptor,)
-        case Layer(passphrase=None):
-            yield blockdev.arguments(view), ()
-        case Layer(passphrase=str(passphrase)):
-            with _secret(passphrase) as descriptor:
-                yield (
-                    [
+        case _:
+            with _secrets(view) as descriptors:
+                objects = [
+                    argument
+                    for name, descriptor in descriptors.items()
+                    for argument in (
                         '--object',
-                        f'secret,id={blockdev.SECRET},'
-                        f'file=/proc/self/fd/{descriptor}',
-                        *blockdev.arguments(view),
-                    ],
-                    (descriptor,),
+                        f'secret,id={name},file=/proc/self/fd/{descriptor}',
+                    )
+                ]
+                yield (
+                    [*objects, *blockdev.arguments(view)],
+                    tuple(descriptors.values()),
                 )
 
 
@@ -68,14 +70,29 @@ def _options(options: dict[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _secret(passphrase: str) -> Iterator[int]:
-    """A descriptor from which a child reads a passphrase.
+def _secrets(view: Opened) -> Iterator[dict[str, int]]:
+    """The descriptors from which a child reads secrets, by their ids."""
+    secrets = {
+        blockdev.SECRET: view.passphrase,
+        blockdev.KEY: view.key if isinstance(view, Volume) else None,
+    }
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(_secret(secret))
+            for name, secret in secrets.items()
+            if secret is not None
+        }
 
-    :param passphrase: in base64
+
+@contextlib.contextmanager
+def _secret(secret: str) -> Iterator[int]:
+    """A descriptor from which a child reads a secret.
+
+    :param secret: in base64
     """
-    memory = os.memfd_create('passphrase')
+    memory = os.memfd_create('secret')
     try:
-        os.write(memory, base64.b64decode(passphrase))
+        os.write(memory, base64.b64decode(secret))
         with _inherited(memory) as descriptor:
             yield descriptor
     finally:

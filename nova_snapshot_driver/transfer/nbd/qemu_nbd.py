@@ -20,10 +20,17 @@ from typing import IO
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import children
-from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Opened
 from nova_snapshot_driver.transfer.nbd import activation
 from nova_snapshot_driver.transfer.nbd import complaints
 from nova_snapshot_driver.transfer.nbd import image_options
+
+#: The arguments by which an image is served for reading, or for writing.
+_MODES = {False: ['--read-only'], True: ['--discard=unmap']}
+
+#: The seconds in which a server ends once its client has left: it lets go of
+#: the lock of an image in Ceph, which would keep others out for half a minute.
+_END_TIMEOUT = 30
 
 #: A path by way of a descriptor of the directory: the real one may be longer
 #: than the kernel takes for a socket.
@@ -46,10 +53,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(image: Layer, directory: str) -> Iterator[Server]:
-    """Have an image served read-only, for as long as the context lasts.
+def serving(
+    image: Opened, directory: str, writable: bool = False
+) -> Iterator[Server]:
+    """Have an image served, for as long as the context lasts.
 
     :param directory: in which a socket lies for a moment
+    :param writable: the client disconnects before the context ends
     :raises CommandMissing: ``qemu-nbd`` is not installed
     :raises SourceUnreadable: it can't be started
     """
@@ -66,13 +76,19 @@ def serving(image: Layer, directory: str) -> Iterator[Server]:
             listener, connection = _connected(directory)
             stack.enter_context(connection)
             with listener:
-                process = _start(arguments, inherited, listener, errors)
+                process = _start(
+                    [*_MODES[writable], *arguments],
+                    *(inherited, listener, errors),
+                )
         except OSError as error:
             raise exception.SourceUnreadable(
                 reason=f'qemu-nbd does not start: {error.strerror}'
             ) from error
-        stack.callback(_end, process)
+        stack.callback(_kill, process)
         yield Server(connection, errors)
+        if writable:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_TIMEOUT)
 
 
 def _connected(directory: str) -> tuple[socket.socket, socket.socket]:
@@ -109,7 +125,7 @@ def _start(
     return subprocess.Popen(  # noqa: S603 (a list, and no shell)
         [
             *(sys.executable, '-I', '-S', activation.__file__),
-            *('qemu-nbd', '--read-only', *arguments),
+            *('qemu-nbd', *arguments),
         ],
         stdin=listener.fileno(),
         stdout=subprocess.DEVNULL,
@@ -119,6 +135,6 @@ def _start(
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import types
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -14,13 +13,13 @@ from typing import Any
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.view import Export
-from nova_snapshot_driver.common.view import Layer
+from nova_snapshot_driver.common.view import Opened
 from nova_snapshot_driver.common.view import View
 from nova_snapshot_driver.transfer.nbd import libnbd
 from nova_snapshot_driver.transfer.nbd import peer
 from nova_snapshot_driver.transfer.nbd import qemu_nbd
 from nova_snapshot_driver.transfer.nbd.bounds import Bounds
-from nova_snapshot_driver.transfer.nbd.patience import Patience
+from nova_snapshot_driver.transfer.nbd.connection import Connection
 from nova_snapshot_driver.transfer.nbd.read_ahead import ReadAhead
 from nova_snapshot_driver.transfer.nbd.throttle import Throttle
 
@@ -31,11 +30,6 @@ LARGEST = 1 << 51
 #: The bytes whose extents are asked for at once; the protocol has 32 bits for
 #: the length.
 _STATUS_REQUEST = 1 << 30
-
-#: The milliseconds of one poll, and the most seconds that it may take on a
-#: busy host.
-_POLL_MILLISECONDS = 100
-_LONGEST_WAIT = 1.0
 
 #: The context of a dirty bitmap, and the flag of what has changed. libnbd has
 #: no constants for them.
@@ -75,30 +69,27 @@ class Source:
         bitmap: str | None = None,
     ) -> None:
         self._module = module
-        self._bounds = bounds
         self._throttle = Throttle(bounds.bandwidth)
-        self._patience = Patience(bounds.timeout, bounds.least_rate)
         self._bitmap = None if bitmap is None else _DIRTY_BITMAP + bitmap
-        self._handle = module.NBD()
-        with self._translated():
-            self._handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
+        self._connection = Connection(
+            module, bounds, exception.SourceUnreadable
+        )
+        handle = self._connection.handle
+        with self._connection.translated():
+            handle.add_meta_context(module.CONTEXT_BASE_ALLOCATION)
             if self._bitmap is not None:
-                self._handle.add_meta_context(self._bitmap)
+                handle.add_meta_context(self._bitmap)
             # Block sizes are not negotiated: the server has to take any then.
-            self._handle.set_request_block_size(False)
+            handle.set_request_block_size(False)
             # A buffer whose reading has failed is never looked at.
-            self._handle.set_pread_initialize(False)
-            connect(self._handle)
-            self._wait_until(self._handle.aio_is_ready)
-            self.size: int = self._handle.get_size()
-            _check_size(self.size, size)
+            handle.set_pread_initialize(False)
+        self._connection.connect(connect)
+        with self._connection.translated():
+            self.size: int = handle.get_size()
+        _check_size(self.size, size)
 
     def close(self) -> None:
-        # Do not wait for answers: the requests under way only read.
-        with contextlib.suppress(self._module.Error):
-            self._handle.aio_disconnect()
-        # The connection closes with the last reference to the handle.
-        del self._handle
+        self._connection.close()
 
     def data(self) -> Iterator[tuple[int, int]]:
         """The extents that hold data, as (offset, end).
@@ -128,8 +119,8 @@ class Source:
                 yield begin, end
 
     def _knows(self, context: str) -> bool:
-        with self._translated():
-            return bool(self._handle.can_meta_context(context))
+        with self._connection.translated():
+            return bool(self._connection.handle.can_meta_context(context))
 
     def _extents_of(self, wanted: str) -> Iterator[tuple[int, int, int]]:
         """The extents of the disk in a context, as (offset, end, flags).
@@ -169,10 +160,12 @@ class Source:
             answered.append(error.value)
             return 1
 
-        with self._translated():
-            self._handle.aio_block_status(end - begin, begin, extent, done)
-            self._wait_until(lambda: bool(answered))
-        self._patience.served(0)
+        with self._connection.translated():
+            self._connection.handle.aio_block_status(
+                end - begin, begin, extent, done
+            )
+        self._connection.pump(lambda: bool(answered))
+        self._connection.served(0)
         if answered[0] or len(found) != 1:
             said = os.strerror(answered[0]) if answered[0] else 'no answer'
             raise exception.SourceUnreadable(
@@ -206,13 +199,13 @@ class Source:
         """
 
         def complete(error: Any) -> int:
-            self._patience.served(len(buffer))
+            self._connection.served(len(buffer))
             done(error.value)
             return 1
 
         self._throttle.take(len(buffer))
-        with self._translated():
-            self._handle.aio_pread(
+        with self._connection.translated():
+            self._connection.handle.aio_pread(
                 self._module.Buffer.from_buffer(buffer), offset, complete
             )
 
@@ -221,42 +214,7 @@ class Source:
 
         :raises SourceUnreadable: the server is gone, or does not answer
         """
-        with self._translated():
-            self._wait_until(until)
-
-    def _wait_until(self, condition: Callable[[], bool]) -> None:
-        last = time.monotonic()
-        while not condition():
-            if self._handle.aio_is_dead() or self._handle.aio_is_closed():
-                raise exception.SourceUnreadable(
-                    reason='the server has closed the connection'
-                )
-            self._handle.poll(_POLL_MILLISECONDS)
-            now = time.monotonic()
-            # The time in which this process was stopped does not count.
-            self._patience.waited(min(now - last, _LONGEST_WAIT))
-            last = now
-            if self._patience.is_over():
-                raise self._too_slow()
-
-    def _too_slow(self) -> exception.SourceUnreadable:
-        bounds = self._bounds
-        least = (
-            f', or less than {bounds.least_rate >> 10} KiB a second (options '
-            '[snapshot] source_timeout, least_rate)'
-            if bounds.least_rate
-            else ' (option [snapshot] source_timeout)'
-        )
-        return exception.SourceUnreadable(
-            reason=f'no answer for {bounds.timeout} s{least}'
-        )
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except self._module.Error as error:
-            raise exception.SourceUnreadable(reason=str(error)) from error
+        self._connection.pump(until)
 
 
 def _check_size(size: int, known: int | None) -> None:
@@ -306,8 +264,8 @@ def opened(view: View, bounds: Bounds, directory: str) -> Iterator[Source]:
     match view:
         case Export():
             reader = _export(module, view, bounds)
-        case Layer():
-            reader = _layer(module, view, bounds, directory)
+        case _:
+            reader = _opened_by_qemu(module, view, bounds, directory)
     with reader as source:
         yield source
 
@@ -329,8 +287,8 @@ def _export(
 
 
 @contextlib.contextmanager
-def _layer(
-    module: types.ModuleType, image: Layer, bounds: Bounds, directory: str
+def _opened_by_qemu(
+    module: types.ModuleType, image: Opened, bounds: Bounds, directory: str
 ) -> Iterator[Source]:
     with qemu_nbd.serving(image, directory) as server:
 

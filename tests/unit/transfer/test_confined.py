@@ -309,7 +309,8 @@ class JobTest(testtools.TestCase):
         said = self.tried(
             Increment(
                 self.export,
-                Base('a.qcow2', 512, self.path('other', 'file'), 'tree'),
+                Base(512, self.path('other', 'file'), 'tree'),
+                'a.qcow2',
                 self.path('output', 'b.qcow2'),
                 self.path('output', 'b.leaves'),
                 self.path('own'),

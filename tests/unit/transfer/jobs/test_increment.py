@@ -27,22 +27,13 @@ from nova_snapshot_driver.transfer.jobs.job_fields import Base
 from tests import exhaustive
 from tests.unit import tables
 from tests.unit.transfer import disks
+from tests.unit.transfer.changing_disk import WRITES
+from tests.unit.transfer.changing_disk import ChangingDisk
+from tests.unit.transfer.changing_disk import Write
 from tests.unit.transfer.fake_parent import FakeParent
 
 #: A table of the second level points to the clusters of as many bytes.
 TABLE = CLUSTER * CLUSTER // 8
-
-#: A write to a disk: where, how much, and of what; None is a discard.
-Write = tuple[int, int, int | None]
-
-WRITES = strategies.lists(
-    strategies.tuples(
-        strategies.integers(0, 5 * CHUNK),
-        strategies.sampled_from([1, 512, 4096, CLUSTER, 3 * CLUSTER, CHUNK]),
-        strategies.sampled_from([None, 0, 1, 2, 3]),
-    ),
-    max_size=5,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +51,7 @@ class Taken:
 
     @property
     def base(self) -> Base:
-        return Base(
-            self.path.name, self.size, str(self.leaves), self.said['tree']
-        )
+        return Base(self.size, str(self.leaves), self.said['tree'])
 
     @property
     def layer(self) -> Layer:
@@ -84,6 +73,7 @@ class IncrementCase(testtools.TestCase):
         job = Increment(
             view,
             over.base if over else None,
+            over.path.name if over else None,
             str(image),
             str(own_leaves),
             str(self.root),
@@ -105,48 +95,6 @@ class IncrementCase(testtools.TestCase):
             b''.join(expected) + len(content).to_bytes(8, 'big')
         )
         self.assertEqual(tree.hexdigest(), taken.said['tree'])
-
-
-class Disk:
-    """A qcow2 image with dirty bitmaps, as that of a guest."""
-
-    def __init__(self, path: pathlib.Path, content: bytes) -> None:
-        self.content = bytearray(content)
-        self.layer = Layer(str(path), 'qcow2')
-        disks.run(
-            *('qemu-img', 'create', '-q', '-f', 'qcow2'),
-            *(str(path), str(len(content))),
-        )
-        source = path.with_suffix('.content')
-        source.write_bytes(content)
-        disks.run(
-            *('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'qcow2'),
-            *(str(source), str(path)),
-        )
-
-    def begin(self, bitmap: str) -> None:
-        """Have a bitmap record the changes from now on."""
-        disks.run('qemu-img', 'bitmap', '--add', self.layer.path, bitmap)
-
-    def write(self, writes: list[Write]) -> None:
-        commands = []
-        for offset, length, pattern in writes:
-            begin = min(offset, len(self.content))
-            end = min(offset + length, len(self.content))
-            if begin == end:
-                continue
-            self.content[begin:end] = bytes([pattern or 0]) * (end - begin)
-            kind = 'write -z -u' if pattern is None else f'write -P {pattern}'
-            commands += ['-c', f'{kind} {begin} {end - begin}']
-        if commands:
-            disks.run('qemu-io', '-f', 'qcow2', *commands, self.layer.path)
-
-    def grow(self, size: int) -> None:
-        self.content.extend(bytes(size - len(self.content)))
-        disks.run(
-            *('qemu-img', 'resize', '-q', '-f', 'qcow2'),
-            *(self.layer.path, str(size)),
-        )
 
 
 @ddt.ddt
@@ -179,7 +127,7 @@ class ExactTest(IncrementCase):
         for path in self.root.iterdir():
             if path.is_file():
                 path.unlink()
-        disk = Disk(self.root / 'disk', disks.noise(first))
+        disk = ChangingDisk(self.root / 'disk', disks.noise(first))
         disk.begin('b0')
         newest = self.take('s0', disk.layer, first)
         kept = [(bytes(disk.content), newest)]
@@ -207,7 +155,7 @@ class ExactTest(IncrementCase):
         """The clusters of a disk with several L2 tables, and holes."""
         places = [0, TABLE - CLUSTER, TABLE, 5 * TABLE + CHUNK]
         size = 6 * TABLE
-        disk = Disk(self.root / 'disk', bytes(CHUNK))
+        disk = ChangingDisk(self.root / 'disk', bytes(CHUNK))
         disks.run('qemu-img', 'resize', '-q', disk.layer.path, str(size))
 
         def write(pattern: int, place: int) -> None:
@@ -237,7 +185,7 @@ class ExactTest(IncrementCase):
     def test_grown(self, by: int, by_bitmap: bool) -> None:
         """The new end of a disk is not dirty before it is written to."""
         size = CHUNK + 3 * CLUSTER + 512
-        disk = Disk(self.root / 'disk', disks.noise(size))
+        disk = ChangingDisk(self.root / 'disk', disks.noise(size))
         disk.begin('b')
         full = self.take('full', disk.layer, size)
         disk.grow(size + by)
@@ -248,7 +196,7 @@ class ExactTest(IncrementCase):
 
     def test_by_plain_qemu_img(self) -> None:
         """The chain is one of bare names and formats."""
-        disk = Disk(self.root / 'disk', disks.noise(CHUNK))
+        disk = ChangingDisk(self.root / 'disk', disks.noise(CHUNK))
         full = self.take('full', disk.layer, CHUNK)
         disk.write([(0, CLUSTER, 1)])
         taken = self.take('next', disk.layer, CHUNK, full)
@@ -291,7 +239,7 @@ class SizeTest(IncrementCase):
     def setUp(self) -> None:
         super().setUp()
         self.size = 64 * CHUNK
-        self.disk = Disk(self.root / 'disk', disks.noise(self.size))
+        self.disk = ChangingDisk(self.root / 'disk', disks.noise(self.size))
         self.disk.begin('b')
         self.full = self.take('full', self.disk.layer, self.size)
 
@@ -332,7 +280,7 @@ class SizeTest(IncrementCase):
         self.disk.write([(0, CLUSTER, 7)])
         taken = self.take('next', self.disk.layer, self.size, self.full)
         # Another guest, whose bitmap knows more than there is.
-        disk = Disk(self.root / 'again', bytes(self.disk.content))
+        disk = ChangingDisk(self.root / 'again', bytes(self.disk.content))
         disk.begin('b')
         disk.write([(0, CLUSTER, 7)])
         view = self.disks.serve(disk.layer, 'b')
@@ -342,7 +290,7 @@ class SizeTest(IncrementCase):
 
     def test_bitmap_is_believed(self) -> None:
         """Only what the bitmap has is read: a wrong base is a wrong image."""
-        other = Disk(self.root / 'other', bytes(self.size))
+        other = ChangingDisk(self.root / 'other', bytes(self.size))
         other.begin('b')
         view = self.disks.serve(other.layer, 'b')
         taken = self.take('next', view, self.size, self.full)
@@ -354,7 +302,7 @@ class RefusalTest(IncrementCase):
     def setUp(self) -> None:
         super().setUp()
         self.size = 2 * CHUNK
-        self.disk = Disk(self.root / 'disk', disks.noise(self.size))
+        self.disk = ChangingDisk(self.root / 'disk', disks.noise(self.size))
         self.full = self.take('full', self.disk.layer, self.size)
 
     def assert_refused(

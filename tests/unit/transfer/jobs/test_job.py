@@ -16,6 +16,8 @@ from nova_snapshot_driver.common.ownership import Inode
 from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import Server
+from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer import __main__ as process
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import KINDS
@@ -27,10 +29,12 @@ from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job import Upload
 from nova_snapshot_driver.transfer.jobs.job import Verdict
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job_fields import Base
+from nova_snapshot_driver.transfer.jobs.job_fields import view_to_dict
 from tests.unit import tables
 
 EXPORT = Export('/s', 'vda', 512, Inode(1, 2), Server(0, ('-k', '/s')))
@@ -38,7 +42,12 @@ DIRTY = dataclasses.replace(EXPORT, bitmap='backup-vda')
 ENCRYPTED = Layer(
     '/delta', 'qcow2', 's3cret', Layer('/base', 'raw', is_last=True)
 )
-BASE = Base('base.qcow2', 1 << 20, '/leaves', 'tree')
+BASE = Base(1 << 20, '/leaves', 'tree')
+VOLUME = Volume(
+    *('volumes', 'volume-1', 512, ('[::1]:6789', 'mon:6789'), 'cinder'),
+    key='s3cret',
+    passphrase='s3cret',
+)
 ZSTD = Encoding('qcow2', 'zstd', 3)
 
 JOBS: tuple[AnyJob, ...] = (
@@ -48,18 +57,22 @@ JOBS: tuple[AnyJob, ...] = (
     Stream(EXPORT, ZSTD, 'image', ('/ca.pem',), 3, '/own'),
     Upload('/image', 'image', (), 0),
     Hash(ENCRYPTED, '/leaves', '/own'),
-    Increment(EXPORT, None, '/image', '/leaves', '/own'),
+    Increment(EXPORT, None, None, '/image', '/leaves', '/own'),
+    Update(EXPORT, None, VOLUME, '/leaves', '/own'),
     Restore(ENCRYPTED, '/leaves', 'tree', 512, 'qcow2', '/image', '/own'),
     Verify(ENCRYPTED, '/leaves', 'tree', 512, None, '/own'),
 )
 
 #: More jobs, of kinds that are there already.
 MORE: tuple[AnyJob, ...] = (
-    Increment(DIRTY, BASE, '/image', '/leaves', '/own'),
+    Increment(DIRTY, BASE, 'base.qcow2', '/image', '/leaves', '/own'),
+    Update(DIRTY, BASE, VOLUME, '/leaves', '/own'),
+    Verify(VOLUME, '/leaves', 'tree', 512, '/base', '/own'),
     Verify(ENCRYPTED, '/leaves', 'tree', 512, '/base', '/own'),
 )
 
 INCREMENT = MORE[0].to_dict()
+UPDATE = MORE[1].to_dict()
 STREAM = JOBS[3].to_dict()
 
 #: A program that names all modules that a parent loads.
@@ -88,7 +101,7 @@ class JobTest(testtools.TestCase):
         self.assertEqual(job, KINDS[job.kind].from_dict(fields))
 
     def test_secret_is_in_no_text(self) -> None:
-        self.assertNotIn('s3cret', repr(JOBS[0]))
+        self.assertNotIn('s3cret', repr(JOBS + MORE))
 
     @tables.rows(
         {
@@ -123,6 +136,16 @@ class JobTest(testtools.TestCase):
     def test_wrong_base(self, base: Any) -> None:
         fields = {**INCREMENT, 'base': base}
         self.assertRaises(ValueError, Increment.from_dict, fields)
+
+    @tables.rows(
+        {
+            'export': (EXPORT,),
+            'layer': (ENCRYPTED,),
+        }
+    )
+    def test_no_volume(self, view: View) -> None:
+        fields = {**UPDATE, 'volume': view_to_dict(view)}
+        self.assertRaises(ValueError, Update.from_dict, fields)
 
     def test_verdict(self) -> None:
         self.assertEqual(

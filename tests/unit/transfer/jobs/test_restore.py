@@ -58,9 +58,7 @@ class RecordedCase(testtools.TestCase):
         self.second = self.disks.raw(SIZE, [(0, bytes(second))], 'second')
         self.bottom = Layer(self.path('a.qcow2'), 'qcow2', is_last=True)
         self.layer = Layer(self.path('b.qcow2'), 'qcow2', backing=self.bottom)
-        base = Base(
-            'a.qcow2', SIZE, self.path('a.leaves'), self.add('a', None)
-        )
+        base = Base(SIZE, self.path('a.leaves'), self.add('a', None))
         self.tree = self.add('b', base)
 
     def path(self, name: str) -> str:
@@ -70,6 +68,7 @@ class RecordedCase(testtools.TestCase):
         job = Increment(
             self.second if base else self.first,
             base,
+            'a.qcow2' if base else None,
             self.path(f'{name}.qcow2'),
             self.path(f'{name}.leaves'),
             str(self.root),
@@ -226,7 +225,8 @@ class ProcessTest(RecordedCase):
         written = self.run_job(
             Increment(
                 self.disks.serve(self.second),
-                Base('b.qcow2', SIZE, self.path('b.leaves'), self.tree),
+                Base(SIZE, self.path('b.leaves'), self.tree),
+                'b.qcow2',
                 self.path('c.qcow2'),
                 self.path('c.leaves'),
                 str(own),
