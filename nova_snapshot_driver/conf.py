@@ -78,6 +78,43 @@ snapshot_opts = [
         ),
     ),
     cfg.StrOpt(
+        'target',
+        default='image',
+        choices=[
+            ('image', 'an image in Glance, with the data of the disk'),
+            (
+                'volume',
+                'a snapshot of a volume in Cinder, which gets what has '
+                'changed; the image maps it, and has no data',
+            ),
+            ('auto', 'volume where that can be done, else image'),
+        ],
+        help=(
+            'Where the snapshot of a server goes whose root disk is no '
+            'volume. The property snapshot_target of a request, of the '
+            'metadata of the server and of its image, and snapshot:target of '
+            'its flavor, go before, in this order. The image of a server '
+            'that is shelved always has the data.'
+        ),
+    ),
+    cfg.StrOpt(
+        'volume_type',
+        help=(
+            'The type of the volumes in Cinder that get the snapshots of '
+            "servers. By default that of Cinder, or of the user's project."
+        ),
+    ),
+    cfg.BoolOpt(
+        'snapshots_take_gigabytes',
+        default=True,
+        help=(
+            'Whether a snapshot in Cinder takes as many gigabytes of the '
+            'quota as its volume has. Set it to false where Cinder has '
+            'no_snapshot_gb_quota: a snapshot that goes to a volume asks for '
+            'what it will take before anything is touched.'
+        ),
+    ),
+    cfg.StrOpt(
         'state_directory',
         default='$state_path/snapshot-driver',
         help=(
@@ -539,6 +576,9 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
     :param conf: with the options of this module and Nova's
     """
     capture, transfer = _capture_settings(conf), _transfer_settings(conf)
+    ceph = CephSettings(
+        conf.libvirt.rbd_user, conf.libvirt.images_rbd_ceph_conf
+    )
     return Settings(
         deadline=conf.snapshot.deadline,
         plan=plan_settings(conf),
@@ -549,6 +589,10 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             retries=conf.glance.num_retries,
             volume_timeout=conf.snapshot.volume_timeout,
             stall_timeout=conf.snapshot.stall_timeout,
+            state_directory=conf.snapshot.state_directory,
+            volume_type=conf.snapshot.volume_type,
+            snapshots_take_gigabytes=conf.snapshot.snapshots_take_gigabytes,
+            ceph=ceph,
         ),
         undo=UndoSettings(
             state_directory=conf.snapshot.state_directory,
@@ -562,9 +606,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             stall_timeout=conf.snapshot.stall_timeout,
             volume_timeout=conf.snapshot.volume_timeout,
             reattach_agent=conf.snapshot.reattach_agent,
-            ceph=CephSettings(
-                conf.libvirt.rbd_user, conf.libvirt.images_rbd_ceph_conf
-            ),
+            ceph=ceph,
         ),
     )
 

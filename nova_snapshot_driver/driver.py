@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +24,11 @@ from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.host import Host
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.snapshot.capture.environment import Environment
+from nova_snapshot_driver.snapshot.destination import cinder_volume
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
+from nova_snapshot_driver.snapshot.destination.cinder_volume import (
+    CinderVolume,
+)
 from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
 from nova_snapshot_driver.snapshot.destination.glance_image import GlanceImage
 from nova_snapshot_driver.snapshot.destination.output_file import OutputFile
@@ -32,6 +37,7 @@ from nova_snapshot_driver.snapshot.destination.volume_image import (
 )
 from nova_snapshot_driver.snapshot.disk import DiskSnapshot
 from nova_snapshot_driver.snapshot.plan.instance import Instance
+from nova_snapshot_driver.snapshot.plan.instance import Target
 from nova_snapshot_driver.snapshot.request import Request
 from nova_snapshot_driver.snapshot.request import TaskStates
 from nova_snapshot_driver.snapshot.result import Snapshot
@@ -46,6 +52,7 @@ from nova_snapshot_driver.state.journal import Journal
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
 from nova_snapshot_driver.takings.draft import Draft
 from nova_snapshot_driver.takings.glance_image import UnfinishedImage
+from nova_snapshot_driver.takings.shadow_volume import ShadowVolume
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.temporary_files import TemporaryFiles
 
@@ -77,7 +84,8 @@ class SnapshotDriver:
     ) -> Snapshot:
         """Snapshot an instance into an image.
 
-        The image is that of its root disk or, where that is a volume, a
+        The image is that of its root disk, or the mapping of a snapshot in
+        Cinder with the content of that disk; or, where that is a volume, a
         mapping of the snapshots of all its volumes. Source:
         ``nova.virt.driver.ComputeDriver.snapshot``.
 
@@ -89,16 +97,31 @@ class SnapshotDriver:
         :raises NotSupported: this driver has no method for it
         :raises SnapshotError: it failed, and the guest is as it was
         """
-        return self.take(
-            Request(
-                instance,
-                self._image(context, instance, image_id),
-                TaskStates(update_task_state),
-                progress,
-                cancellation or Cancellation(),
-                context,
-            )
+        request = Request(
+            instance,
+            self._image(context, instance, image_id),
+            TaskStates(update_task_state),
+            progress,
+            cancellation or Cancellation(),
+            context,
         )
+        if instance.block_devices is None and instance.target is Target.AUTO:
+            try:
+                return self.take(request)
+            except cinder_volume.REFUSALS as refusal:
+                events.log_event(
+                    LOG.warning,
+                    Event.REFUSED,
+                    f'The snapshot goes to an image instead: {refusal}',
+                    code=refusal.code,
+                )
+            request = dataclasses.replace(
+                request,
+                destination=GlanceImage(
+                    self._settings.destination, context, image_id
+                ),
+            )
+        return self.take(request)
 
     def snapshot_to_file(
         self,
@@ -214,13 +237,13 @@ class SnapshotDriver:
 
     def _image(
         self, context: Context, instance: Instance, image_id: str
-    ) -> GlanceImage | VolumeBackedImage:
-        devices = instance.block_devices
-        if devices is None:
-            return GlanceImage(self._settings.destination, context, image_id)
-        return VolumeBackedImage(
-            self._settings.destination, context, image_id, devices
-        )
+    ) -> GlanceImage | VolumeBackedImage | CinderVolume:
+        settings, devices = self._settings.destination, instance.block_devices
+        if devices is not None:
+            return VolumeBackedImage(settings, context, image_id, devices)
+        if instance.target is Target.IMAGE:
+            return GlanceImage(settings, context, image_id)
+        return CinderVolume(settings, context, image_id, instance)
 
     def _unfinished(self, guest: Guest) -> Entry | None:
         """The journal entry of a guest whose image is complete."""
@@ -280,6 +303,8 @@ def _made_for(artefacts: Artefacts) -> Iterator[Taking]:
     for image in artefacts.images:
         if artefacts.volumes:
             yield CinderSnapshots(image, artefacts.volumes, artefacts.project)
+        if artefacts.server is not None:
+            yield ShadowVolume(image, artefacts.server, artefacts.project)
         yield UnfinishedImage(image, artefacts.project)
 
 

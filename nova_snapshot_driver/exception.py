@@ -585,6 +585,21 @@ class IncrementUnproven(SnapshotError):
     )
 
 
+class VolumeUnproven(SnapshotError):
+    """
+    :ivar fields: ``count`` is that of chunks that differ, and ``offset`` that
+        of the first one, in bytes
+    """
+
+    code = 'volume-unproven'
+    template = (
+        'The snapshot {snapshot} in Cinder does not have what was read from '
+        'the disk: {count} chunks differ, the first one at {offset}. Nothing '
+        'is left of it. See the storage of the volume {volume}; the next '
+        'snapshot tries again.'
+    )
+
+
 class LibnbdMissing(SnapshotError):
     code = 'libnbd-missing'
     template = (
@@ -751,6 +766,52 @@ class CinderAccessUnavailable(SnapshotError):
     )
 
 
+class VolumeRefused(SnapshotError):
+    code = 'volume-refused'
+    template = (
+        'Domain {domain}: its snapshot can not go to a volume in Cinder: '
+        '{reason}. Nothing was touched. Ask for an image instead: the '
+        'property snapshot_target=image.'
+    )
+
+
+class VolumeChanged(SnapshotError):
+    """A volume has other content than its last snapshot, for good."""
+
+    code = 'volume-changed'
+    template = (
+        'Domain {domain}: the volume {volume}, which has its snapshots, is '
+        'not as the last of them any more: {reason}. The next one is found by '
+        'a comparison with what is there.'
+    )
+
+
+class VolumeBusy(SnapshotError):
+    code = 'volume-busy'
+    template = (
+        'Domain {domain}: the volume {volume}, which takes its snapshots, is '
+        '{status}. Detach it from whatever has it, and leave it to this '
+        'driver; or delete it, and the next snapshot makes another one.'
+    )
+
+
+class VolumeTimeout(SnapshotError):
+    code = 'volume-timeout'
+    template = (
+        'Volume {volume} is {status} in Cinder after {seconds} s, and was to '
+        'be {wanted}. See the logs of cinder-volume. (option [snapshot] '
+        'volume_timeout)'
+    )
+
+
+class TargetInvalid(SnapshotError):
+    code = 'target-invalid'
+    template = (
+        'A snapshot goes to an image, to a volume, or to either as is best '
+        '("auto"), and not to "{value}": that is snapshot_target of {where}.'
+    )
+
+
 class VolumeSnapshotsNotCreated(SnapshotError):
     code = 'volume-snapshots-not-created'
     template = (
@@ -794,6 +855,17 @@ class VolumeSnapshotsLeftBehind(SnapshotError):
         'be deleted: {reason}. They are those of the volumes {volumes} with '
         'the metadata {mark}={image}; delete them with "openstack volume '
         'snapshot delete".'
+    )
+
+
+class VolumeLeftBehind(VolumeSnapshotsLeftBehind):
+    code = 'volume-left-behind'
+    template = (
+        'The snapshot failed ({cause}), and the volume in Cinder that was to '
+        'take it could not be given back: {reason}. The next snapshot of the '
+        'server, or start of nova-compute, tries again. By hand, delete the '
+        'attachment of the volume with the metadata {mark}={image}, and its '
+        'snapshot with nova_snapshot_image={image}.'
     )
 
 

@@ -24,6 +24,7 @@ import libvirt
 import libvirt_qemu
 
 from nova_snapshot_driver.hypervisor.checkpoints import PREFIX
+from nova_snapshot_driver.state import ledger
 from nova_snapshot_driver.takings import registry
 from nova_snapshot_driver.takings.tools import UndoTools
 
@@ -204,8 +205,11 @@ def _of_directories(directories: Directories) -> Iterator[str]:
     for name in _entries(directories.snapshots):
         yield f'in the snapshots directory: {name}'
     for name in _entries(directories.state):
-        if not name.endswith('.lock'):
+        if name != ledger.NAME and not name.endswith('.lock'):
             yield f'in the state directory: {name}'
+    for name in _entries(os.path.join(directories.state, ledger.NAME)):
+        if not name.endswith(ledger.LEAVES):
+            yield f'in the ledger: {name}'
     for name in _entries(directories.output):
         if name.endswith('.part'):
             yield f'beside the output: {name}'

@@ -19,12 +19,12 @@ SUBSTITUTE = '_'
 # may have no room for it (``glance.common.utils.no_4byte_params``).
 _LAST = '\uffff'
 
-#: The beginning of the names of the dirty bitmaps of chains of files.
+#: The beginnings of the names of dirty bitmaps: of chains of files, and of
+#: volumes in Cinder.
 CHAIN_BITMAP = 'nova-snapshot-chain-'
+VOLUME_BITMAP = 'nova-snapshot-volume-'
 
-_CHAIN_BITMAP = re.compile(
-    rf'{CHAIN_BITMAP}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}'
-)
+_UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 _DRAFT = re.compile(r'[^/]\.[0-9a-f]{8}\.part\Z')
 
@@ -83,14 +83,17 @@ def is_draft(path: str) -> bool:
     return _DRAFT.search(path) is not None
 
 
-def chain_bitmap() -> str:
-    """A name for the dirty bitmap of a chain of files, unique for ever.
+def new_bitmap(beginning: str) -> str:
+    """A name for a dirty bitmap, unique for ever.
 
-    QEMU refuses a backup job whose new bitmap has the name of an old one.
+    :param beginning: that says whose it is
     """
-    return f'{CHAIN_BITMAP}{uuid.uuid4()}'
+    return f'{beginning}{uuid.uuid4()}'
 
 
-def is_chain_bitmap(name: str) -> bool:
-    """Whether a dirty bitmap belongs to a chain of files."""
-    return _CHAIN_BITMAP.fullmatch(name) is not None
+def is_bitmap(name: str, beginning: str) -> bool:
+    """Whether a dirty bitmap is one of those with a beginning."""
+    return (
+        name.startswith(beginning)
+        and _UUID.fullmatch(name.removeprefix(beginning)) is not None
+    )

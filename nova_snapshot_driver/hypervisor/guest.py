@@ -128,8 +128,19 @@ class Guest(LibvirtDomain):
         :raises HypervisorError: libvirt keeps it to itself
         """
         with self.calling('read the secret of the disk') as handle:
-            secret = handle.connect().secretLookupByUUIDString(disk.secret)
-            return base64.b64encode(secret.value()).decode()
+            return _secret(handle, disk.secret)
+
+    def secret(self, uuid: str) -> str | None:
+        """A secret of the libvirt that has the domain, in base64.
+
+        :param uuid: of the secret
+        :returns: None where there is none, or libvirt keeps it to itself
+        """
+        try:
+            with self.calling('read a secret') as handle:
+                return _secret(handle, uuid)
+        except exception.HypervisorError:
+            return None
 
     def persistent(self) -> bool:
         with self.calling('read the persistence') as handle:
@@ -161,3 +172,8 @@ class Guest(LibvirtDomain):
     def set_autostart(self, autostart: bool) -> None:
         with self.calling('set the autostart') as handle:
             handle.setAutostart(autostart)
+
+
+def _secret(handle: LibvirtObject, uuid: str | None) -> str:
+    found = handle.connect().secretLookupByUUIDString(uuid)
+    return base64.b64encode(found.value()).decode()

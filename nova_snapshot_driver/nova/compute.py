@@ -28,6 +28,7 @@ from nova_snapshot_driver.nova import upstream
 from nova_snapshot_driver.nova.environment import ComputeEnvironment
 from nova_snapshot_driver.nova.errors import translated
 from nova_snapshot_driver.nova.running import RunningSnapshots
+from nova_snapshot_driver.nova.target import target_of
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.snapshot import metrics
 from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
@@ -180,11 +181,13 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             driver = SnapshotDriver(
                 conf.read_settings(CONF),
                 host,
-                ComputeEnvironment(self._metrics, tally),
+                ComputeEnvironment(self._metrics, tally, context),
             )
+            requester = objects.Requester(context)
+            target = target_of(requester, instance, image_id)
             tally.snapshot = driver.snapshot(
-                objects.Requester(context),
-                objects.instance_of(instance, block_devices),
+                requester,
+                objects.instance_of(instance, block_devices, target),
                 image_id,
                 update_task_state,
                 cancellation=cancellation,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import errno
 import os
@@ -10,10 +11,13 @@ from collections.abc import Collection
 from collections.abc import Iterator
 
 import nova.conf
+from castellan import key_manager
 from nova.compute import utils as compute_utils
+from nova.context import RequestContext
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import ownership
+from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common import wait
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.ownership import Inode
@@ -35,13 +39,18 @@ class ComputeEnvironment(Environment):
 
     :param metrics: of all its snapshots
     :param tally: of the one that is being taken, if there is one
+    :param context: of the request for that one
     """
 
     def __init__(
-        self, metrics: Metrics | None = None, tally: Tally | None = None
+        self,
+        metrics: Metrics | None = None,
+        tally: Tally | None = None,
+        context: RequestContext | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._tally = tally or Tally()
+        self._context = context
 
     @contextlib.contextmanager
     def disk_operation(self, cancellation: Cancellation) -> Iterator[None]:
@@ -86,6 +95,21 @@ class ComputeEnvironment(Environment):
                         *(inode.device, inode.number),
                     )
         return inode
+
+    def volume_passphrase(self, domain: str, key: str | None) -> bytes:
+        """
+        Source: ``nova.virt.libvirt.driver.LibvirtDriver._attach_encryptor``
+        """
+        try:
+            found = key_manager.API(CONF).get(self._context, key)
+        # A key manager raises what its backend does.
+        except Exception as error:
+            raise exception.VolumeRefused(
+                domain=domain,
+                reason='the key manager does not give the key of the volume: '
+                f'{reason.of(error)}',
+            ) from error
+        return binascii.hexlify(found.get_encoded())
 
     def planned(self, method: str) -> None:
         self._tally.method = method

@@ -31,6 +31,7 @@ from nova_snapshot_driver.snapshot.plan.instance import AttachedVolume
 from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
+from nova_snapshot_driver.snapshot.plan.instance import Target
 
 CONF = nova.conf.CONF
 
@@ -43,13 +44,16 @@ START_TIMEOUT = 30
 
 
 def instance_of(
-    instance: objects.Instance, block_devices: BlockDevices | None = None
+    instance: objects.Instance,
+    block_devices: BlockDevices | None = None,
+    target: Target = Target.IMAGE,
 ) -> Instance:
     """The instance that is to be snapshotted, in the driver's own class.
 
     As in upstream, an instance has an agent where its image says so.
 
     :param block_devices: of an instance whose root disk is a volume
+    :param target: of the snapshot of any other one
     """
     image = instance.image_meta
     required = image.properties.get('os_require_quiesce', False)
@@ -65,6 +69,11 @@ def instance_of(
         quiesce=QuiescePolicy.REQUIRE if required else None,
         guest_agent=image.properties.get('hw_qemu_guest_agent', False),
         block_devices=block_devices,
+        target=target,
+        name=instance.display_name,
+        zone=None
+        if CONF.cinder.cross_az_attach
+        else instance.availability_zone,
     )
 
 

@@ -19,13 +19,14 @@ from nova_snapshot_driver.clients.rbd import Ceph
 from nova_snapshot_driver.clients.rbd import Clone
 from nova_snapshot_driver.common.view import RbdImage
 from nova_snapshot_driver.common.view import Views
+from nova_snapshot_driver.snapshot.capture.base import CaptureTools
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.destination import metadata
 from nova_snapshot_driver.snapshot.destination.base import Adopting
+from nova_snapshot_driver.snapshot.destination.base import Incremental
 from nova_snapshot_driver.snapshot.destination.base import Proof
 from nova_snapshot_driver.snapshot.destination.base import Staged
 from nova_snapshot_driver.snapshot.destination.base import Streaming
-from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.snapshot.session import Session
@@ -36,10 +37,10 @@ from nova_snapshot_driver.transfer.data_plane import DataPlane
 from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
-from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Verdict
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job import Written
 
@@ -248,7 +249,7 @@ class ExtractDelivery(StagedDelivery):
 
 
 class IncrementDelivery(Delivery[Views]):
-    """A chain gets what has changed, and is proven to have it.
+    """The destination gets what has changed, and is proven to have it.
 
     :param destination: that of the request
     """
@@ -264,41 +265,57 @@ class IncrementDelivery(Delivery[Views]):
         session: Session,
         plan: Plan,
         quiesce: Quiesce,
-        workspace: Workspace,
-        destination: FileChain,
+        destination: Incremental,
+        tools: CaptureTools,
     ) -> None:
         super().__init__(session, plan, quiesce)
         self._guest = session.guest
-        self._workspace = workspace
         self._destination = destination
+        self._tools = tools
 
     def __enter__(self) -> Self:
-        self._process = self._start_one(Increment)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.push(self._held)
+            self._held.enter_context(
+                self._destination.opened(self._guest, self._plan, self._tools)
+            )
+            self._process = self._start_one(self._destination.JOB)
+            on_failure.pop_all()
         return self
 
     def read(self, captured: Views) -> None:
+        self._request.states.uploading()
         [planned] = self._plan.disks
         self._written = self._process.run(
             self._destination.job(
-                captured[planned.target], self._plan, self._workspace.path
+                captured[planned.target],
+                self._plan,
+                self._tools.workspace.path,
             )
         )
 
     def complete(self) -> tuple[Proof, ...]:
+        [planned] = self._plan.disks
+        proof = self._destination.complete(
+            self._guest,
+            self._plan,
+            self._written,
+            self._properties(planned),
+            self._prove,
+            self._tools.workspace.path,
+        )
+        return (proof,)
+
+    def _prove(self, job: Verify) -> Verdict:
         verdict = data_plane.run(
-            self._destination.proving(
-                self._plan, self._written.tree, self._workspace.path
-            ),
+            job,
             Limits.of(self._settings.transfer, Verify),
             self._request.progress,
             self._request.cancellation,
         )
-        # A cancellation counts until the snapshot is in the chain.
+        # A cancellation counts until the snapshot is shown.
         self._request.cancellation.check()
-        proof = self._destination.publish(
-            self._guest, self._plan, self._written, verdict
-        )
-        return (proof,)
+        return verdict
 
 
 class CloneDelivery(Delivery[Clone]):

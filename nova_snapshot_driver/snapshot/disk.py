@@ -28,7 +28,7 @@ from nova_snapshot_driver.snapshot.capture.settings import CaptureSettings
 from nova_snapshot_driver.snapshot.clone_attempt import CloneAttempt
 from nova_snapshot_driver.snapshot.destination.base import Adopting
 from nova_snapshot_driver.snapshot.destination.base import Destination
-from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
+from nova_snapshot_driver.snapshot.destination.base import Incremental
 from nova_snapshot_driver.snapshot.increment_attempt import IncrementAttempt
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
@@ -74,6 +74,10 @@ class DiskSnapshot:
             except exception.LeavesDamaged as error:
                 self._do_without('hashes', error)
                 continue
+            except exception.VolumeChanged as error:
+                # The destination knows, and has another base for the plan.
+                self._log_refusal(error)
+                continue
             obstacle: dict[str, Any] = {method.value: refused(refusal)}
             self._known = dataclasses.replace(self._known, **obstacle)
             # Stop after a refusal of a method that was not tried: it would
@@ -94,11 +98,17 @@ class DiskSnapshot:
 
         :raises SnapshotError: the error, where nothing is made with it
         """
-        is_increment = isinstance(self._session.request.destination, FileChain)
-        if not is_increment or getattr(self._known, what) is not None:
+        destination = self._session.request.destination
+        if (
+            not isinstance(destination, Incremental)
+            or getattr(self._known, what) is not None
+        ):
             raise error
         obstacle: dict[str, Any] = {what: refused(error)}
         self._known = dataclasses.replace(self._known, **obstacle)
+        self._log_refusal(error)
+
+    def _log_refusal(self, error: exception.SnapshotError) -> None:
         events.log_event(
             LOG.warning,
             Event.REFUSED,
@@ -150,21 +160,29 @@ class DiskSnapshot:
             with_shut_directories(
                 settings.capture, domain, disks, self._known
             ),
-            isinstance(destination, FileChain),
+            destination.KEEPING
+            if isinstance(destination, Incremental)
+            else None,
         )
         _require_readable(guest, plan)
         require_reachable(settings.capture, domain, plan)
-        if isinstance(destination, FileChain):
+        if isinstance(destination, Incremental):
             return self._with_increment(plan, destination)
         return plan
 
-    def _with_increment(self, plan: Plan, chain: FileChain) -> Plan:
+    def _with_increment(self, plan: Plan, destination: Incremental) -> Plan:
         guest = self._session.guest
         [planned] = plan.disks
-        base = chain.base(guest, planned.target)
+        base = destination.base(guest, planned.target)
         if base is not None and self._known.hashes is not None:
             base = dataclasses.replace(base, has_hashes=False)
-        known = increment_facts.of(guest, planned, base, self._known.tracking)
+        known = increment_facts.of(
+            guest,
+            planned,
+            base,
+            self._known.tracking,
+            destination.new_bitmap(),
+        )
         increment = make_increment(known, plan.method, planned.disk)
         return dataclasses.replace(plan, increment=increment)
 
@@ -209,11 +227,19 @@ def obstacles(destination: Destination | None = None) -> Obstacles:
     :param destination: of the image; None for any
     """
     has_libnbd = libnbd.is_available()
-    to_file = not isinstance(destination, Adopting | None)
     return Obstacles(
         stream=None if has_libnbd else 'libnbd is missing',
-        direct=Ground(Words.TO_FILE) if to_file else None,
+        direct=_no_adoption(destination),
     )
+
+
+def _no_adoption(destination: Destination | None) -> Ground | None:
+    """Why a destination takes no image that is made inside Ceph."""
+    if isinstance(destination, Adopting | None):
+        return None
+    if destination.artefacts.server is not None:
+        return Ground(Words.TO_VOLUME)
+    return Ground(Words.TO_FILE)
 
 
 def with_shut_directories(

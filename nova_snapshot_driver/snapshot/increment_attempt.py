@@ -13,7 +13,7 @@ from nova_snapshot_driver.common.view import Views
 from nova_snapshot_driver.hypervisor.checkpoint_xml import UNTRACKED
 from nova_snapshot_driver.snapshot.delivery import Delivery
 from nova_snapshot_driver.snapshot.delivery import IncrementDelivery
-from nova_snapshot_driver.snapshot.destination.file_chain import FileChain
+from nova_snapshot_driver.snapshot.destination.base import Incremental
 from nova_snapshot_driver.snapshot.plan.increment import Increment
 from nova_snapshot_driver.snapshot.read_attempt import ReadAttempt
 from nova_snapshot_driver.snapshot.result import Snapshot
@@ -78,11 +78,11 @@ class IncrementAttempt(ReadAttempt):
             self._session,
             self._plan,
             self._quiesce,
-            workspace,
             self._destination,
+            self._tools(workspace),
         )
 
-    def _place_of_images(self, root: str) -> Place:
+    def _place_of_images(self, _root: str) -> Place | None:
         return self._destination.place
 
     def _rest(self) -> Entry:
@@ -108,7 +108,7 @@ class IncrementAttempt(ReadAttempt):
         return increment
 
     @property
-    def _destination(self) -> FileChain:
+    def _destination(self) -> Incremental:
         destination = self._request.destination
-        assert isinstance(destination, FileChain)  # noqa: S101 (for mypy)
+        assert isinstance(destination, Incremental)  # noqa: S101 (for mypy)
         return destination

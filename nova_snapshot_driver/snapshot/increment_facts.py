@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common import undo
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.guest import Guest
@@ -22,20 +21,25 @@ def of(
     planned: PlannedDisk,
     base: Base | None,
     untracked: Ground | None,
+    new_bitmap: str,
 ) -> Known:
     """
     :param base: the snapshot before; None where there is none
     :param untracked: why no bitmap can be used; None where one can
+    :param new_bitmap: the name of the one that may be begun
     """
-    bitmap = None if base is None else base.bitmap
-    changed, lost = _recorded(guest, bitmap)
+    if base is not None and base.lost is not None:
+        changed: int | None = None
+        lost: Ground | None = base.lost
+    else:
+        changed, lost = _recorded(guest, None if base is None else base.bitmap)
     return Known(
         base=base,
         size=space.disk_size(guest, planned.disk, planned.source),
         changed=changed,
         lost=lost,
         untracked=untracked,
-        fresh=Bitmap(planned.target, naming.chain_bitmap()),
+        fresh=Bitmap(planned.target, new_bitmap),
     )
 
 

@@ -75,11 +75,15 @@ class Request:
     @property
     def wishes(self) -> list[str]:
         """The parts that Nova's own driver would pass over, in words."""
+        wish = self.destination.wish
         return [
-            field.metadata[BEYOND_NOVA].format(_text(value))
-            for field in dataclasses.fields(self)
-            if BEYOND_NOVA in field.metadata
-            and (value := getattr(self, field.name)) != field.default
+            *([] if wish is None else [wish]),
+            *(
+                field.metadata[BEYOND_NOVA].format(_text(value))
+                for field in dataclasses.fields(self)
+                if BEYOND_NOVA in field.metadata
+                and (value := getattr(self, field.name)) != field.default
+            ),
         ]
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from nova_snapshot_driver.snapshot.capture.pause import Stall
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
 from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.destination.base import Proof
-from nova_snapshot_driver.snapshot.destination.volume_image import DISK_FORMAT
+from nova_snapshot_driver.snapshot.destination.mapped_image import DISK_FORMAT
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk

@@ -77,7 +77,9 @@ class ChainRecord:
             if value is not None and not pattern.fullmatch(value):
                 raise ValueError(f'the {name} {value!r} is none')
         for bitmap in (self.bitmap, *self.stale_bitmaps):
-            if bitmap is not None and not naming.is_chain_bitmap(bitmap):
+            if bitmap is not None and not naming.is_bitmap(
+                bitmap, naming.CHAIN_BITMAP
+            ):
                 raise ValueError(f'the bitmap {bitmap!r} is not ours')
         for name in ('number', 'size', 'changed', 'written'):
             value = getattr(self, name)

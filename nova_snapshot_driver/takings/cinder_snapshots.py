@@ -145,7 +145,7 @@ class _Removal:
             now = wait.CLOCK.monotonic()
             self.first_answer = self.first_answer or now
             for snapshot in found:
-                self.reason = _delete(connection, snapshot) or self.reason
+                self.reason = delete(connection, snapshot) or self.reason
         except (
             exception.CinderError,
             exception.CinderAccessUnavailable,
@@ -155,7 +155,7 @@ class _Removal:
         return not found and now >= self.first_answer + self.late
 
 
-def _delete(connection: Cinder, snapshot: VolumeSnapshot) -> str | None:
+def delete(connection: Cinder, snapshot: VolumeSnapshot) -> str | None:
     """
     :returns: why Cinder does not; one that is being made has to be there first
     """

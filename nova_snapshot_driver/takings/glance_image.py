@@ -14,6 +14,7 @@ from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.takings.cinder_snapshots import CinderSnapshots
 from nova_snapshot_driver.takings.left_behind import image_left_behind
 from nova_snapshot_driver.takings.left_behind import require_sight
+from nova_snapshot_driver.takings.shadow_volume import ShadowVolume
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.taking import Whose
 from nova_snapshot_driver.takings.tools import UndoTools
@@ -33,7 +34,7 @@ class UnfinishedImage(Taking):
 
     KIND = 'image'
     WHOSE = Whose.IMAGE
-    AFTER = frozenset({CinderSnapshots.KIND})
+    AFTER = frozenset({CinderSnapshots.KIND, ShadowVolume.KIND})
     NEEDS_GLANCE = True
 
     def describe(self) -> str:

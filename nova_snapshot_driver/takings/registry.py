@@ -21,6 +21,7 @@ from nova_snapshot_driver.takings.jobs import BackupJob
 from nova_snapshot_driver.takings.jobs import BlockJob
 from nova_snapshot_driver.takings.managed_save import ManagedSave
 from nova_snapshot_driver.takings.pause import Pause
+from nova_snapshot_driver.takings.shadow_volume import ShadowVolume
 from nova_snapshot_driver.takings.taking import Taking
 from nova_snapshot_driver.takings.temporary_files import TemporaryFiles
 from nova_snapshot_driver.takings.tools import UndoTools
@@ -44,6 +45,7 @@ KINDS: tuple[type[Taking], ...] = (
     Draft,
     CephSnapshot,
     CinderSnapshots,
+    ShadowVolume,
     UnfinishedImage,
     CephClone,
 )

@@ -94,6 +94,7 @@ class ChainCase(base.SnapshotTest):
 
     def compare(self, reference: Path, taken: IncrementProof) -> None:
         """See that plain ``qemu-img`` reads the same from both."""
+        assert taken.file is not None
         run(
             [
                 *('qemu-img', 'compare'),

@@ -8,7 +8,9 @@ with the status and the words of Cinder 29.
 
 from __future__ import annotations
 
+import ast
 import collections
+import itertools
 import json
 import re
 import uuid
@@ -25,6 +27,29 @@ PROJECT = '1b7c3d5e6f7a4b8c9d0e1f2a3b4c5d6e'
 ENDPOINT = f'http://cinder.example.com:8776/v3/{PROJECT}'
 
 Trouble = Callable[[], tuple[int, Any]]
+
+
+#: The id of the key of every volume that is encrypted.
+KEY = '9a1f0c5e-0b39-4d5a-8a55-7f0f1f2f3f4f'
+
+
+def in_ceph(volume: str) -> dict[str, Any]:
+    """How a host reaches a volume in Ceph, as Cinder 29 says it."""
+    return {
+        'driver_volume_type': 'rbd',
+        'name': f'volumes/volume-{volume}',
+        'hosts': ['10.0.0.1', '10.0.0.2'],
+        'ports': ['6789', '6789'],
+        'cluster_name': 'ceph',
+        'auth_enabled': True,
+        'auth_username': 'cinder',
+        'secret_type': 'ceph',
+        'secret_uuid': 'b0c6ef8f-4c1c-46d2-9aa4-7a2c8a0c5e30',
+        'volume_id': volume,
+        'discard': True,
+        'encrypted': False,
+        'access_mode': 'rw',
+    }
 
 
 #: Characters, of which its schemas bear no more.
@@ -45,6 +70,9 @@ class FakeCinder:
     :ivar most: the quota of snapshots; -1 for none
     :ivar at_create: called with the id of each volume that is snapshotted
     :ivar before: called with each request
+    :ivar attachments: those that there are, by their ids
+    :ivar connection: how a host reaches a volume; called with its id
+    :ivar gigabytes: the quota for volumes and snapshots; -1 for none
     :ivar bodies: of the requests for a snapshot
     :ivar headers: of all requests
     """
@@ -64,6 +92,7 @@ class FakeCinder:
                 'availability_zone': 'nova',
                 'bootable': 'true',
                 'created_at': '2026-11-20T09:00:00.000000',
+                'updated_at': None,
                 'snapshot_id': None,
                 'volume_type': 'fast',
             }
@@ -77,6 +106,10 @@ class FakeCinder:
         self.progress = '0%'
         self.errors = 0
         self.most = 100
+        self.attachments: dict[str, dict[str, Any]] = {}
+        self.connection: Callable[[str], dict[str, Any]] = in_ceph
+        self.gigabytes = 1000
+        self._changes = itertools.count()
         self.at_create: Callable[[str], object] = lambda _volume: None
         self.before: Callable[[str], object] = lambda _request: None
         self.bodies: list[dict[str, Any]] = []
@@ -131,6 +164,32 @@ class FakeCinder:
         self, method: str, path: list[str]
     ) -> tuple[str, Callable[..., tuple[int, Any]]]:
         match method, path:
+            case 'GET', ['volumes', 'detail']:
+                return 'volumes', lambda query, _: self._volumes(query)
+            case 'POST', ['volumes']:
+                return 'make', lambda _, body: self._make(**body)
+            case 'DELETE', ['volumes', volume]:
+                return 'remove', lambda *_: self._remove(volume)
+            case 'GET', ['volumes', volume, 'encryption']:
+                return 'key', lambda *_: (200, {'encryption_key_id': KEY})
+            case 'POST', ['volumes', volume, 'metadata']:
+                return 'claim', lambda _, body: self._describe(
+                    self.volumes, volume, **body
+                )
+            case 'POST', ['volumes', volume, 'action']:
+                return 'act', lambda _, body: self._act(volume, body)
+            case 'POST', ['attachments']:
+                return 'attach', lambda _, body: self._attach(**body)
+            case 'GET', ['attachments']:
+                return 'attachments', lambda query, _: self._attached(query)
+            case 'POST', ['attachments', attachment, 'action']:
+                return 'complete', lambda *_: self._complete(attachment)
+            case 'DELETE', ['attachments', attachment]:
+                return 'detach', lambda *_: self._detach(attachment)
+            case 'POST', ['snapshots', snapshot, 'metadata']:
+                return 'settle', lambda _, body: self._describe(
+                    self.snapshots, snapshot, **body
+                )
             case 'GET', ['volumes', volume]:
                 return 'volume', lambda *_: self._volume(volume)
             case 'GET', ['limits']:
@@ -154,8 +213,176 @@ class FakeCinder:
         absolute = {
             'maxTotalSnapshots': self.most,
             'totalSnapshotsUsed': len(self.snapshots),
+            'maxTotalVolumes': 100,
+            'totalVolumesUsed': len(self.volumes),
+            'maxTotalVolumeGigabytes': self.gigabytes,
+            'totalGigabytesUsed': self._gigabytes_used(),
         }
         return 200, {'limits': {'rate': [], 'absolute': absolute}}
+
+    def _gigabytes_used(self) -> int:
+        everything = (*self.volumes.values(), *self.snapshots.values())
+        return sum(each['size'] for each in everything)
+
+    def _now(self) -> str:
+        """Another time for each change."""
+        return f'2026-11-20T09:00:00.{next(self._changes):06d}'
+
+    # Volumes that no server has
+
+    def add(self, **fields: Any) -> dict[str, Any]:
+        """Have a volume."""
+        volume = {
+            'id': str(uuid.uuid4()),
+            'name': 'a volume',
+            'description': None,
+            'status': 'available',
+            'size': 2,
+            'multiattach': False,
+            'attachments': [],
+            'metadata': {},
+            'created_at': self._now(),
+            'updated_at': None,
+            **fields,
+        }
+        self.volumes[volume['id']] = volume
+        return volume
+
+    def touch(self, volume: str) -> None:
+        """Have somebody attach a volume, and detach it."""
+        self.volumes[volume]['updated_at'] = self._now()
+
+    def _volumes(self, query: dict[str, list[str]]) -> tuple[int, Any]:
+        (text,) = query['metadata']
+        wanted = ast.literal_eval(text)
+        return 200, {
+            'volumes': [
+                volume
+                for volume in self.volumes.values()
+                if wanted.items() <= volume['metadata'].items()
+            ]
+        }
+
+    def _make(self, volume: dict[str, Any]) -> tuple[int, Any]:
+        if 0 <= self.gigabytes < self._gigabytes_used() + volume['size']:
+            return _error(
+                413,
+                'VolumeSizeExceedsAvailableQuota: Requested volume exceeds',
+            )
+        made = self.add(
+            **{
+                name: volume[name]
+                for name in ('name', 'size', 'description', 'metadata')
+            },
+            volume_type=volume['volume_type'],
+            availability_zone=volume['availability_zone'],
+        )
+        return 202, {'volume': made}
+
+    def _remove(self, volume: str) -> tuple[int, Any]:
+        if volume not in self.volumes:
+            return _error(404, f'Volume {volume} could not be found.')
+        has_snapshots = any(
+            each['volume_id'] == volume for each in self.snapshots.values()
+        )
+        status = self.volumes[volume]['status']
+        if has_snapshots or status not in ('available', 'error'):
+            return _error(400, 'Invalid volume: Volume status must be ...')
+        del self.volumes[volume]
+        return 202, None
+
+    def _describe(
+        self, things: dict[str, Any], thing: str, metadata: dict[str, str]
+    ) -> tuple[int, Any]:
+        if thing not in things:
+            return _error(404, f'{thing} could not be found.')
+        things[thing]['metadata'] |= metadata
+        return 200, {'metadata': things[thing]['metadata']}
+
+    def _act(self, name: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if name not in self.volumes:
+            return _error(404, f'Volume {name} could not be found.')
+        volume = self.volumes[name]
+        match body:
+            case {'os-set_bootable': {'bootable': bootable}}:
+                volume['bootable'] = str(bootable).lower()
+                return 200, None
+            case {'os-set_image_metadata': {'metadata': metadata}}:
+                volume['volume_image_metadata'] = metadata
+                return 200, {'metadata': metadata}
+            case {'os-extend': {'new_size': size}}:
+                return self._extend(volume, size)
+            case {'revert': {'snapshot_id': snapshot}}:
+                return self._revert(volume, snapshot)
+        raise AssertionError(f'nobody does {body}')
+
+    def _extend(self, volume: dict[str, Any], size: int) -> tuple[int, Any]:
+        if volume['status'] != 'available' or size <= volume['size']:
+            return _error(400, 'Invalid volume: it cannot be extended')
+        volume['size'] = size
+        self.touch(volume['id'])
+        return 202, None
+
+    def _revert(
+        self, volume: dict[str, Any], snapshot: str
+    ) -> tuple[int, Any]:
+        of_volume = [
+            each
+            for each in self.snapshots.values()
+            if each['volume_id'] == volume['id']
+        ]
+        newest = max(of_volume, key=lambda each: str(each['created_at']))
+        if (
+            newest['id'] != snapshot
+            or volume['status'] != 'available'
+            or newest['size'] != volume['size']
+        ):
+            return _error(400, 'Invalid volume: it cannot be reverted')
+        self.touch(volume['id'])
+        return 202, None
+
+    def _attach(self, attachment: dict[str, Any]) -> tuple[int, Any]:
+        volume = attachment['volume_uuid']
+        if volume not in self.volumes:
+            return _error(404, f'Volume {volume} could not be found.')
+        if self.volumes[volume]['status'] != 'available':
+            return _error(400, 'Invalid volume: Volume is in-use')
+        made = {
+            'id': str(uuid.uuid4()),
+            'status': 'attaching',
+            'instance': None,
+            'volume_id': volume,
+        }
+        self.attachments[made['id']] = made
+        self.volumes[volume]['status'] = 'attaching'
+        self.touch(volume)
+        info = self.connection(volume)
+        return 200, {'attachment': {**made, 'connection_info': info}}
+
+    def _attached(self, query: dict[str, list[str]]) -> tuple[int, Any]:
+        (volume,) = query['volume_id']
+        return 200, {
+            'attachments': [
+                each
+                for each in self.attachments.values()
+                if each['volume_id'] == volume
+            ]
+        }
+
+    def _complete(self, attachment: str) -> tuple[int, Any]:
+        if attachment not in self.attachments:
+            return _error(404, f'Volume attachment {attachment} ...')
+        volume = self.attachments[attachment]['volume_id']
+        self.volumes[volume]['status'] = 'in-use'
+        return 204, None
+
+    def _detach(self, attachment: str) -> tuple[int, Any]:
+        if attachment not in self.attachments:
+            return _error(404, f'Volume attachment {attachment} ...')
+        volume = self.attachments.pop(attachment)['volume_id']
+        self.volumes[volume]['status'] = 'available'
+        self.touch(volume)
+        return 200, {'attachments': []}
 
     def _create(self, snapshot: dict[str, Any]) -> tuple[int, Any]:
         self.bodies.append(snapshot)
@@ -168,6 +395,8 @@ class FakeCinder:
                 f'Invalid input for field/attribute name. Value: '
                 f"{snapshot['name']}. '...' is too long",
             )
+        if self.volumes[volume]['status'] == 'attaching':
+            return _error(400, 'Invalid volume: Volume is attaching')
         if not snapshot['force']:
             return _error(400, 'Invalid volume: Volume is in-use')
         if 0 <= self.most <= len(self.snapshots):
@@ -184,7 +413,7 @@ class FakeCinder:
             'name': snapshot['name'],
             'description': snapshot['description'],
             'metadata': snapshot['metadata'],
-            'created_at': '2026-11-20T09:00:00.000000',
+            'created_at': self._now(),
             'size': self.volumes[volume]['size'],
             'os-extended-snapshot-attributes:progress': self.progress,
         }

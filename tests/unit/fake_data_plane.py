@@ -22,7 +22,9 @@ from nova_snapshot_driver.clients.access import GlanceAccess
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.data_plane import Limits
+from nova_snapshot_driver.transfer.formats import leaves
 from nova_snapshot_driver.transfer.formats.encoding import Encoding
 from nova_snapshot_driver.transfer.jobs.job import Extract
 from nova_snapshot_driver.transfer.jobs.job import Flatten
@@ -32,6 +34,7 @@ from nova_snapshot_driver.transfer.jobs.job import Job
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Sent
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job import Upload
 from nova_snapshot_driver.transfer.jobs.job import Verdict
 from nova_snapshot_driver.transfer.jobs.job import Verify
@@ -65,6 +68,9 @@ class FakeDataPlane:
     :ivar accesses: what it was told of Glance when it asked
     :ivar files: that it may read for it
     :ivar increments: the jobs of increments that it has done
+    :ivar updates: the jobs that have updated a volume
+    :ivar hashed: the views that it has hashed
+    :ivar verified: the jobs of verifications that it has done
     :ivar tree: the hash of the leaves of every image that it hashes
     :ivar verdict: what it says of every image that it verifies
     """
@@ -82,6 +88,9 @@ class FakeDataPlane:
         self.accesses: list[GlanceAccess] = []
         self.files: tuple[str, ...] = ()
         self.increments: list[Increment] = []
+        self.updates: list[Update] = []
+        self.hashed: list[View] = []
+        self.verified: list[Verify] = []
         self.tree = TREE
         self.verdict = Verdict(0, ())
 
@@ -144,10 +153,21 @@ class FakeDataPlane:
                 self.increments.append(job)
                 progress('increment', 1, 1)
                 return Written(len(CONTENT), 65536, TREE)
+            case Update():
+                self._read(job, cancellation)
+                tree = _write_leaves(job.leaves, job.volume.size)
+                self.updates.append(job)
+                progress('update', 1, 1)
+                return Written(len(CONTENT), 65536, tree)
+            case Hash(view=Volume(size=size)):
+                self.hashed.append(job.view)
+                tree = _write_leaves(job.leaves, size)
+                return tree if self.tree == TREE else self.tree
             case Hash():
                 pathlib.Path(job.leaves).write_bytes(b'')
                 return self.tree
             case Verify():
+                self.verified.append(job)
                 return self.verdict
             case Stream():
                 self._read(job, cancellation)
@@ -186,12 +206,12 @@ class FakeDataPlane:
 
     def _read(
         self,
-        job: Extract | Increment | Save | Stream,
+        job: Extract | Increment | Save | Stream | Update,
         cancellation: Cancellation,
         path: str = os.devnull,
     ) -> None:
         self.view = job.view
-        if not isinstance(job, Increment):
+        if not isinstance(job, Increment | Update):
             self.encoding = job.encoding
         file = pathlib.Path(path)
         file.write_bytes(CONTENT[:10])
@@ -217,3 +237,13 @@ class FakeDataPlane:
         )
         cancellation.check()
         return Sent(len(content), hashlib.sha512(content).hexdigest())
+
+
+def _write_leaves(path: str, size: int) -> str:
+    """Have leaves of a disk, and return the hash of them."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.ftruncate(file, leaves.count(size) * leaves.LEAF)
+        return leaves.Leaves(file, path).tree(size)
+    finally:
+        os.close(file)

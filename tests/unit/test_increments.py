@@ -206,6 +206,7 @@ class LiveTest(ChainCase):
         [disk] = snapshot.disks
         assert disk.increment is not None
         self.assertRegex(disk.increment.name, r'^\d{8}T\d{6}Z$')
+        assert disk.increment.file is not None
         self.assertTrue(pathlib.Path(disk.increment.file).exists())
 
 

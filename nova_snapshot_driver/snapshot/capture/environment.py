@@ -51,6 +51,18 @@ class Environment:
                 ownership.inspect(path, kind, owners, os.geteuid())
             )
 
+    def volume_passphrase(self, domain: str, key: str | None) -> bytes:
+        """The passphrase of a volume that Cinder has encrypted.
+
+        :param domain: its name
+        :param key: its id in the key manager
+        :raises VolumeRefused: there is none to be had here
+        """
+        raise exception.VolumeRefused(
+            domain=domain,
+            reason='the volume is encrypted, and there is no key manager here',
+        )
+
     def planned(self, method: str) -> None:
         """Hear by which method a snapshot is taken, or is tried."""
 

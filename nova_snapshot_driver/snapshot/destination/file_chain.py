@@ -7,19 +7,23 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from nova_snapshot_driver import exception
+from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import View
 from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.destination.base import Artefacts
-from nova_snapshot_driver.snapshot.destination.base import Destination
+from nova_snapshot_driver.snapshot.destination.base import Incremental
 from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.destination.base import Proof
+from nova_snapshot_driver.snapshot.destination.base import Prove
 from nova_snapshot_driver.snapshot.plan.increment import Base
 from nova_snapshot_driver.snapshot.plan.increment import Increment
+from nova_snapshot_driver.snapshot.plan.increment import Keeping
 from nova_snapshot_driver.snapshot.plan.model import AT_REST
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.state.chain import FORMAT
@@ -28,7 +32,6 @@ from nova_snapshot_driver.state.chain_record import RECORD
 from nova_snapshot_driver.state.chain_record import ChainRecord
 from nova_snapshot_driver.state.workspace import Place
 from nova_snapshot_driver.transfer.jobs.job import Increment as IncrementJob
-from nova_snapshot_driver.transfer.jobs.job import Verdict
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job import Written
 from nova_snapshot_driver.transfer.jobs.job_fields import Base as BaseFiles
@@ -38,7 +41,7 @@ from nova_snapshot_driver.transfer.nbd import libnbd
 INTO = '--into'
 
 
-class FileChain(Destination):
+class FileChain(Incremental):
     """A chain that gets a snapshot; it appears when it is complete.
 
     :param chain: open, and locked for as long as this is used
@@ -46,6 +49,9 @@ class FileChain(Destination):
     :param leaves: the path of the leaves of the newest snapshot; None where
         there are none that are right
     """
+
+    KEEPING = Keeping('qcow2', 'as all increments')
+    JOB = IncrementJob
 
     def __init__(
         self, chain: Chain, name: str | None, leaves: str | None
@@ -62,12 +68,10 @@ class FileChain(Destination):
 
     @property
     def record(self) -> str:
-        """The path of the record, which is there once all is complete."""
         return os.path.join(self._chain.path, f'{self._name}{RECORD}')
 
     @property
     def place(self) -> Place:
-        """Where the image takes room."""
         return Place(self._chain.path, INTO)
 
     def check(self) -> None:
@@ -88,8 +92,7 @@ class FileChain(Destination):
             raise
 
     def base(self, guest: Guest, target: str) -> Base | None:
-        """The snapshot that the next one may build on.
-
+        """
         :raises ChainForeign: the chain is that of another disk
         """
         self._chain.see_is_of(guest.uuid, target)
@@ -106,9 +109,11 @@ class FileChain(Destination):
             self._chain.is_full_due(),
         )
 
+    def new_bitmap(self) -> str:
+        return naming.new_bitmap(naming.CHAIN_BITMAP)
+
     @property
     def bitmaps_before(self) -> tuple[Bitmap, ...]:
-        """The bitmaps that are of no use once the snapshot is complete."""
         newest = self._newest
         if newest is None:
             return ()
@@ -118,10 +123,6 @@ class FileChain(Destination):
         )
 
     def job(self, view: View, plan: Plan, directory: str) -> IncrementJob:
-        """The job that writes the drafts of the snapshot.
-
-        :param directory: of the snapshot's own, where sockets may lie
-        """
         self._instant = datetime.datetime.now(datetime.UTC)
         parent = self._parent(plan)
         return IncrementJob(
@@ -138,11 +139,10 @@ class FileChain(Destination):
             return None
         return BaseFiles(parent.size, self._leaves, parent.tree)
 
-    def proving(self, plan: Plan, tree: str, directory: str) -> Verify:
+    def _proving(self, plan: Plan, tree: str, directory: str) -> Verify:
         """The job that compares the image with what was read from the disk.
 
         :param tree: the hash of the leaves
-        :param directory: of the snapshot's own, where sockets may lie
         """
         parent = self._parent(plan)
         backing = None if parent is None else self._chain.layer(parent)
@@ -164,13 +164,19 @@ class FileChain(Destination):
         """The snapshot whose image is beneath that of a plan."""
         return None if _increment_of(plan).base is None else self._newest
 
-    def publish(
-        self, guest: Guest, plan: Plan, written: Written, verdict: Verdict
+    def complete(
+        self,
+        guest: Guest,
+        plan: Plan,
+        written: Written,
+        _properties: dict[str, Any],
+        prove: Prove,
+        directory: str,
     ) -> Proof:
-        """Have the snapshot in the chain, of the drafts that are written.
-
+        """
         :raises IncrementUnproven: the image has something else
         """
+        verdict = prove(self._proving(plan, written.tree, directory))
         if verdict.damaged:
             raise exception.IncrementUnproven(
                 path=self._chain.image_path(self._name),
@@ -184,12 +190,14 @@ class FileChain(Destination):
             None,
             increment=IncrementProof(
                 name=record.name,
-                file=self._chain.image_path(record.name),
                 parent=record.parent,
                 way=record.way.value,
                 reason=str(_increment_of(plan).reason),
+                public_reason=_increment_of(plan).reason.public,
                 changed=record.changed,
                 written=record.written,
+                tree=record.tree,
+                file=self._chain.image_path(record.name),
             ),
         )
 

@@ -35,15 +35,18 @@ class ImageRecord(Destination):
         self._settings = settings
         self._context = context
         self.image = image
-        self._project: str | None = None
+        #: The fields and properties that the record had at first.
+        self._found: dict[str, Any] = {}
         self._is_discarded = False
 
     @property
     def artefacts(self) -> Artefacts:
-        return Artefacts(images=(self.image,), project=self._project)
+        return Artefacts(
+            images=(self.image,), project=self._found.get('owner')
+        )
 
     def check(self) -> None:
-        self._project = self.glance().get(self.image).properties.get('owner')
+        self._found = self.glance().get(self.image).properties
 
     def glance(self) -> Glance:
         """The Glance of the image, with a token that is valid now."""
@@ -53,12 +56,14 @@ class ImageRecord(Destination):
     def discarded_on_failure(self) -> Iterator[None]:
         try:
             yield
-        except exception.NotSupported:
-            # Nothing was begun, and whoever asked may know another way.
-            raise
         except BaseException as cause:
-            self.discard(cause)
+            if not self._leaves_other_ways(cause):
+                self.discard(cause)
             raise
+
+    def _leaves_other_ways(self, cause: BaseException) -> bool:
+        """Whether whoever asked may have the image made in another way."""
+        return isinstance(cause, exception.NotSupported)
 
     def discard(self, cause: BaseException) -> None:
         """Leave nothing of the image, because of an error."""

@@ -14,6 +14,7 @@ from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.snapshot.capture.pause import Stall
 from nova_snapshot_driver.snapshot.capture.quiesce import Quiesce
+from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.model import AnyPlan
 from nova_snapshot_driver.snapshot.plan.model import Plan
@@ -38,6 +39,12 @@ OURS = (
     'snapshot_disk',
     'snapshot_disk_size',
     'snapshot_source_format',
+    'snapshot_parent',
+    'snapshot_way',
+    'snapshot_way_reason',
+    'snapshot_changed_bytes',
+    'snapshot_sent_bytes',
+    'snapshot_tree_sha256',
 )
 
 #: Properties that belong to one image and to no image made from it
@@ -82,6 +89,11 @@ _DECIDING = frozenset(
         'visibility',
         'vm_mode',
     }
+)
+
+#: Properties that say how an image without data is used.
+_OF_A_MAPPING = frozenset(
+    {'block_device_mapping', 'bdm_v2', 'mappings', 'name', 'root_device_name'}
 )
 
 #: Fields of an image that Glance itself keeps, as opposed to properties.
@@ -155,6 +167,35 @@ def of_volumes(
         'snapshot_paused': str(stall.paused).lower(),
         'snapshot_paused_reason': naming.for_glance(stall.reason.public),
         'snapshot_stall_seconds': f'{stall.seconds:.3f}',
+    }
+
+
+def of_increment(proof: IncrementProof) -> dict[str, str]:
+    """The properties of an image that builds on another one, or may."""
+    properties = {
+        'snapshot_parent': proof.parent,
+        'snapshot_way': proof.way,
+        'snapshot_way_reason': naming.for_glance(proof.public_reason),
+        'snapshot_changed_bytes': str(proof.changed),
+        'snapshot_sent_bytes': str(proof.written),
+        'snapshot_tree_sha256': proof.tree,
+    }
+    return {n: value for n, value in properties.items() if value is not None}
+
+
+def of_volume(image: Mapping[str, Any]) -> dict[str, str]:
+    """What a volume says of the image that it was made from.
+
+    Nova builds a server from a volume by these, as from the image.
+
+    :param image: its fields and properties
+    """
+    return {
+        name: value
+        for name, value in image.items()
+        if isinstance(value, str)
+        and name not in _BASE_FIELDS | _OF_A_MAPPING
+        and not is_optional(name)
     }
 
 

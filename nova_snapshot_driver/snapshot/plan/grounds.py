@@ -40,6 +40,7 @@ class Words(enum.Enum):
     DIRECTORY_SHUT = 'QEMU may not enter a directory'
     REFUSED = 'it is refused'
     TO_FILE = 'it goes to a file'
+    TO_VOLUME = 'it goes to a volume'
     SEVERAL_DISKS = 'several disks are captured'
     NOT_RAW = 'it would be raw, and another format is wanted'
 
@@ -54,6 +55,7 @@ class Words(enum.Enum):
     OTHER_METHOD = 'only a backup job shows recorded changes'
     OTHER_FORMAT = 'no changes are recorded in its format'
     NOT_RECORDED = 'QEMU does not record the changes'
+    VOLUME_CHANGED = 'the volume is not as the last one any more'
 
     # Of the freeze
     BY_AGENT = 'by the guest agent'

@@ -22,6 +22,7 @@ class Base:
     :ivar bitmap: that began at its instant; None for none
     :ivar has_hashes: the hashes of its chunks are there, and are right
     :ivar is_far_up: as many images are beneath as can be opened in time
+    :ivar lost: why the bitmap is of no use; None where it may be
     """
 
     name: str
@@ -29,6 +30,19 @@ class Base:
     bitmap: Bitmap | None
     has_hashes: bool
     is_far_up: bool = False
+    lost: Ground | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """How a destination keeps what has changed since the snapshot before.
+
+    :ivar format: of the images
+    :ivar format_reason: in words
+    """
+
+    format: str
+    format_reason: str
 
 
 @dataclasses.dataclass(frozen=True)

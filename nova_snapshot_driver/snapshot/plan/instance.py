@@ -21,6 +21,18 @@ class QuiescePolicy(enum.Enum):
     NEVER = 'never'
 
 
+class Target(enum.Enum):
+    """Where the snapshot of a disk goes that is no volume.
+
+    IMAGE is Glance; VOLUME is a volume in Cinder, whose snapshot an image
+    maps; AUTO is VOLUME where that can be done.
+    """
+
+    IMAGE = 'image'
+    VOLUME = 'volume'
+    AUTO = 'auto'
+
+
 @dataclasses.dataclass(frozen=True)
 class AttachedVolume:
     """A volume of an instance.
@@ -58,6 +70,10 @@ class Instance:
     :ivar container_format: of the image that the instance was made from
     :ivar block_devices: of an instance whose root disk is a volume; None of
         any other
+    :ivar target: where a snapshot of any other one goes
+    :ivar name: that its owner has given it
+    :ivar zone: the only availability zone in which its volumes may be; None
+        for any
     """
 
     domain: str
@@ -69,3 +85,6 @@ class Instance:
     quiesce: QuiescePolicy | None = None
     guest_agent: bool | None = None
     block_devices: BlockDevices | None = None
+    target: Target = Target.IMAGE
+    name: str | None = None
+    zone: str | None = None

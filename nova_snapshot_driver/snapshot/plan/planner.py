@@ -20,6 +20,7 @@ from nova_snapshot_driver.hypervisor.domain import PowerState
 from nova_snapshot_driver.snapshot.plan import grounds
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
+from nova_snapshot_driver.snapshot.plan.increment import Keeping
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import QuiescePolicy
 from nova_snapshot_driver.snapshot.plan.model import AT_REST
@@ -45,7 +46,7 @@ def make_plan(
     disks: Sequence[Disk],
     power_state: PowerState,
     obstacles: Obstacles,
-    is_increment: bool = False,
+    keeping: Keeping | None = None,
 ) -> Plan:
     """Plan the snapshot of disks of a domain.
 
@@ -55,7 +56,8 @@ def make_plan(
     :param domain: the live description of an active domain, else the
         inactive one
     :param disks: of the domain, which are captured at one instant
-    :param is_increment: of one disk, whose image may build on the one before
+    :param keeping: how the image of the only disk may build on the one before;
+        None for images that stand alone
     :raises NotSupported: no snapshot can be taken of this guest
     :raises QuiesceFailed: quiescing is required and known to be impossible
     """
@@ -63,7 +65,7 @@ def make_plan(
     if not disks:
         _refuse(domain, 'it has no disk.')
     planned = tuple(
-        _planned(settings, domain, disk, is_increment) for disk in disks
+        _planned(settings, domain, disk, keeping) for disk in disks
     )
     method, method_reason = _method(
         settings, domain, planned, power_state, obstacles
@@ -72,7 +74,7 @@ def make_plan(
     stream, stream_reason = _stream(
         planned, method, power_state, obstacles.stream
     )
-    if is_increment:
+    if keeping is not None:
         stream, stream_reason = _stream_of_increment(method)
     for disk in disks:
         if power_state not in AT_REST:
@@ -150,7 +152,10 @@ def _require_qemu(domain: Domain) -> None:
 
 
 def _planned(
-    settings: PlanSettings, domain: Domain, disk: Disk, is_increment: bool
+    settings: PlanSettings,
+    domain: Domain,
+    disk: Disk,
+    keeping: Keeping | None,
 ) -> PlannedDisk:
     _require_known_content(domain, disk, Ruling.REFUSED)
     if disk.rbd is not None and disk.encrypted:
@@ -162,12 +167,12 @@ def _planned(
             f'its {_named(domain, disk)} is on {disk.source} storage, and '
             'only files, block devices and images in Ceph are served.',
         )
-    if is_increment:
-        _require_unencrypted(domain, disk)
-        encoding, format_reason = Encoding('qcow2'), 'as all increments'
-    else:
-        encoding, format_reason = _encoding(settings, disk)
-    return PlannedDisk(disk, source, encoding, format_reason)
+    if keeping is None:
+        return PlannedDisk(disk, source, *_encoding(settings, disk))
+    _require_unencrypted(domain, disk)
+    return PlannedDisk(
+        disk, source, Encoding(keeping.format), keeping.format_reason
+    )
 
 
 def _named(domain: Domain, disk: Disk) -> str:

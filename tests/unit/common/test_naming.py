@@ -11,6 +11,7 @@ import testtools
 from hypothesis import strategies
 
 from nova_snapshot_driver.common import naming
+from nova_snapshot_driver.common.naming import CHAIN_BITMAP as CHAIN
 from tests.unit import tables
 
 SUFFIX = '.0123abcd.part'
@@ -115,20 +116,20 @@ class DraftTest(testtools.TestCase):
 @ddt.ddt
 class ChainBitmapTest(testtools.TestCase):
     def test_unique(self) -> None:
-        names = {naming.chain_bitmap() for _ in range(100)}
+        names = {naming.new_bitmap(CHAIN) for _ in range(100)}
         self.assertEqual(100, len(names))
         for name in names:
-            self.assertTrue(naming.is_chain_bitmap(name))
+            self.assertTrue(naming.is_bitmap(name, CHAIN))
 
     @tables.rows(
         {
             'of_libvirt': ('libvirt-1',),
             'prefix': ('nova-snapshot-chain-',),
             'counter': ('nova-snapshot-chain-1',),
-            'more': (f'{naming.chain_bitmap()}-2',),
-            'line': (f'{naming.chain_bitmap()}\n',),
-            'within_xml': (f'{naming.chain_bitmap()}<a/>',),
+            'more': (f'{naming.new_bitmap(CHAIN)}-2',),
+            'line': (f'{naming.new_bitmap(CHAIN)}\n',),
+            'within_xml': (f'{naming.new_bitmap(CHAIN)}<a/>',),
         }
     )
     def test_of_others(self, name: str) -> None:
-        self.assertFalse(naming.is_chain_bitmap(name))
+        self.assertFalse(naming.is_bitmap(name, CHAIN))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hashes of the newest snapshots in Cinder of the servers of a host.
+
+A file is what its snapshot could be asked for again: nothing is lost with it.
+That the file of a snapshot is there says that the snapshot is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from nova_snapshot_driver import exception
+from nova_snapshot_driver.common.private_files import Directory
+from nova_snapshot_driver.state import state_directory
+from nova_snapshot_driver.state import workspace
+
+#: The name of the directory, in the state directory.
+NAME = 'ledger'
+
+#: The suffix of a file with leaves.
+LEAVES = '.leaves'
+
+
+class Ledger:
+    """
+    :param directory: ``[snapshot] state_directory``
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = os.path.join(directory, NAME)
+
+    def path(self, uuid: str, disk: str, image: str) -> str:
+        """The path of the leaves of a snapshot, once it is complete.
+
+        :param uuid: of the domain
+        :param image: the id of the image that maps the snapshot
+        """
+        return os.path.join(self._directory, _name(uuid, disk, image))
+
+    def images(self, uuid: str, disk: str) -> list[str]:
+        """The ids of the images whose leaves of a disk are here."""
+        with self._files() as files:
+            names = files.names()
+        begin = f'{uuid}.{disk}.'
+        return [
+            name.removeprefix(begin).removesuffix(LEAVES)
+            for name in names
+            if name.startswith(begin) and name.endswith(LEAVES)
+        ]
+
+    def publish(self, uuid: str, disk: str, image: str, leaves: str) -> None:
+        """Have the leaves of a complete snapshot, and no others of its disk.
+
+        :param leaves: the path of a file with them
+        :raises DirectoryUnusable: they can't be kept
+        """
+        name = _name(uuid, disk, image)
+        with self._files() as files:
+            with open(leaves, 'rb') as file:
+                files.write(name, file.read(), synced=True)
+            for each in files.names():
+                if each.startswith(f'{uuid}.{disk}.') and each != name:
+                    files.remove(each)
+
+    def forget(self, uuid: str) -> None:
+        """Have no leaves of a domain, as far as they can be removed."""
+        if not os.path.isdir(self._directory):
+            return
+        with (
+            contextlib.suppress(exception.DirectoryUnusable),
+            self._files() as files,
+        ):
+            for each in files.names():
+                if each.startswith(f'{uuid}.'):
+                    files.remove(each)
+
+    @contextlib.contextmanager
+    def _files(self) -> Iterator[Directory]:
+        try:
+            workspace.make_directory(self._directory, 0o700)
+            with Directory.open(self._directory) as files:
+                yield files
+        except OSError as error:
+            raise state_directory.unusable(error, self._directory) from error
+
+
+def _name(uuid: str, disk: str, image: str) -> str:
+    return f'{uuid}.{disk}.{image}{LEAVES}'
