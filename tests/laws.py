@@ -208,7 +208,7 @@ def _of_directories(directories: Directories) -> Iterator[str]:
         if name != ledger.NAME and not name.endswith('.lock'):
             yield f'in the state directory: {name}'
     for name in _entries(os.path.join(directories.state, ledger.NAME)):
-        if not name.endswith(ledger.LEAVES):
+        if not name.endswith((ledger.LEAVES, ledger.DELETED)):
             yield f'in the ledger: {name}'
     for name in _entries(directories.output):
         if name.endswith('.part'):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gate at which a nova-compute stops as long as a test wants it to.
 
-Every change of the driver's journal has a gate before and after it.
+Every change of the driver's journal has a gate before and after it, and every
+request to Cinder that changes a volume which no server has.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.bounded import wait_until
+from nova_snapshot_driver.clients.cinder_volumes import CinderVolumes
 from nova_snapshot_driver.state.journal import Journal
 
 #: The module of a nova-compute with a gate, and the variable of its
@@ -23,8 +25,18 @@ from nova_snapshot_driver.state.journal import Journal
 NOVA_COMPUTE = 'lab.cloud.gated_compute'
 VARIABLE = 'NOVA_SNAPSHOT_GATE'
 
-#: The methods by which a journal changes.
-CHANGES = ('remember', 'forget')
+#: The methods by which something changes.
+CHANGES = (
+    (Journal, 'remember'),
+    (Journal, 'forget'),
+    (CinderVolumes, 'create_volume'),
+    (CinderVolumes, 'revert'),
+    (CinderVolumes, 'attach'),
+    (CinderVolumes, 'complete'),
+    (CinderVolumes, 'create_snapshot'),
+    (CinderVolumes, 'detach'),
+    (CinderVolumes, 'set_snapshot_metadata'),
+)
 
 _INTERVAL = 0.02
 
@@ -84,18 +96,19 @@ def install(directory: Path) -> None:
         while step and files.holds(step):
             time.sleep(_INTERVAL)
 
-    for change in CHANGES:
-        setattr(Journal, change, _around(getattr(Journal, change), come_to))
+    for kind, change in CHANGES:
+        setattr(kind, change, _around(getattr(kind, change), come_to))
 
 
 def _around(
     change: Callable[..., Any], come_to: Callable[[str], None]
 ) -> Callable[..., Any]:
     @functools.wraps(change)
-    def changed(*args: Any, **kwargs: Any) -> None:
+    def changed(*args: Any, **kwargs: Any) -> Any:
         come_to(f'before {change.__name__}')
-        change(*args, **kwargs)
+        result = change(*args, **kwargs)
         come_to(f'after {change.__name__}')
+        return result
 
     return changed
 

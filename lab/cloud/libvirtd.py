@@ -37,7 +37,7 @@ log_outputs = "3:stderr"
 """
 
 _SECRET = """\
-<secret ephemeral='no' private='yes'>
+<secret ephemeral='no' private='no'>
   <uuid>{uuid}</uuid>
   <usage type='ceph'><name>{name}</name></usage>
 </secret>

@@ -151,7 +151,7 @@ class Cinder:
             return self._room('maxTotalSnapshots', 'totalSnapshotsUsed')
 
     def _room(self, most: str, used: str) -> int | None:
-        """What a quota leaves; None where there is none.
+        """Read the room that a quota leaves; None where there is no quota.
 
         :param most: the name of the limit
         :param used: the name of what counts against it

@@ -40,14 +40,18 @@ class CinderVolumes(Cinder):
 
     MICROVERSION = '3.54'
 
-    def volumes_with(self, metadata: Mapping[str, str]) -> list[Volume]:
-        """The volumes of the project that have some metadata."""
+    def volumes_with(
+        self, metadata: Mapping[str, str], everywhere: bool = False
+    ) -> list[Volume]:
+        """The volumes of the project that have some metadata.
+
+        :param everywhere: of all projects, for an administrator
+        """
+        options = {'metadata': dict(metadata), 'all_tenants': int(everywhere)}
         with self.calling('list the volumes'), self.listing():
             found = [
                 volume_of(each)
-                for each in self._client.volumes.list(
-                    search_opts={'metadata': dict(metadata)}
-                )
+                for each in self._client.volumes.list(search_opts=options)
             ]
         # An operator may have taken the filter away.
         return [
@@ -169,7 +173,7 @@ class CinderVolumes(Cinder):
             self.listing(),
         ):
             found = self._client.attachments.list(
-                search_opts={'volume_id': volume}
+                search_opts={'volume_id': volume, 'all_tenants': 1}
             )
             return [
                 Attachment(each.id, each.instance, {})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from nova_snapshot_driver.nova.running import RunningSnapshots
 from nova_snapshot_driver.nova.target import target_of
 from nova_snapshot_driver.recovery.healer import Healer
 from nova_snapshot_driver.snapshot import metrics
+from nova_snapshot_driver.snapshot import retention
 from nova_snapshot_driver.snapshot.plan.instance import BlockDevices
 
 CONF = nova.conf.CONF
@@ -239,6 +241,34 @@ class LibvirtSnapshotDriver(libvirt_driver.LibvirtDriver):
             destroy_disks,
             destroy_secrets,
         )
+        if destroy_disks:
+            self._bury(instance)
+
+    def manage_image_cache(
+        self, context: RequestContext, all_instances: Any
+    ) -> None:
+        """Look after what is kept, from time to time.
+
+        Source: ``nova.virt.driver.ComputeDriver.manage_image_cache``
+        """
+        super().manage_image_cache(context, all_instances)
+        try:
+            retention.sweep(
+                conf.read_settings(CONF).destination,
+                objects.ServiceUser(),
+                functools.partial(objects.is_there, context),
+            )
+        except exception.SnapshotError as error:
+            LOG.warning('Snapshots in Cinder of deleted servers: %s', error)
+
+    def _bury(self, instance: nova_objects.Instance) -> None:
+        """Have the volume go that no image of a deleted server needs."""
+        try:
+            retention.disk_is_deleted(
+                conf.read_settings(CONF).destination, instance.uuid
+            )
+        except exception.SnapshotError as error:
+            LOG.error('%s', error, instance=instance)
 
     def _disown(self, instance: nova_objects.Instance) -> None:
         try:

@@ -41,6 +41,12 @@ class SnapshotFailed(nova_exception.NovaException):
     )
 
 
+class SnapshotRefused(nova_exception.NovaException):
+    """A refusal that the user can do something about."""
+
+    msg_fmt = 'The snapshot of instance %(instance_id)s failed: %(reason)s'
+
+
 @contextlib.contextmanager
 def translated(instance: str, image: str) -> Iterator[None]:
     """Raise Nova's exceptions in place of ours.
@@ -86,6 +92,15 @@ def _translation(
         case exception.QuiesceFailed():
             return nova_exception.InstanceQuiesceFailed(
                 reason=grounds.public(error.fields.get('public'))
+            )
+        case exception.TargetInvalid():
+            # All of its words are those of whoever owns the server.
+            return SnapshotRefused(instance_id=instance, reason=str(error))
+        case exception.CinderOverLimit():
+            return SnapshotRefused(
+                instance_id=instance,
+                reason='it would take more than the quota of the project for '
+                'volumes and their snapshots allows (cinder-over-limit).',
             )
         case _:
             return SnapshotFailed(instance_id=instance, code_name=error.code)

@@ -13,6 +13,7 @@ from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from keystoneauth1 import session
 from nova import block_device
+from nova import exception as nova_exception
 from nova import objects
 from nova import service_auth
 from nova.compute import utils as compute_utils
@@ -112,6 +113,18 @@ def _place(bdm: objects.BlockDeviceMapping) -> tuple[bool, int, str]:
     name = bdm.device_name or ''
     # The root disk comes first, and vdb before vdaa.
     return bdm.boot_index != 0, len(name), name
+
+
+def is_there(context: RequestContext, uuid: str) -> bool:
+    """Whether Nova has an instance, on whatever host.
+
+    :param context: of an administrator
+    """
+    try:
+        objects.Instance.get_by_uuid(context, uuid)
+    except nova_exception.InstanceNotFound:
+        return False
+    return True
 
 
 def without_quiesce(instance: objects.Instance) -> objects.Instance:

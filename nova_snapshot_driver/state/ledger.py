@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hashes of the newest snapshots in Cinder of the servers of a host.
 
-A file is what its snapshot could be asked for again: nothing is lost with it.
-That the file of a snapshot is there says that the snapshot is complete.
+A file of hashes is what its snapshot could be asked for again: nothing is lost
+with it. That it is there says that the snapshot is complete.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from nova_snapshot_driver import exception
 from nova_snapshot_driver.common.private_files import Directory
 from nova_snapshot_driver.state import state_directory
 from nova_snapshot_driver.state import workspace
@@ -19,8 +18,10 @@ from nova_snapshot_driver.state import workspace
 #: The name of the directory, in the state directory.
 NAME = 'ledger'
 
-#: The suffix of a file with leaves.
+#: The suffix of a file with leaves, and of one for a server whose disks are
+#: deleted, and which may have a volume that nobody needs any more.
 LEAVES = '.leaves'
+DELETED = '.deleted'
 
 
 class Ledger:
@@ -64,17 +65,47 @@ class Ledger:
                 if each.startswith(f'{uuid}.{disk}.') and each != name:
                     files.remove(each)
 
-    def forget(self, uuid: str) -> None:
-        """Have no leaves of a domain, as far as they can be removed."""
+    def bury(self, uuid: str) -> bool:
+        """Have no leaves of a domain, and note that its disks are deleted.
+
+        :returns: whether there were any
+        :raises DirectoryUnusable: they can't be removed
+        """
         if not os.path.isdir(self._directory):
-            return
-        with (
-            contextlib.suppress(exception.DirectoryUnusable),
-            self._files() as files,
-        ):
-            for each in files.names():
-                if each.startswith(f'{uuid}.'):
-                    files.remove(each)
+            return False
+        with self._files() as files:
+            names = [
+                each
+                for each in files.names()
+                if each.startswith(f'{uuid}.') and each.endswith(LEAVES)
+            ]
+            if names:
+                files.write(f'{uuid}{DELETED}', b'', synced=True)
+            for each in names:
+                files.remove(each)
+        return bool(names)
+
+    def buried(self) -> list[str]:
+        """The UUIDs of domains whose disks are noted to be deleted.
+
+        :raises DirectoryUnusable: nobody can tell
+        """
+        if not os.path.isdir(self._directory):
+            return []
+        with self._files() as files:
+            return [
+                each.removesuffix(DELETED)
+                for each in files.names()
+                if each.endswith(DELETED)
+            ]
+
+    def forget(self, uuid: str) -> None:
+        """Have no note that the disks of a domain are deleted.
+
+        :raises DirectoryUnusable: it stays
+        """
+        with self._files() as files:
+            files.remove(f'{uuid}{DELETED}')
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[Directory]:

@@ -162,7 +162,7 @@ def delete(connection: Cinder, snapshot: VolumeSnapshot) -> str | None:
     if snapshot.status == cinder.DELETING:
         return None
     LOG.info(
-        'Snapshot %s of volume %s is deleted: its image will not be made',
+        'Snapshot %s of volume %s is deleted: there is no image of it',
         snapshot.id,
         snapshot.volume,
     )

@@ -141,7 +141,7 @@ class _Release:
         try:
             connection = self.connect()
             written = connection.volumes_with(
-                {OF: self.server, WRITER: self.image}
+                {OF: self.server, WRITER: self.image}, everywhere=True
             )
             now = wait.CLOCK.monotonic()
             self.first_answer = self.first_answer or now

@@ -91,6 +91,11 @@ def instance(**fields: Any) -> objects.Instance:
             'kernel_id': None,
             'ramdisk_id': None,
             'system_metadata': AGENT,
+            'display_name': 'web-1',
+            'metadata': {},
+            'task_state': task_states.IMAGE_SNAPSHOT,
+            'availability_zone': 'zone-1',
+            'flavor': objects.Flavor(extra_specs={}),
             **fields,
         }
     )

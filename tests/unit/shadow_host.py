@@ -104,7 +104,7 @@ class ShadowHost(FakeHost):
             ]
             if not snapshots:
                 found.append(f'volume {volume} is of no use')
-        # One that is lost is in nobody's way: the next snapshot compares.
+        # A lost bitmap is in nobody's way: the next snapshot compares.
         left = set(self.bitmaps()) - {self.newest_bitmap()}
         return [*found, *(f'the bitmap {name} is left' for name in left)]
 

@@ -62,6 +62,9 @@ class DefaultsTest(testtools.TestCase):
             'method': ('auto',),
             'quiesce': ('auto',),
             'pause': ('auto',),
+            'target': ('image',),
+            'volume_type': (None,),
+            'snapshots_take_gigabytes': (True,),
             'state_directory': ('/var/lib/nova/snapshot-driver',),
             'quiesce_timeout': (10,),
             'thaw_timeout': (300,),
@@ -97,7 +100,7 @@ class DefaultsTest(testtools.TestCase):
         self.assertEqual(default, conf.load([]).snapshot[name])
 
     def test_every_option_of_ours_is_in_the_table_above(self) -> None:
-        self.assertEqual(31, len(conf.snapshot_opts))
+        self.assertEqual(34, len(conf.snapshot_opts))
 
     @tables.rows({row[1]: row for row in OF_NOVA})
     def test_of_nova(

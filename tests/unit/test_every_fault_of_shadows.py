@@ -27,7 +27,7 @@ from tests.unit import mortal
 from tests.unit import tables
 from tests.unit.shadow_host import ShadowHost
 
-#: What is there already, by word: nothing, or a snapshot.
+#: The words for a server without a snapshot, and with one.
 FIRST = 'first'
 NEXT = 'next'
 

@@ -64,7 +64,7 @@ LOG = logging.getLogger(__name__)
 
 GIB = 1 << 30
 
-#: What Cinder's users see as the place to which the volume is attached.
+#: The place to which the volume is attached, as Cinder's users see it.
 MOUNTPOINT = 'nova-snapshot'
 
 #: The errors after which a snapshot that need not go to a volume goes to an
@@ -163,7 +163,7 @@ class CinderVolume(MappedImage, Incremental):
             return isinstance(cause, REFUSALS)
         return super()._leaves_other_ways(cause)
 
-    # What there is
+    # The state of the volume
 
     def base(self, _guest: Guest, target: str) -> Base | None:
         self._disk = target
@@ -212,7 +212,7 @@ class CinderVolume(MappedImage, Incremental):
         """The bitmaps that earlier snapshots may have begun."""
         images = set(self._ledger.images(self._instance.domain, self._disk))
         if standing is not None:
-            # That of the one before has stayed if its removal failed.
+            # The bitmap of the one before has stayed if its removal failed.
             images |= {each.image for each in standing.complete[-2:]}
         return tuple(
             Bitmap(self._disk, _bitmap_of(image)) for image in sorted(images)
@@ -483,7 +483,7 @@ def _bitmap_of(image: str) -> str:
 
 
 def _connector() -> dict[str, Any]:
-    """This host, as Cinder's driver for Ceph wants to know it.
+    """Describe this host as Cinder's driver for Ceph wants to know it.
 
     Source: ``os_brick.initiator.connector.get_connector_properties``
     """

@@ -184,7 +184,7 @@ def of_increment(proof: IncrementProof) -> dict[str, str]:
 
 
 def of_volume(image: Mapping[str, Any]) -> dict[str, str]:
-    """What a volume says of the image that it was made from.
+    """The properties that a volume has of the image that it was made from.
 
     Nova builds a server from a volume by these, as from the image.
 

@@ -15,6 +15,7 @@ from tests.unit import tables
 from tests.unit.cmd.command import CommandLine
 from tests.unit.cmd.command import Result
 from tests.unit.fake_data_plane import CONTENT
+from tests.unit.fake_data_plane import TREE
 from tests.unit.fake_glance import Answer
 from tests.unit.fake_glance import unavailable
 
@@ -543,8 +544,12 @@ class IntoTest(testtools.TestCase):
                 'parent': 'monday',
                 'way': 'bitmap',
                 'reason': 'QEMU has recorded the changes',
+                'public_reason': 'QEMU has recorded the changes',
                 'changed': 65536,
                 'written': len(CONTENT),
+                'tree': TREE,
+                'volume': None,
+                'snapshot': None,
             },
             result.json['increment'],
         )

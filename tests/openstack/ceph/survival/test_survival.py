@@ -12,6 +12,8 @@ from openstack.image.v2.image import Image
 from lab.bounded import wait_until
 from lab.cloud.configuration import Overrides
 from lab.cloud.content import RAW_IMAGE
+from tests.openstack.ceph.shadows import TO_VOLUME
+from tests.openstack.ceph.shadows import ShadowCase
 from tests.openstack.ceph.survival import victims
 from tests.openstack.ceph.survival.base import SurvivalTest
 from tests.openstack.ceph.test_rbd import CephTest
@@ -84,6 +86,28 @@ class RootVolumeTest(VolumesTest, SurvivalTest):
             f'a snapshot of volume {volume}'
             for volume in self.snapshots_of(self.volumes_of(self.server))
         ]
+
+
+class ShadowTest(ShadowCase, SurvivalTest):
+    """Into a volume in Cinder, as increments."""
+
+    cloud_options: ClassVar[dict[str, Any]] = SurvivalTest.cloud_options
+    takes_part: ClassVar[tuple[str, ...]] = tuple(victims.VICTIMS)
+
+    @classmethod
+    def boot_server(cls) -> Server:
+        return cls.boot(metadata=TO_VOLUME)
+
+    def test_shadow(self) -> None:
+        # The steps are those of an increment.
+        self.discard(self.snapshot(self.server))
+        self.survives('shadow')
+
+    def prove(self, image: Image) -> None:
+        self.prove_snapshot(image, self.earliest)
+
+    def left_elsewhere(self) -> list[str]:
+        return self.leftovers(self.server)
 
 
 class DirectTest(CephTest, SurvivalTest):

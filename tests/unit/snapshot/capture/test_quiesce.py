@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import ddt
@@ -179,6 +180,8 @@ class AgentTest(QuiesceCase):
         quiesce.check()
         with quiesce.frozen():
             self.assertEqual(bool(count) or frozen, self.machine.frozen)
+            # The seconds are those of a stopwatch, to a thousandth.
+            time.sleep(0.002)
         self.assertEqual(count, quiesce.file_systems)
         self.assertEqual(count > 0, quiesce.done)
         self.assertIn(reason, str(quiesce.reason))

@@ -299,7 +299,7 @@ class NextTest(ShadowCase):
         self.assertIsNone(last.snapshot)
 
     def test_somebody_was_there(self) -> None:
-        """What a stranger may have written is taken back."""
+        """The writes of a stranger, if any, are taken back."""
         self.cinder.touch(self.host.volume['id'])
         taken = self.take()
         self.assertEqual('bitmap', taken.way)
@@ -388,7 +388,7 @@ class NextTest(ShadowCase):
         self.assertEqual('bitmap', self.take().way)
 
     def test_torn_metadata(self) -> None:
-        """Whoever owns the volume may write anything there."""
+        """The owner of the volume may write anything there."""
         snapshot = self.snapshot_of(self.monday)
         for name, value in {
             shadow.SIZE: 'large',
@@ -424,7 +424,7 @@ class NextTest(ShadowCase):
         )
 
     def test_image_is_gone(self) -> None:
-        """Its snapshot goes once the next one is there."""
+        """The snapshot goes once the next one is there."""
         self.take()
         del self.host.glance.images[self.monday]
         self.take()

@@ -253,7 +253,7 @@ class RefusalTest(UpdateCase):
 
 
 class SecretTest(testtools.TestCase):
-    """What QEMU is told of a volume in Ceph."""
+    """The arguments by which QEMU opens a volume in Ceph."""
 
     VOLUME = Volume(
         *('volumes', 'volume-1', 4096, ('[::1]:6789', 'mon:3300'), 'cinder'),
