@@ -55,6 +55,9 @@ class DiskSnapshot:
         self._session = session
         self._known = obstacles(session.request.destination)
         self._tried: Method | None = None
+        self._has_another_base = not isinstance(
+            session.request.destination, Incremental
+        )
 
     def check(self) -> None:
         self._plan()
@@ -76,6 +79,9 @@ class DiskSnapshot:
                 continue
             except exception.VolumeChanged as error:
                 # The destination knows, and has another base for the plan.
+                if self._has_another_base:
+                    raise
+                self._has_another_base = True
                 self._log_refusal(error)
                 continue
             obstacle: dict[str, Any] = {method.value: refused(refusal)}

@@ -43,7 +43,7 @@ class FakeKeystone(fixtures.Fixture):
         self.lifetime = 3600
         self.has_image_service = True
         self.has_volume_service = True
-        self.roles = ['service']
+        self.roles = ['admin', 'service']
 
     def _setUp(self) -> None:
         self._mocker = requests_mock.Mocker(real_http=True)

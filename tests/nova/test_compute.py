@@ -819,8 +819,8 @@ class TaskStateErrorTest(ComputeCase):
                 'nova_snapshot_driver.clients.glance.DELETE_TIMEOUT', 0
             )
         )
-        # The first two ask for the image.
-        for number in range(3, 100):
+        # The first four ask for the image, twice with its schema.
+        for number in range(5, 100):
             self.host.glance.troubles[number] = unavailable
         self.host.task_state.troubles[1] = error
         raised = self.assertRaises(type(error), self.host.take)

@@ -19,6 +19,8 @@ import requests
 import requests_mock
 from requests.structures import CaseInsensitiveDict
 
+from tests.unit import documents
+
 ENDPOINT = 'http://glance.example.com:9292'
 
 #: The fields that Glance's schema names; all others are properties.
@@ -120,7 +122,7 @@ class FakeGlance:
             'protected': False,
             'visibility': 'private',
             'tags': [],
-            'owner': None,
+            'owner': documents.PROJECT,
             'file': f'/v2/images/{image}/file',
             'schema': '/v2/schemas/image',
             'created_at': '2026-11-20T09:00:00Z',
