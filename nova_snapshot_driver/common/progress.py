@@ -9,7 +9,7 @@ from typing import Protocol
 IN_BYTES = frozenset(
     {
         *('copy', 'stream', 'save', 'increment', 'verify', 'restore'),
-        *('hash', 'upload'),
+        *('hash', 'update', 'upload'),
     }
 )
 
@@ -20,8 +20,8 @@ class Progress(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
         """
         :param step: ``copy``, ``extract``, ``flatten``, ``stream``, ``save``,
-            ``increment``, ``verify``, ``restore``, ``hash``, ``upload`` or
-            ``volumes``
+            ``increment``, ``verify``, ``restore``, ``hash``, ``update``,
+            ``upload`` or ``volumes``
         :param done: bytes, or any other share of the total
         """
 

@@ -295,15 +295,22 @@ class CinderVolume(MappedImage, Incremental):
     def _base_files(
         self, guest: Guest, plan: Plan, planned: PlannedDisk
     ) -> BaseFiles | None:
-        """The hashes of what the volume has before it is written."""
+        """The hashes of what the volume has before it is written.
+
+        :returns: None where it reads as zeros
+        :raises VolumeChanged: it has other content than the plan has it
+        """
         standing = self._standing
+        size = _size_of(planned)
+        # A new volume reads as zeros, unless they would have to be decrypted.
+        is_encrypted = self._view.passphrase is not None
         if _increment_of(plan).base is None or standing is None:
-            return None
+            return self._base_as_it_is(size) if is_encrypted else None
         newest = standing.newest
         if newest is None or self._mistrust(standing) is not None:
-            path = self._tools.workspace.file('base')
-            size = _size_of(planned)
-            return BaseFiles(size, path, self._hash(self._view, path))
+            return self._base_as_it_is(size)
+        if is_encrypted and size > newest.size:
+            raise self._changed(guest, 'it is encrypted, and has grown')
         path = self._ledger.path(
             self._instance.domain, self._disk, newest.image
         )
@@ -318,13 +325,22 @@ class CinderVolume(MappedImage, Incremental):
             snapshot=volume_connection.snapshot_name(newest.id),
         )
         if self._hash(view, path) != newest.tree:
-            self._distrust = f'its snapshot {newest.id} has other content'
-            raise exception.VolumeChanged(
-                domain=guest.name,
-                volume=standing.volume.id,
-                reason=self._distrust,
+            raise self._changed(
+                guest, f'its snapshot {newest.id} has other content'
             )
         return BaseFiles(newest.size, path, newest.tree)
+
+    def _base_as_it_is(self, size: int) -> BaseFiles:
+        """The hashes of the volume, whatever is in it."""
+        path = self._tools.workspace.file('base')
+        return BaseFiles(size, path, self._hash(self._view, path))
+
+    def _changed(self, guest: Guest, reason: str) -> exception.VolumeChanged:
+        """The error of a base that is not as planned; the next plan knows."""
+        self._distrust = reason
+        return exception.VolumeChanged(
+            domain=guest.name, volume=self._volume.id, reason=reason
+        )
 
     def _hash(self, view: VolumeView, path: str) -> str:
         return data_plane.run(

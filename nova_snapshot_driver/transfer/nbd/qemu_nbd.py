@@ -21,6 +21,7 @@ from typing import IO
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import children
 from nova_snapshot_driver.common.view import Opened
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.transfer.nbd import activation
 from nova_snapshot_driver.transfer.nbd import complaints
 from nova_snapshot_driver.transfer.nbd import image_options
@@ -28,8 +29,9 @@ from nova_snapshot_driver.transfer.nbd import image_options
 #: The arguments by which an image is served for reading, or for writing.
 _MODES = {False: ['--read-only'], True: ['--discard=unmap']}
 
-#: The seconds in which a server ends once its client has left: it lets go of
-#: the lock of an image in Ceph, which would keep others out for half a minute.
+#: The seconds in which a server ends once its client has left. Of a client of
+#: Ceph that is killed its lock and its watch stay, and keep others waiting for
+#: half a minute, even those who snapshot an image that it has only read.
 _END_TIMEOUT = 30
 
 #: A path by way of a descriptor of the directory: the real one may be longer
@@ -59,7 +61,7 @@ def serving(
     """Have an image served, for as long as the context lasts.
 
     :param directory: in which a socket lies for a moment
-    :param writable: the client disconnects before the context ends
+    :param image: the client of a Volume disconnects before the context ends
     :raises CommandMissing: ``qemu-nbd`` is not installed
     :raises SourceUnreadable: it can't be started
     """
@@ -85,10 +87,9 @@ def serving(
                 reason=f'qemu-nbd does not start: {error.strerror}'
             ) from error
         stack.callback(_kill, process)
+        if isinstance(image, Volume):
+            stack.callback(_let_end, process)
         yield Server(connection, errors)
-        if writable:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_END_TIMEOUT)
 
 
 def _connected(directory: str) -> tuple[socket.socket, socket.socket]:
@@ -133,6 +134,11 @@ def _start(
         env=children.environment(),
         pass_fds=inherited,
     )
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_TIMEOUT)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -19,9 +19,10 @@ from tests.openstack.ceph.shadows import ShadowCase
 
 MIB = 1 << 20
 
-#: Has the guest write some MiB to its disk, and discard others.
+#: Has the guest write some MiB to its disk.
 WRITE = """\
-dd if=/dev/urandom of=/scratch bs=1M count={} conv=fsync
+rm -f /data/scratch
+dd if=/dev/urandom of=/data/scratch bs=1M count={} conv=fsync
 """
 
 
@@ -259,9 +260,12 @@ class QuotaTest(ShadowCase):
         self.server = self.new_server()
         admin: Any = self.admin.block_storage
         project = self.demo.current_project_id
-        before = admin.get_quota_set(project).gigabytes
-        admin.update_quota_set(project, gigabytes=0)
-        self.addCleanup(admin.update_quota_set, project, gigabytes=before)
+        quota = admin.get_quota_set(project, usage=True)
+        used = quota.usage['gigabytes']
+        admin.update_quota_set(project, gigabytes=used)
+        self.addCleanup(
+            admin.update_quota_set, project, gigabytes=quota.gigabytes
+        )
 
     def test_auto(self) -> None:
         earliest = self.records(self.server)

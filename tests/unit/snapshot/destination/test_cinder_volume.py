@@ -536,6 +536,10 @@ class RefusedTest(ShadowCase):
         )
         self.take()
         self.assertEqual([fake_cinder.KEY], asked)
+        # Nobody knows what zeros read as once they are decrypted.
+        (view,) = self.data_plane.hashed
+        assert isinstance(view, Volume)
+        self.assertIsNone(view.snapshot)
         (job,) = self.data_plane.updates
         self.assertEqual(
             b'phrase', base64.b64decode(job.volume.passphrase or '')
