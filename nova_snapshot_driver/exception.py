@@ -544,8 +544,9 @@ class VolumeUnwritable(SnapshotError):
     code = 'volume-unwritable'
     template = (
         'The volume that takes the snapshot cannot be written: {reason}. Can '
-        'this host reach its storage, and does it have the key of the user '
-        'that Cinder names? "nova-snapshot check" shows both.'
+        'this host reach Ceph, and does it have the key of the user that '
+        'Cinder names, as a secret of libvirt that is not private, or in a '
+        'keyring?'
     )
 
 

@@ -35,6 +35,7 @@ class TaskStates:
     def __init__(self, update: Callable[..., Any]) -> None:
         self._update = update
         self._is_pending = False
+        self._is_uploading = False
 
     def pending_upload(self) -> None:
         """Report the upload that comes, once for all methods tried."""
@@ -43,10 +44,13 @@ class TaskStates:
             self._is_pending = True
 
     def uploading(self) -> None:
-        """Report that bytes of the image leave the host from now on."""
-        self._update(
-            task_state=IMAGE_UPLOADING, expected_state=IMAGE_PENDING_UPLOAD
-        )
+        """Report, once, that bytes of the image leave the host from now on."""
+        if not self._is_uploading:
+            self._update(
+                task_state=IMAGE_UPLOADING,
+                expected_state=IMAGE_PENDING_UPLOAD,
+            )
+            self._is_uploading = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Ledger:
     """
 
     def __init__(self, directory: str) -> None:
-        self._directory = os.path.join(directory, NAME)
+        self._directory = os.path.abspath(os.path.join(directory, NAME))
 
     def path(self, uuid: str, disk: str, image: str) -> str:
         """The path of the leaves of a snapshot, once it is complete.

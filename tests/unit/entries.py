@@ -46,11 +46,13 @@ def taken(
     draft: str | None = None,
     tracking: Tracking | None = None,
     record: str = '/backup/monday.json',
+    project: str | None = None,
 ) -> Entry:
     """The entry of a snapshot that may have taken this from a domain.
 
     :param persistent: the definition may be taken
     :param record: of the snapshot that has these bitmaps
+    :param project: of the image
     """
     takings: list[Taking] = [
         *(TemporaryFiles(FilePath(each)) for each in directories),
@@ -69,9 +71,9 @@ def taken(
     if clone is not None:
         takings += [CephSnapshot(clone), CephClone(clone)]
     if image is not None:
-        takings.append(UnfinishedImage(image))
+        takings.append(UnfinishedImage(image, project))
         if volumes:
-            takings.append(CinderSnapshots(image, volumes))
+            takings.append(CinderSnapshots(image, volumes, project))
     if draft is not None:
         takings.append(Draft(FilePath(draft)))
     if tracking is not None:

@@ -323,6 +323,7 @@ class JournalTest(DriverCase):
             definition,
             persistent=False,
             image=self.host.image,
+            project=documents.PROJECT,
             directories=(self.host.directories.snapshots,),
         )
         copied = image_alone.with_(Undefine(definition), Freeze(), BlockJob())
@@ -371,6 +372,7 @@ class JournalTest(DriverCase):
                 definition,
                 frozen=True,
                 image=self.host.image,
+                project=documents.PROJECT,
                 directories=(self.host.directories.snapshots,),
             ).with_(BlockJob()),
             self.entry(),

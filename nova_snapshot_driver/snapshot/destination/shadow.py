@@ -358,8 +358,13 @@ class Shadow:
             # Cinder snapshots no volume whose attachment is not complete.
             self._connect().complete(volume.id, attachment)
             yield attachment
-        finally:
-            self._connect().detach(volume.id, attachment)
+        except BaseException:
+            # The error that is being raised matters more, and whoever hears
+            # it gives the volume back.
+            with contextlib.suppress(exception.SnapshotError):
+                self._connect().detach(volume.id, attachment)
+            raise
+        self._connect().detach(volume.id, attachment)
 
     # A snapshot
 

@@ -27,6 +27,7 @@ from nova_snapshot_driver.common.view import Export
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.common.view import Server
 from nova_snapshot_driver.common.view import View
+from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.state import watchdog
 from nova_snapshot_driver.transfer import confined
 from nova_snapshot_driver.transfer import data_plane
@@ -38,6 +39,7 @@ from nova_snapshot_driver.transfer.jobs.job import Increment
 from nova_snapshot_driver.transfer.jobs.job import Restore
 from nova_snapshot_driver.transfer.jobs.job import Save
 from nova_snapshot_driver.transfer.jobs.job import Stream
+from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job import Upload
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job_fields import Base
@@ -322,6 +324,26 @@ class JobTest(testtools.TestCase):
             ('read', '/etc/passwd'),
         )
         self.assertEqual(['', '', '', REFUSED, REFUSED], said)
+
+    def test_update(self) -> None:
+        """A volume is written by a tool, which needs no other file."""
+        volume = Volume('volumes', 'v', 512, (), 'cinder')
+        said = self.tried(
+            Update(
+                self.export,
+                Base(512, self.path('other', 'file'), 'tree'),
+                volume,
+                self.path('output', 'leaves'),
+                self.path('own'),
+            ),
+            ('read', self.path('other', 'file')),
+            ('run', '/bin/true'),
+            ('write', self.path('output', 'leaves')),
+            ('write', self.path('own', 'new')),
+            ('write', self.path('other', 'file')),
+            ('read', '/etc/passwd'),
+        )
+        self.assertEqual(['', '', '', '', REFUSED, REFUSED], said)
 
     @tables.rows(
         {

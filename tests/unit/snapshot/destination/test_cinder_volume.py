@@ -598,6 +598,11 @@ class AutoTest(ShadowCase):
 
         self.data_plane.at_extract = fail_once
         self.take_either()
+        # Nova hears of each state once.
+        self.assertEqual(
+            ['image_pending_upload', 'image_uploading'],
+            [each['task_state'] for each in self.host.task_states],
+        )
 
     def test_encrypted_disk(self) -> None:
         self.host = self.useFixture(ShadowHost(LUKS))
