@@ -36,6 +36,9 @@ LONGEST_ANSWER = 1 << 20
 PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 
+#: The words of QEMU's tools for a driver that they lack.
+UNKNOWN_DRIVER = 'Unknown driver'
+
 #: How often a command is tried that fails now and then.
 ATTEMPTS = 3
 
@@ -50,6 +53,19 @@ def create_overlay(path: str, size: int, backing: Layer | None) -> None:
         ['-u', '-b', backing.path, '-F', backing.format] if backing else []
     )
     _run('create', '-q', '-f', 'qcow2', *beneath, path, str(size))
+
+
+def has_driver(name: str) -> bool:
+    """Whether QEMU's tools have a driver, some of which are packages.
+
+    :raises CommandMissing: there are no such tools
+    """
+    try:
+        # Without the name of an image no driver opens any.
+        _run('info', '--image-opts', f'driver={name}')
+    except exception.CommandFailed as error:
+        return UNKNOWN_DRIVER not in error.fields['reason']
+    return True
 
 
 def create_encrypted(path: str, size: int, passphrase: str) -> None:

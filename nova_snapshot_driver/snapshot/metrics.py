@@ -20,6 +20,7 @@ from oslo_log import log as logging
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.common import version
 from nova_snapshot_driver.common.private_files import Directory
+from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.snapshot.plan.model import Method
 from nova_snapshot_driver.snapshot.result import Snapshot
 
@@ -121,6 +122,17 @@ class TextFile(Metrics):
         self._bytes = self._counter(
             'bytes', 'Bytes of the images that were made.', 'method'
         )
+        self._increments = self._counter(
+            'increments',
+            'Snapshots in Cinder, by how their changes were found.',
+            'way',
+        )
+        self._changed = self._counter(
+            'changed_bytes', 'Bytes that had changed since the last.', 'way'
+        )
+        for way in Way:
+            for metric in (self._increments, self._changed):
+                metric.labels(way.value)
         self._recovered = self._counter(
             'recovered', 'Snapshots that died, of which nothing is left.'
         )
@@ -190,6 +202,11 @@ class TextFile(Metrics):
         self._done.labels(snapshot.method).inc()
         self._bytes.labels(snapshot.method).inc(snapshot.size)
         self._seconds.labels(snapshot.method).observe(snapshot.total_seconds)
+        for disk in snapshot.disks:
+            if disk.increment is not None:
+                way = disk.increment.way
+                self._increments.labels(way).inc()
+                self._changed.labels(way).inc(disk.increment.changed)
         if snapshot.stall_seconds:
             self._stall.labels(snapshot.method).observe(snapshot.stall_seconds)
 

@@ -23,6 +23,7 @@ class FakeQemuImg:
     :ivar required: what ``measure`` answers, in bytes
     :ivar size: the virtual size of every image, in bytes
     :ivar error: what every call fails with
+    :ivar has_drivers: all packages of QEMU are installed
     :ivar calls: all arguments so far
     """
 
@@ -31,6 +32,7 @@ class FakeQemuImg:
         self.required = 2 * MIB
         self.size = SIZE
         self.error: Exception | None = None
+        self.has_drivers = True
         self.calls: list[tuple[str, ...]] = []
 
     def execute(self, *command: str, **how: Any) -> tuple[str, str]:
@@ -47,6 +49,16 @@ class FakeQemuImg:
                 return '', ''
             case 'measure':
                 return json.dumps({'required': self.required}), ''
+            case 'info' if '--image-opts' in command:
+                raise processutils.ProcessExecutionError(
+                    exit_code=1,
+                    stderr=f"qemu-img: Could not open '{command[-1]}': "
+                    + (
+                        "Parameter 'pool' is missing"
+                        if self.has_drivers
+                        else "Unknown driver 'rbd'"
+                    ),
+                )
             case 'info':
                 return json.dumps(self._info(command[-1])), ''
         raise AssertionError(f'nobody expected {command}')

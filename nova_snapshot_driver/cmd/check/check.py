@@ -25,6 +25,7 @@ from nova_snapshot_driver.cmd.check import probe
 from nova_snapshot_driver.cmd.check import removal
 from nova_snapshot_driver.cmd.check import report
 from nova_snapshot_driver.cmd.check import running_api
+from nova_snapshot_driver.cmd.check import shadow_volumes
 from nova_snapshot_driver.cmd.check import volume_service
 from nova_snapshot_driver.cmd.check.finding import NOT_KNOWN
 from nova_snapshot_driver.cmd.check.finding import Finding
@@ -181,6 +182,7 @@ def _findings(
             'Metrics',
             lambda: directories.metrics(conf.snapshot.metrics_file, user),
         )
+    yield from shadow_volumes.findings(conf)
     yield _confinement()
     yield from probe.findings(
         arguments, conf, service_user, examined.streams, cancellation

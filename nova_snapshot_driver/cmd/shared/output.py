@@ -43,6 +43,7 @@ STEPS = {
     'verify': 'Proving the image',
     'restore': 'Writing the image',
     'hash': 'Hashing the disk',
+    'update': 'Writing the volume',
     'upload': 'Uploading to Glance',
     'volumes': 'Waiting for the snapshots in Cinder',
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import stat
@@ -17,6 +18,7 @@ from prometheus_client.samples import Sample
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.snapshot import metrics
+from nova_snapshot_driver.snapshot.destination.base import IncrementProof
 from nova_snapshot_driver.snapshot.metrics import TextFile
 from nova_snapshot_driver.snapshot.result import Snapshot
 from nova_snapshot_driver.snapshot.result import TakenDisk
@@ -26,7 +28,7 @@ from tests.unit import tables
 PATIENCE = 10
 
 #: In this order.
-LABELS = ('method', 'code', 'le', 'version')
+LABELS = ('method', 'way', 'code', 'le', 'version')
 
 TAKEN = Snapshot(
     domain='web-1',
@@ -101,6 +103,9 @@ class CountTest(MetricsCase):
                 self.assertEqual(
                     0, found[f'nova_snapshot_{name}_seconds_count {path}']
                 )
+        for way in ('bitmap', 'compare', 'full'):
+            for name in ('increments', 'changed_bytes'):
+                self.assertEqual(0, found[f'nova_snapshot_{name}_total {way}'])
         self.assertEqual(0, found['nova_snapshot_recovered_total'])
         self.assertEqual(0, found['nova_snapshot_left_to_nova_total'])
 
@@ -119,6 +124,21 @@ class CountTest(MetricsCase):
         )
         self.assertEqual(0.2, found['nova_snapshot_stall_seconds_sum backup'])
         self.assertFalse([name for name in found if '_failed_total' in name])
+
+    def test_increment(self) -> None:
+        increment = IncrementProof(
+            *('tuesday', 'monday', 'bitmap', 'why', 'why', 65536, 4096, 't')
+        )
+        [disk] = TAKEN.disks
+        with self.metrics.counted() as tally:
+            tally.snapshot = dataclasses.replace(
+                TAKEN, disks=(dataclasses.replace(disk, increment=increment),)
+            )
+        found = self.wait_for('nova_snapshot_increments_total bitmap', 1)
+        self.assertEqual(
+            65536, found['nova_snapshot_changed_bytes_total bitmap']
+        )
+        self.assertEqual(0, found['nova_snapshot_increments_total compare'])
 
     def test_failed(self) -> None:
         self.strike(exception.DomainBusy(domain='web-1'))

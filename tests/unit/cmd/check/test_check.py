@@ -8,6 +8,7 @@ import unittest
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+import ddt
 import fixtures
 import libvirt
 import requests_mock
@@ -21,6 +22,7 @@ from nova_snapshot_driver.common import landlock
 from nova_snapshot_driver.snapshot.capture import backup
 from nova_snapshot_driver.transfer.nbd import libnbd
 from tests.unit import documents
+from tests.unit import tables
 from tests.unit.cmd.check import fake_nova_api
 from tests.unit.cmd.check.test_service_user import CONFIGURED
 from tests.unit.cmd.command import CommandLine
@@ -90,6 +92,7 @@ class CheckCase(testtools.TestCase):
         self.assertIn(detail, findings[subject][1])
 
 
+@ddt.ddt
 class HostTest(CheckCase):
     def test_no_landlock(self) -> None:
         self.set_landlock(0)
@@ -165,6 +168,25 @@ class HostTest(CheckCase):
         path = self.host.root / 'missing' / 'nova_snapshot.prom'
         self.configure(f'[snapshot]\nmetrics_file = {path}\n')
         self.is_bad('Metrics', 'nova-compute does not make it')
+
+    @tables.rows(
+        {
+            'image': ('image', False, None),
+            'volume': ('volume', True, 'SUCCESS'),
+            'volume_without_ceph': ('volume', False, 'FAILURE'),
+            'auto_without_ceph': ('auto', False, 'WARNING'),
+        }
+    )
+    def test_target(
+        self, target: str, has_driver: bool, verdict: str | None
+    ) -> None:
+        self.configure(f'[snapshot]\ntarget = {target}\n')
+        self.host.qemu_img.has_drivers = has_driver
+        _, findings = self.check()
+        found, detail = findings.get('Snapshots to Cinder', (None, ''))
+        self.assertEqual(verdict, found)
+        if verdict and not has_driver:
+            self.assertIn('qemu-block-extra', detail)
 
     def test_libnbd_of_another_python(self) -> None:
         self.useFixture(
