@@ -295,6 +295,7 @@ class DataPlaneTest(Case):
                 host.guest().definition(),
                 persistent=False,
                 image=host.image,
+                project=documents.PROJECT,
                 directories=(host.directories.snapshots,),
             ),
             entry,

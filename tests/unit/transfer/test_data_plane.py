@@ -68,6 +68,9 @@ PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 #: The niceness of the tests themselves.
 NICE = os.nice(0)
 
+#: The highest niceness that the kernel knows.
+NICEST = 19
+
 #: Says who it is, and never ends by itself.
 ENDLESS = 'echo $$ >{}\nexec /bin/sleep 1000'
 
@@ -125,6 +128,10 @@ data_plane.run(
     say_nothing,
 )
 """
+
+
+def nicer(by: int) -> int:
+    return min(NICE + by, NICEST)
 
 
 def limits(timeout: int = PATIENCE, **others: Any) -> data_plane.Limits:
@@ -263,14 +270,14 @@ class LimitsTest(ProcessCase):
     @tables.rows(
         {
             'none': (NO_LIMITS, f'{NICE}\nnone: prio'),
-            'nice': (limits(nice=3), f'{NICE + 3}\nnone: prio'),
+            'nice': (limits(nice=3), f'{nicer(3)}\nnone: prio'),
             'best_effort': (
                 limits(ionice='best-effort'),
                 f'{NICE}\nbest-effort: prio 7\n',
             ),
             'both': (
                 limits(nice=5, ionice='idle'),
-                f'{NICE + 5}\nidle\n',
+                f'{nicer(5)}\nidle\n',
             ),
         }
     )
@@ -291,7 +298,7 @@ class LimitsTest(ProcessCase):
             'qemu-img', f'cat /proc/self/autogroup >{self.root}/said'
         )
         self.extract(limits=limits(nice=3))
-        self.assertIn(f' nice {NICE + 3}', (self.root / 'said').read_text())
+        self.assertIn(f' nice {nicer(3)}', (self.root / 'said').read_text())
 
     def test_bandwidth(self) -> None:
         _, arguments = self.limited(limits(bandwidth=1 << 20))

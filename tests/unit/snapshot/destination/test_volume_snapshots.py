@@ -552,7 +552,7 @@ class CinderFailsTest(VolumesCase):
         self.assertNotIn(host.image, host.glance.images)
         (entry,) = Journal(host.directories.state).entries().found
         self.assertEqual(
-            [CinderSnapshots(host.image, host.volumes)],
+            [CinderSnapshots(host.image, host.volumes, documents.PROJECT)],
             entry.of_kind(CinderSnapshots),
         )
         host.cinder.troubles = {}
