@@ -12,7 +12,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_snapshot_driver.chain.verify import OF_A_SNAPSHOT
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.common import events
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -162,7 +162,7 @@ class SnapshotDriver:
         :raises SnapshotError: it failed, and the guest is as it was
         """
         cancellation = cancellation or Cancellation()
-        worker = Worker(self._settings.transfer, progress, cancellation)
+        worker = ChainWorker(self._settings.transfer, progress, cancellation)
         with (
             Chain.open_or_create(directory) as chain,
             chain.locked(),
@@ -280,7 +280,9 @@ class SnapshotDriver:
 
 
 @contextlib.contextmanager
-def _leaves_of_newest(chain: Chain, worker: Worker) -> Iterator[str | None]:
+def _leaves_of_newest(
+    chain: Chain, worker: ChainWorker
+) -> Iterator[str | None]:
     """The path of the leaves of the newest snapshot, hashed anew if missing.
 
     :returns: None where there is no such snapshot, or none that is right

@@ -767,6 +767,18 @@ class CinderAccessUnavailable(SnapshotError):
     )
 
 
+class VolumeOutOfReach(SnapshotError):
+    code = 'volume-out-of-reach'
+    template = (
+        'The volume {volume} in Cinder can not be opened here: {reason}.'
+    )
+
+
+class SnapshotUnverifiable(SnapshotError):
+    code = 'snapshot-unverifiable'
+    template = 'The snapshot {snapshot} can not be verified: {reason}.'
+
+
 class VolumeRefused(SnapshotError):
     code = 'volume-refused'
     template = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 
 from nova_snapshot_driver.chain import restore
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.common.way import Way
 from nova_snapshot_driver.state import chain as chains
 from nova_snapshot_driver.state.chain import Chain
@@ -36,7 +36,7 @@ class Pruned:
     merged: str | None
 
 
-def prune(chain: Chain, keep: int, worker: Worker) -> Pruned:
+def prune(chain: Chain, keep: int, worker: ChainWorker) -> Pruned:
     """Remove all but the newest snapshots.
 
     :param keep: how many stay, at least one
@@ -55,7 +55,7 @@ def prune(chain: Chain, keep: int, worker: Worker) -> Pruned:
     return Pruned(_names(removed), _names(kept), merged)
 
 
-def _merge(chain: Chain, record: ChainRecord, worker: Worker) -> None:
+def _merge(chain: Chain, record: ChainRecord, worker: ChainWorker) -> None:
     """Have a snapshot need none of those before it."""
     _write_draft(chain, record, worker)
     chain.replace_image(record)
@@ -70,7 +70,9 @@ def _merge(chain: Chain, record: ChainRecord, worker: Worker) -> None:
     )
 
 
-def _write_draft(chain: Chain, record: ChainRecord, worker: Worker) -> None:
+def _write_draft(
+    chain: Chain, record: ChainRecord, worker: ChainWorker
+) -> None:
     path = chain.image_draft(record.name)
     try:
         restore.write_flat(chain, record, path, chains.FORMAT, worker)

@@ -7,7 +7,7 @@ import contextlib
 import os
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.common.new_file import NewFile
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.state.chain import Chain
@@ -17,7 +17,11 @@ from nova_snapshot_driver.transfer.jobs.job import Verify
 
 
 def restore(
-    chain: Chain, name: str, file: NewFile, image_format: str, worker: Worker
+    chain: Chain,
+    name: str,
+    file: NewFile,
+    image_format: str,
+    worker: ChainWorker,
 ) -> tuple[ChainRecord, int]:
     """Write the disk of a snapshot to a file, which appears once it is proven.
 
@@ -43,7 +47,7 @@ def write_flat(
     record: ChainRecord,
     path: str,
     image_format: str,
-    worker: Worker,
+    worker: ChainWorker,
 ) -> int:
     """Write the disk of a snapshot into an image that needs no other one.
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from collections.abc import Iterator
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.chain_record import ChainRecord
 from nova_snapshot_driver.transfer.jobs.job import Verdict
@@ -41,7 +41,7 @@ class Finding:
 
 
 def verify(
-    chain: Chain, names: Collection[str], worker: Worker
+    chain: Chain, names: Collection[str], worker: ChainWorker
 ) -> Iterator[Finding]:
     """Verify snapshots, each when the one before is dealt with.
 
@@ -58,14 +58,18 @@ def verify(
             yield _finding(chain, record, worker)
 
 
-def _finding(chain: Chain, record: ChainRecord, worker: Worker) -> Finding:
+def _finding(
+    chain: Chain, record: ChainRecord, worker: ChainWorker
+) -> Finding:
     try:
         return Finding(record.name, _verdict(chain, record, worker))
     except OF_A_SNAPSHOT as error:
         return Finding(record.name, None, error)
 
 
-def _verdict(chain: Chain, record: ChainRecord, worker: Worker) -> Verdict:
+def _verdict(
+    chain: Chain, record: ChainRecord, worker: ChainWorker
+) -> Verdict:
     layer = chain.layer(record)
     with worker.leaves(chain, record) as leaves:
         return worker.run(

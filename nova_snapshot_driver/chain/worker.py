@@ -4,49 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
-from collections.abc import Callable
 from collections.abc import Iterator
-from typing import TypeVar
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.common.cancellation import Cancellation
-from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.view import Layer
 from nova_snapshot_driver.state.chain import Chain
 from nova_snapshot_driver.state.chain_record import ChainRecord
-from nova_snapshot_driver.transfer import data_plane
-from nova_snapshot_driver.transfer.data_plane import Limits
 from nova_snapshot_driver.transfer.jobs.job import Hash
-from nova_snapshot_driver.transfer.jobs.job import Job
-from nova_snapshot_driver.transfer.settings import TransferSettings
-
-T = TypeVar('T')
+from nova_snapshot_driver.transfer.worker import Worker
 
 
-@dataclasses.dataclass(frozen=True)
-class Worker:
-    """Does the jobs on a chain, with what a command has given to it."""
-
-    settings: TransferSettings
-    progress: Progress
-    cancellation: Cancellation
-
-    def run(self, build: Callable[[str], Job[T]]) -> T:
-        """Do a job.
-
-        :param build: makes the job, with a directory of its own
-        """
-        with tempfile.TemporaryDirectory() as directory:
-            job = build(directory)
-            return data_plane.run(
-                job,
-                Limits.of(self.settings, type(job)),
-                self.progress,
-                self.cancellation,
-            )
+class ChainWorker(Worker):
+    """Does the jobs on a chain."""
 
     @contextlib.contextmanager
     def leaves(self, chain: Chain, record: ChainRecord) -> Iterator[str]:

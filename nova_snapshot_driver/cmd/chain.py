@@ -13,7 +13,7 @@ from nova_snapshot_driver.chain import prune
 from nova_snapshot_driver.chain import restore
 from nova_snapshot_driver.chain import verify
 from nova_snapshot_driver.chain.verify import Finding
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.common import reason
 from nova_snapshot_driver.common.cancellation import Cancellation
@@ -269,8 +269,8 @@ def run_prune(
 
 def _worker(
     conf: cfg.ConfigOpts, progress: Progress, cancellation: Cancellation
-) -> Worker:
-    return Worker(read_settings(conf).transfer, progress, cancellation)
+) -> ChainWorker:
+    return ChainWorker(read_settings(conf).transfer, progress, cancellation)
 
 
 def _in_words(record: ChainRecord) -> tuple[str, ...]:

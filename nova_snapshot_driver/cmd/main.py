@@ -25,6 +25,7 @@ from nova_snapshot_driver.cmd import chain
 from nova_snapshot_driver.cmd import create
 from nova_snapshot_driver.cmd import recover
 from nova_snapshot_driver.cmd import status
+from nova_snapshot_driver.cmd import verify
 from nova_snapshot_driver.cmd.check import check
 from nova_snapshot_driver.cmd.shared import output
 from nova_snapshot_driver.cmd.shared import streams
@@ -39,7 +40,7 @@ EXIT_CANCELLED = 130
 #: Each status that a command may end with, in words of ``--help``.
 EXIT_STATUSES = {
     0: 'done',
-    1: 'failed; or a check found a failure, a snapshot of a chain is damaged, '
+    1: 'failed; or a check found a failure, a snapshot is damaged, '
     'or something is left to be undone',
     2: 'wrong arguments',
     EXIT_UNWRITTEN: 'done, but the result could not be written',
@@ -202,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
     cancel.add_parser(commands, common)
     recover.add_parser(commands, common)
     chain.add_parser(commands, common)
+    verify.add_parser(commands, common)
     for command in commands.choices.values():
         command.epilog = '"nova-snapshot --help" lists the exit statuses.'
     return root

@@ -128,7 +128,7 @@ class Guest(LibvirtDomain):
         :raises HypervisorError: libvirt keeps it to itself
         """
         with self.calling('read the secret of the disk') as handle:
-            return _secret(handle, disk.secret)
+            return secret_of(handle.connect(), disk.secret)
 
     def secret(self, uuid: str) -> str | None:
         """A secret of the libvirt that has the domain, in base64.
@@ -138,7 +138,7 @@ class Guest(LibvirtDomain):
         """
         try:
             with self.calling('read a secret') as handle:
-                return _secret(handle, uuid)
+                return secret_of(handle.connect(), uuid)
         except exception.HypervisorError:
             return None
 
@@ -174,6 +174,7 @@ class Guest(LibvirtDomain):
             handle.setAutostart(autostart)
 
 
-def _secret(handle: LibvirtObject, uuid: str | None) -> str:
-    found = handle.connect().secretLookupByUUIDString(uuid)
+def secret_of(connection: LibvirtObject, uuid: str | None) -> str:
+    """A secret of a libvirt, in base64."""
+    found = connection.secretLookupByUUIDString(uuid)
     return base64.b64encode(found.value()).decode()

@@ -18,6 +18,7 @@ from nova_snapshot_driver.hypervisor.domain import QemuUser
 from nova_snapshot_driver.hypervisor.guest import Definition
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.hypervisor.guest import define
+from nova_snapshot_driver.hypervisor.guest import secret_of
 from nova_snapshot_driver.hypervisor.libvirt_errors import translated
 from nova_snapshot_driver.hypervisor.libvirt_objects import Correspondent
 from nova_snapshot_driver.hypervisor.libvirt_objects import LibvirtObject
@@ -110,6 +111,18 @@ class Host:
             if model.findtext('model') == 'dac':
                 return QemuUser.from_label(model.findtext('baselabel'))
         return None
+
+    def secret(self, uuid: str) -> str | None:
+        """A secret of libvirt, in base64.
+
+        :param uuid: of the secret
+        :returns: None where there is none, or libvirt keeps it to itself
+        """
+        try:
+            with translated('-', 'read a secret'):
+                return secret_of(self._connection, uuid)
+        except exception.HypervisorError:
+            return None
 
     def guest(self, name: str) -> Guest:
         """The guest of a domain.

@@ -26,7 +26,7 @@ from nova_snapshot_driver import conf
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.chain.prune import prune
 from nova_snapshot_driver.chain.verify import verify
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.naming import CHAIN_BITMAP
 from nova_snapshot_driver.common.progress import silent
@@ -215,7 +215,7 @@ class IncrementsTest(ChainCase):
         for _ in range(3):
             self.take()
         settings = conf.read_settings(self.configuration()).transfer
-        worker = Worker(settings, silent, Cancellation())
+        worker = ChainWorker(settings, silent, Cancellation())
         with Chain.open(str(self.chain)) as chain:
             prune(chain, 1, worker)
         self.is_by_bitmap(self.take())

@@ -457,6 +457,15 @@ class CloudTest(testcase.WithAttributes, base.BaseTestCase):
             *('--config-file', etc / 'nova-compute.conf'),
         ]
 
+    def environment_of(self, user: str) -> dict[str, str]:
+        """The environment of a command that works for a user of the cloud."""
+        clouds = self.cloud.directory / 'clouds.yaml'
+        return {
+            **os.environ,
+            'OS_CLIENT_CONFIG_FILE': str(clouds),
+            'OS_CLOUD': user,
+        }
+
     @classmethod
     @contextlib.contextmanager
     def hypervisor(cls) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import fixtures
 
-from nova_snapshot_driver.chain.worker import Worker
+from nova_snapshot_driver.chain.worker import ChainWorker
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.progress import silent
@@ -49,7 +49,7 @@ SETTINGS = TransferSettings(
     flatten_timeout=disks.PATIENCE,
 )
 
-WORKER = Worker(SETTINGS, silent, Cancellation())
+WORKER = ChainWorker(SETTINGS, silent, Cancellation())
 
 
 class ChainFiles(fixtures.Fixture):

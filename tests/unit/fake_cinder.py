@@ -310,6 +310,16 @@ class FakeCinder:
             case {'os-set_image_metadata': {'metadata': metadata}}:
                 volume['volume_image_metadata'] = metadata
                 return 200, {'metadata': metadata}
+            case {'os-initialize_connection': _}:
+                # In the words of the older API.
+                return 200, {
+                    'connection_info': {
+                        'driver_volume_type': 'rbd',
+                        'data': self.connection(name),
+                    }
+                }
+            case {'os-terminate_connection': _}:
+                return 202, None
             case {'os-extend': {'new_size': size}}:
                 return self._extend(volume, size)
             case {'revert': {'snapshot_id': snapshot}}:

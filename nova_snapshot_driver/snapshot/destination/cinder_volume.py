@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.cinder import Volume
 from nova_snapshot_driver.clients.cinder import VolumeSnapshot
+from nova_snapshot_driver.clients.cinder_volumes import Attachment
 from nova_snapshot_driver.clients.cinder_volumes import CinderVolumes
 from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common.view import View
@@ -63,9 +63,6 @@ from nova_snapshot_driver.transfer.jobs.job_fields import Base as BaseFiles
 LOG = logging.getLogger(__name__)
 
 GIB = 1 << 30
-
-#: The place to which the volume is attached, as Cinder's users see it.
-MOUNTPOINT = 'nova-snapshot'
 
 #: The errors after which a snapshot that need not go to a volume goes to an
 #: image instead.
@@ -233,20 +230,32 @@ class CinderVolume(MappedImage, Incremental):
         with self._attached:
             self._volume = self._prepared(guest, plan, planned)
             attachment = self._attached.enter_context(
-                self._shadow.attached(self._volume, _connector())
+                self._shadow.attached(
+                    self._volume, volume_connection.connector()
+                )
             )
-            self._view = volume_connection.view_of(
-                guest,
-                self._volume,
+            self._view = self._view_of(guest, attachment, _size_of(planned))
+            self._base = self._base_files(guest, plan, planned)
+            yield
+
+    def _view_of(
+        self, guest: Guest, attachment: Attachment, size: int
+    ) -> VolumeView:
+        try:
+            return volume_connection.view_of(
+                self._volume.id,
                 attachment.connection,
-                _size_of(planned),
+                size,
                 self._settings.ceph,
-                lambda: tools.environment.volume_passphrase(
+                guest.secret,
+                lambda: self._tools.environment.volume_passphrase(
                     guest.name, self._cinder().key_of(self._volume.id)
                 ),
             )
-            self._base = self._base_files(guest, plan, planned)
-            yield
+        except exception.VolumeOutOfReach as error:
+            raise exception.VolumeRefused(
+                domain=guest.name, reason=str(error).rstrip('.')
+            ) from error
 
     def _prepared(
         self, guest: Guest, plan: Plan, planned: PlannedDisk
@@ -496,18 +505,6 @@ class CinderVolume(MappedImage, Incremental):
 def _bitmap_of(image: str) -> str:
     """The bitmap that has begun with the snapshot of an image."""
     return f'{naming.VOLUME_BITMAP}{image}'
-
-
-def _connector() -> dict[str, Any]:
-    """Describe this host as Cinder's driver for Ceph wants to know it.
-
-    Source: ``os_brick.initiator.connector.get_connector_properties``
-    """
-    return {
-        'host': socket.gethostname(),
-        'mountpoint': MOUNTPOINT,
-        'do_local_attach': False,
-    }
 
 
 def _increment_of(plan: Plan) -> Increment:

@@ -4,18 +4,32 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
 from nova_snapshot_driver import exception
-from nova_snapshot_driver.clients.cinder import Volume
 from nova_snapshot_driver.clients.rbd import CephSettings
 from nova_snapshot_driver.common.view import Volume as VolumeView
-from nova_snapshot_driver.hypervisor.guest import Guest
 
 #: The word for volumes in Ceph.
 CEPH = 'rbd'
+
+#: The place to which a volume is attached, as Cinder's users see it.
+MOUNTPOINT = 'nova-snapshot'
+
+
+def connector() -> dict[str, Any]:
+    """Describe this host as Cinder's driver for Ceph wants to know it.
+
+    Source: ``os_brick.initiator.connector.get_connector_properties``
+    """
+    return {
+        'host': socket.gethostname(),
+        'mountpoint': MOUNTPOINT,
+        'do_local_attach': False,
+    }
 
 
 def snapshot_name(snapshot: str) -> str:
@@ -29,11 +43,11 @@ def snapshot_name(snapshot: str) -> str:
 
 
 def view_of(
-    guest: Guest,
-    volume: Volume,
+    volume: str,
     connection: Mapping[str, Any],
     size: int,
     ceph: CephSettings,
+    secret: Callable[[str], str | None],
     passphrase: Callable[[], bytes],
 ) -> VolumeView:
     """A volume that QEMU's tools open.
@@ -43,23 +57,25 @@ def view_of(
 
     Source: ``cinder.volume.drivers.rbd.RBDDriver.initialize_connection``
 
-    :param connection: ``connection_info`` of an attachment
+    :param volume: its id
+    :param connection: ``connection_info`` of Cinder
     :param size: of the disk in the volume, in bytes
+    :param secret: finds a secret of libvirt by its UUID
     :param passphrase: finds that of an encrypted volume
-    :raises VolumeRefused: it is not in Ceph
+    :raises VolumeOutOfReach: it is not in Ceph
     """
     kind = connection.get('driver_volume_type')
     if kind != CEPH:
-        raise exception.VolumeRefused(
-            domain=guest.name,
-            reason=f'the volume {volume.id} is reached by {kind}, and only '
-            'volumes in Ceph are written',
+        raise exception.VolumeOutOfReach(
+            volume=volume,
+            reason=f'it is reached by {kind}, and only volumes in Ceph are '
+            'served',
         )
     # The older API has the fields one level deeper.
     fields = connection.get('data') or connection
     try:
         pool, _, name = fields['name'].partition('/')
-        secret, conf = fields.get('secret_uuid'), ceph.conf
+        uuid = fields.get('secret_uuid')
         return VolumeView(
             pool=pool,
             name=name,
@@ -71,15 +87,15 @@ def view_of(
                 )
             ),
             user=fields['auth_username'],
-            key=guest.secret(secret) if secret else None,
-            conf=conf,
+            key=secret(uuid) if uuid else None,
+            conf=ceph.conf,
             passphrase=base64.b64encode(passphrase()).decode()
             if fields.get('encrypted')
             else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise exception.VolumeRefused(
-            domain=guest.name,
-            reason=f'Cinder says in no way that is known how the volume '
-            f'{volume.id} is reached ({error!r})',
+        raise exception.VolumeOutOfReach(
+            volume=volume,
+            reason=f'Cinder says in no way that is known how it is reached '
+            f'({error!r})',
         ) from error

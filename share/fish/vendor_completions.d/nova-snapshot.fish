@@ -50,7 +50,7 @@ function _shtab_nova_snapshot_using
   test "$_shtab_nova_snapshot_cmdpath" = "$argv"
 end
 
-set -g _shtab_nova_snapshot_commands create check status cancel recover chain 'chain list' 'chain verify' 'chain restore' 'chain prune'
+set -g _shtab_nova_snapshot_commands create check status cancel recover chain 'chain list' 'chain verify' 'chain restore' 'chain prune' verify
 set -g _shtab_nova_snapshot_opts_with_value --bandwidth --config-file --connect --deadline --format --glance-url --image-format --into --keep --method --name --nova-python --os-cloud --output --pause --quiesce --snapshots-directory --state-directory --watch -c -o
 
 complete -c nova-snapshot -e
@@ -173,3 +173,13 @@ complete -c nova-snapshot -n '_shtab_nova_snapshot_using chain prune' -l snapsho
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using chain prune' -l state-directory -xka "(__fish_complete_directories)" -d 'directory for the journal and locks (default: [snapshot] state_directory)'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using chain prune' -l keep -x -d 'how many stay'
 complete -c nova-snapshot -n '_shtab_nova_snapshot_using chain prune; and test $_shtab_nova_snapshot_npos -eq 0' -ka "(__fish_complete_directories)" -d 'the directory of the chain'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using; and test $_shtab_nova_snapshot_npos -eq 0' -a verify -d 'prove that snapshots in Cinder are as they were when they were taken'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -s h -l help -d 'show this help message and exit'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l format -xka "table json" -d 'the format of the output (default: table)'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l verbose -s v -d 'log every step to standard error'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l connect -s c -x -d 'the libvirt to connect to (default: [libvirt] connection_uri, or qemu:///system)'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l os-cloud -x -d 'a cloud of clouds.yaml'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l glance-url -x -d 'the endpoint of a Glance without authentication'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l config-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file to be read instead; may be given several times'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l snapshots-directory -xka "(__fish_complete_directories)" -d 'where the temporary files lie (default: [libvirt] snapshots_directory)'
+complete -c nova-snapshot -n '_shtab_nova_snapshot_using verify' -l state-directory -xka "(__fish_complete_directories)" -d 'directory for the journal and locks (default: [snapshot] state_directory)'

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import Any
 from typing import ClassVar
 
@@ -12,12 +14,15 @@ from openstack.image.v2.image import Image
 from lab.bounded import wait_until
 from lab.cloud.configuration import Overrides
 from lab.cloud.content import LUKS
+from nova_snapshot_driver.snapshot.destination.shadow import TREE
 from nova_snapshot_driver.takings.cinder_snapshots import MARK
 from tests.openstack.ceph.shadows import TO_VOLUME
 from tests.openstack.ceph.shadows import VOLUME_TIMEOUT
 from tests.openstack.ceph.shadows import ShadowCase
 
 MIB = 1 << 20
+
+COMMAND_TIMEOUT = 120
 
 #: Has the guest write some MiB to its disk.
 WRITE = """\
@@ -92,6 +97,42 @@ class IncrementsTest(ShadowCase):
             self.assertEqual('compare', self.way(image))
             self.assert_same_as_disk(self.server, image)
         self.wait_for_agent(self.server)
+
+    def test_verified(self) -> None:
+        """Snapshots are proven, and the next one is an increment as ever."""
+        images = [self.take(), self.take()]
+        shadow = self.volume()
+        snapshot = self.mapping(images[0])['snapshot_id']
+        findings = self.verify(snapshot, images[1].id)
+        self.assertEqual([True, True], [each['intact'] for each in findings])
+        self.assertEqual(
+            [image.properties['snapshot_tree_sha256'] for image in images],
+            [each['found'] for each in findings],
+        )
+        self.assertEqual(shadow.updated_at, self.volume().updated_at)
+        self.assertEqual('bitmap', self.way(self.take()))
+        self.assertNotIn('is reverted to that', self.log.text)
+        # A snapshot in Ceph can't be damaged; its records can.
+        other = 'f' * 64
+        self.cinder.set_snapshot_metadata(snapshot, **{TREE: other})
+        self.demo.image.update_image(images[0].id, snapshot_tree_sha256=other)
+        damaged, intact = self.verify(images[0].id, images[1].id)
+        self.assertTrue(intact['intact'])
+        self.assertFalse(damaged['intact'])
+        self.assertEqual(findings[0]['found'], damaged['found'])
+        self.assertIsNone(damaged['error'])
+
+    def verify(self, *snapshots: str) -> list[dict[str, Any]]:
+        result = subprocess.run(
+            self.command('verify', *snapshots),
+            env=self.environment_of('demo'),
+            stdout=subprocess.PIPE,
+            timeout=COMMAND_TIMEOUT,
+        )
+        findings: list[dict[str, Any]] = json.loads(result.stdout)
+        intact = all(finding['intact'] for finding in findings)
+        self.assertEqual(0 if intact else 1, result.returncode)
+        return findings
 
     def test_killed_guest(self) -> None:
         """QEMU takes its bitmap with it: the next one compares."""

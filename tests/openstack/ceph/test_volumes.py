@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import subprocess
 import time
 import uuid
@@ -526,13 +525,7 @@ class OneServerTest(VolumesTest):
         before = self.before(self.server)
         result = subprocess.run(
             self.command('create', self._domain_name(self.server)),
-            env={
-                **os.environ,
-                'OS_CLIENT_CONFIG_FILE': str(
-                    self.cloud.directory / 'clouds.yaml'
-                ),
-                'OS_CLOUD': 'demo',
-            },
+            env=self.environment_of('demo'),
             capture_output=True,
             check=True,
             timeout=base.SNAPSHOT_TIMEOUT,
