@@ -11,7 +11,7 @@ from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.cinder_volumes import CinderVolumes
 from nova_snapshot_driver.clients.glance import Glance
 from nova_snapshot_driver.clients.image import Image
-from nova_snapshot_driver.snapshot.destination.shadow import ShadowSnapshot
+from nova_snapshot_driver.snapshot.destination.standing import ShadowSnapshot
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.common.progress import Progress
 from nova_snapshot_driver.common.progress import silent
-from nova_snapshot_driver.snapshot.destination import shadow
+from nova_snapshot_driver.snapshot.destination import standing
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import Target
 from nova_snapshot_driver.snapshot.result import Snapshot
@@ -76,7 +76,7 @@ class ShadowHost(FakeHost):
             (
                 each
                 for each in self.cinder.snapshots.values()
-                if each['metadata'].get(shadow.SETTLED)
+                if each['metadata'].get(standing.SETTLED)
             ),
             key=lambda each: str(each['created_at']),
             default=None,
@@ -111,4 +111,4 @@ class ShadowHost(FakeHost):
     def newest_bitmap(self) -> str | None:
         """The bitmap that the next snapshot may go by."""
         newest = self.newest()
-        return (newest and newest['metadata'][shadow.BITMAP]) or None
+        return (newest and newest['metadata'][standing.BITMAP]) or None

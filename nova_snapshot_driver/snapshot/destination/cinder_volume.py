@@ -15,13 +15,10 @@ from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
-from nova_snapshot_driver.clients.cinder import Volume
 from nova_snapshot_driver.clients.cinder import VolumeSnapshot
-from nova_snapshot_driver.clients.cinder_volumes import Attachment
 from nova_snapshot_driver.clients.cinder_volumes import CinderVolumes
 from nova_snapshot_driver.common import naming
 from nova_snapshot_driver.common.view import View
-from nova_snapshot_driver.common.view import Volume as VolumeView
 from nova_snapshot_driver.hypervisor.checkpoint_xml import Bitmap
 from nova_snapshot_driver.hypervisor.guest import Guest
 from nova_snapshot_driver.snapshot.capture.base import CaptureTools
@@ -36,11 +33,16 @@ from nova_snapshot_driver.snapshot.destination.mapped_image import MappedImage
 from nova_snapshot_driver.snapshot.destination.settings import (
     DestinationSettings,
 )
-from nova_snapshot_driver.snapshot.destination.shadow import BITMAP
-from nova_snapshot_driver.snapshot.destination.shadow import SIZE
-from nova_snapshot_driver.snapshot.destination.shadow import TREE
 from nova_snapshot_driver.snapshot.destination.shadow import Shadow
-from nova_snapshot_driver.snapshot.destination.shadow import Standing
+from nova_snapshot_driver.snapshot.destination.shadow import Wanted
+from nova_snapshot_driver.snapshot.destination.shadow_writer import OpenVolume
+from nova_snapshot_driver.snapshot.destination.shadow_writer import (
+    ShadowWriter,
+)
+from nova_snapshot_driver.snapshot.destination.standing import BITMAP
+from nova_snapshot_driver.snapshot.destination.standing import SIZE
+from nova_snapshot_driver.snapshot.destination.standing import TREE
+from nova_snapshot_driver.snapshot.destination.standing import Standing
 from nova_snapshot_driver.snapshot.plan.grounds import Ground
 from nova_snapshot_driver.snapshot.plan.grounds import Words
 from nova_snapshot_driver.snapshot.plan.increment import Base
@@ -51,18 +53,11 @@ from nova_snapshot_driver.snapshot.plan.instance import Target
 from nova_snapshot_driver.snapshot.plan.model import Plan
 from nova_snapshot_driver.snapshot.plan.model import PlannedDisk
 from nova_snapshot_driver.state.ledger import Ledger
-from nova_snapshot_driver.transfer import data_plane
-from nova_snapshot_driver.transfer.data_plane import Limits
-from nova_snapshot_driver.transfer.formats import leaves
-from nova_snapshot_driver.transfer.jobs.job import Hash
 from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job import Verify
 from nova_snapshot_driver.transfer.jobs.job import Written
-from nova_snapshot_driver.transfer.jobs.job_fields import Base as BaseFiles
 
 LOG = logging.getLogger(__name__)
-
-GIB = 1 << 30
 
 #: The errors after which a snapshot that need not go to a volume goes to an
 #: image instead.
@@ -89,9 +84,7 @@ class CinderVolume(MappedImage, Incremental):
 
     _standing: Standing | None
     _bitmaps_before: tuple[Bitmap, ...]
-    _volume: Volume
-    _view: VolumeView
-    _base: BaseFiles | None
+    _written: OpenVolume
     _tools: CaptureTools
 
     def __init__(
@@ -164,38 +157,26 @@ class CinderVolume(MappedImage, Incremental):
 
     def base(self, _guest: Guest, target: str) -> Base | None:
         self._disk = target
-        self._standing = standing = self._shadow.look(target)
+        self._standing = standing = self._shadow.look(target, self._distrust)
         self._bitmaps_before = self._bitmaps_of(standing)
         if standing is None:
             return None
+        lost = (
+            None
+            if standing.doubt is None
+            else Ground(Words.VOLUME_CHANGED, standing.doubt)
+        )
         newest = standing.newest
         if newest is None:
             return Base(
-                standing.volume.id,
-                0,
-                None,
-                has_hashes=True,
-                lost=Ground(
-                    Words.VOLUME_CHANGED, 'it has no snapshot that is complete'
-                ),
+                standing.volume.id, 0, None, has_hashes=True, lost=lost
             )
         return Base(
             newest.image,
             newest.size,
             None if newest.bitmap is None else Bitmap(target, newest.bitmap),
             has_hashes=True,
-            lost=self._mistrust(standing),
-        )
-
-    def _mistrust(self, standing: Standing) -> Ground | None:
-        """Why the volume can't be had as it was at its newest snapshot."""
-        if self._distrust is not None:
-            return Ground(Words.VOLUME_CHANGED, self._distrust)
-        if standing.is_settled or standing.may_be_reverted:
-            return None
-        return Ground(
-            Words.VOLUME_CHANGED,
-            'somebody has attached, extended or snapshotted it',
+            lost=lost,
         )
 
     def new_bitmap(self) -> str:
@@ -227,143 +208,43 @@ class CinderVolume(MappedImage, Incremental):
         """
         self._tools = tools
         [planned] = plan.disks
-        with self._attached:
-            self._volume = self._prepared(guest, plan, planned)
-            attachment = self._attached.enter_context(
-                self._shadow.attached(
-                    self._volume, volume_connection.connector()
-                )
-            )
-            self._view = self._view_of(guest, attachment, _size_of(planned))
-            self._base = self._base_files(guest, plan, planned)
-            yield
-
-    def _view_of(
-        self, guest: Guest, attachment: Attachment, size: int
-    ) -> VolumeView:
-        try:
-            return volume_connection.view_of(
-                self._volume.id,
-                attachment.connection,
-                size,
-                self._settings.ceph,
-                guest.secret,
-                lambda: self._tools.environment.volume_passphrase(
-                    guest.name, self._cinder().key_of(self._volume.id)
-                ),
-            )
-        except exception.VolumeOutOfReach as error:
-            raise exception.VolumeRefused(
-                domain=guest.name, reason=str(error).rstrip('.')
-            ) from error
-
-    def _prepared(
-        self, guest: Guest, plan: Plan, planned: PlannedDisk
-    ) -> Volume:
-        """The volume, with the content of the base of the plan."""
-        cancellation = self._tools.cancellation
-        gigabytes = max(
-            -(-_size_of(planned) // GIB), self._found.get('min_disk') or 0
-        )
-        standing = self._standing
-        if standing is None or _increment_of(plan).base is None:
-            self._shadow.require_room(1, self._counted(gigabytes, gigabytes))
-            self._is_begun = True
-            return self._shadow.make(
-                self._disk,
-                gigabytes,
-                self._instance.name or guest.name,
-                self._instance.zone,
-                metadata.of_volume(self._found),
-                cancellation,
-            )
-        gigabytes = max(gigabytes, standing.volume.size)
-        self._shadow.require_room(
-            0, self._counted(gigabytes - standing.volume.size, gigabytes)
-        )
+        writer = self._writer(guest, plan, planned)
+        writer.require_room()
         self._is_begun = True
-        volume = self._shadow.free(guest.name, standing.volume, cancellation)
-        newest = standing.newest
-        is_trusted = newest is not None and self._mistrust(standing) is None
-        if newest is not None and is_trusted and not standing.is_settled:
+        with self._attached:
             try:
-                volume = self._shadow.revert(
-                    guest.name, volume, newest, cancellation
-                )
+                self._written = self._attached.enter_context(writer.opened())
             except exception.VolumeChanged as error:
+                # The next plan goes by it.
                 self._distrust = error.fields['reason']
                 raise
-        return self._shadow.grow(volume, gigabytes, cancellation)
+            yield
 
-    def _counted(self, growth: int, snapshot: int) -> int:
-        """The GiB that count against the quota."""
-        if self._settings.snapshots_take_gigabytes:
-            return growth + snapshot
-        return growth
-
-    def _base_files(
+    def _writer(
         self, guest: Guest, plan: Plan, planned: PlannedDisk
-    ) -> BaseFiles | None:
-        """The hashes of what the volume has before it is written.
-
-        :returns: None where it reads as zeros
-        :raises VolumeChanged: it has other content than the plan has it
-        """
-        standing = self._standing
-        size = _size_of(planned)
-        # A new volume reads as zeros, unless they would have to be decrypted.
-        is_encrypted = self._view.passphrase is not None
-        if _increment_of(plan).base is None or standing is None:
-            return self._base_as_it_is(size) if is_encrypted else None
-        newest = standing.newest
-        if newest is None or self._mistrust(standing) is not None:
-            return self._base_as_it_is(size)
-        if is_encrypted and size > newest.size:
-            raise self._changed(guest, 'it is encrypted, and has grown')
-        path = self._ledger.path(
-            self._instance.domain, self._disk, newest.image
-        )
-        with contextlib.suppress(exception.LeavesDamaged):
-            with leaves.opened(path) as found:
-                found.check(newest.size, newest.tree)
-            return BaseFiles(newest.size, path, newest.tree)
-        path = self._tools.workspace.file('base')
-        view = dataclasses.replace(
-            self._view,
-            size=newest.size,
-            snapshot=volume_connection.snapshot_name(newest.id),
-        )
-        if self._hash(view, path) != newest.tree:
-            raise self._changed(
-                guest, f'its snapshot {newest.id} has other content'
-            )
-        return BaseFiles(newest.size, path, newest.tree)
-
-    def _base_as_it_is(self, size: int) -> BaseFiles:
-        """The hashes of the volume, whatever is in it."""
-        path = self._tools.workspace.file('base')
-        return BaseFiles(size, path, self._hash(self._view, path))
-
-    def _changed(self, guest: Guest, reason: str) -> exception.VolumeChanged:
-        """The error of a base that is not as planned; the next plan knows."""
-        self._distrust = reason
-        return exception.VolumeChanged(
-            domain=guest.name, volume=self._volume.id, reason=reason
-        )
-
-    def _hash(self, view: VolumeView, path: str) -> str:
-        return data_plane.run(
-            Hash(view, path, self._tools.workspace.path),
-            Limits.of(self._settings.transfer, Hash),
-            self._tools.progress,
-            self._tools.cancellation,
+    ) -> ShadowWriter:
+        return ShadowWriter(
+            self._settings,
+            self._shadow,
+            self._ledger,
+            guest,
+            self._tools,
+            Wanted(
+                disk=self._disk,
+                size=_size_of(planned),
+                least=self._found.get('min_disk') or 0,
+                name=self._instance.name or guest.name,
+                zone=self._instance.zone,
+                properties=metadata.of_volume(self._found),
+            ),
+            None if _increment_of(plan).base is None else self._standing,
         )
 
     def job(self, view: View, _plan: Plan, directory: str) -> Update:
         return Update(
             view=view,
-            base=self._base,
-            volume=self._view,
+            base=self._written.base,
+            volume=self._written.view,
             leaves=self._leaves(),
             directory=directory,
         )
@@ -386,7 +267,7 @@ class CinderVolume(MappedImage, Incremental):
         increment = _increment_of(plan)
         new = increment.tracking.new
         snapshot = self._shadow.snapshot(
-            self._volume,
+            self._written.volume,
             self.name(),
             {
                 SIZE: str(_size_of(planned)),
@@ -397,7 +278,7 @@ class CinderVolume(MappedImage, Incremental):
         )
         self._see_is_proven(snapshot, planned, written, prove, directory)
         self._attached.close()
-        self._shadow.settle(self._volume, snapshot)
+        self._shadow.settle(self._written.volume, snapshot)
         proof = self._proof(increment, written, snapshot)
         dropped = self._show(
             [self._mapping(planned, snapshot)],
@@ -423,20 +304,22 @@ class CinderVolume(MappedImage, Incremental):
         verdict = prove(
             Verify(
                 view=dataclasses.replace(
-                    self._view,
+                    self._written.view,
                     snapshot=volume_connection.snapshot_name(snapshot.id),
                 ),
                 leaves=self._leaves(),
                 tree=written.tree,
                 size=_size_of(planned),
-                base_leaves=None if self._base is None else self._base.leaves,
+                base_leaves=None
+                if self._written.base is None
+                else self._written.base.leaves,
                 directory=directory,
             )
         )
         if verdict.damaged:
             raise exception.VolumeUnproven(
                 snapshot=snapshot.id,
-                volume=self._volume.id,
+                volume=self._written.volume.id,
                 count=verdict.damaged,
                 offset=verdict.offsets[0] if verdict.offsets else 'unknown',
             )
@@ -455,7 +338,7 @@ class CinderVolume(MappedImage, Incremental):
             changed=written.changed,
             written=written.size,
             tree=written.tree,
-            volume=self._volume.id,
+            volume=self._written.volume.id,
             snapshot=snapshot.id,
         )
 
@@ -467,7 +350,7 @@ class CinderVolume(MappedImage, Incremental):
             'source_type': 'snapshot',
             'destination_type': 'volume',
             'snapshot_id': snapshot.id,
-            'volume_size': self._volume.size,
+            'volume_size': self._written.volume.size,
             'boot_index': 0,
             'device_name': f'/dev/{self._disk}',
             'device_type': 'disk',
@@ -497,9 +380,6 @@ class CinderVolume(MappedImage, Incremental):
     def _leaves(self) -> str:
         """The path of the hashes of what is written."""
         return self._tools.workspace.file('leaves')
-
-    def _cinder(self) -> CinderVolumes:
-        return CinderVolumes(self._context.cinder_access())
 
 
 def _bitmap_of(image: str) -> str:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
-from typing import Self
 
 from oslo_log import log as logging
-from oslo_utils import uuidutils
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients import cinder
@@ -31,6 +28,9 @@ from nova_snapshot_driver.common.cancellation import Cancellation
 from nova_snapshot_driver.snapshot.destination.settings import (
     DestinationSettings,
 )
+from nova_snapshot_driver.snapshot.destination.standing import SETTLED
+from nova_snapshot_driver.snapshot.destination.standing import ShadowSnapshot
+from nova_snapshot_driver.snapshot.destination.standing import Standing
 from nova_snapshot_driver.takings import cinder_snapshots
 from nova_snapshot_driver.takings import shadow_volume
 
@@ -40,117 +40,42 @@ LOG = logging.getLogger(__name__)
 #: name of the disk in the domain.
 DISK = 'nova_snapshot_disk'
 
-#: The metadata of its snapshots, beside ``cinder_snapshots.MARK``.
-SIZE = 'nova_snapshot_size'
-TREE = 'nova_snapshot_tree'
-BITMAP = 'nova_snapshot_bitmap'
-
-#: When the volume was changed last, once the snapshot was complete: whoever
-#: attaches the volume afterwards changes that time. It is written last.
-SETTLED = 'nova_snapshot_settled'
+GIB = 1 << 30
 
 #: How often Cinder is asked how far it has come, in seconds.
 INTERVAL = 0.2
 
-_TREE = re.compile(r'[0-9a-f]{64}')
-
 
 @dataclasses.dataclass(frozen=True)
-class ShadowSnapshot:
-    """A snapshot of a shadow that is complete and proven.
+class Wanted:
+    """A volume as a snapshot needs it.
 
-    :ivar image: the id of the image that maps it
-    :ivar size: of the disk then, in bytes
-    :ivar tree: the hash over those of all chunks of the disk
-    :ivar bitmap: that began at its instant; None for none
-    :ivar settled: when the volume was changed last, as Cinder writes it
-    :ivar gigabytes: the size of the volume then, in GiB
+    :ivar disk: the name of the disk in the domain
+    :ivar size: of the disk, in bytes
+    :ivar least: the size of the volume, in GiB, that the image asks for
+    :ivar name: of the server, for a person
+    :ivar zone: None for any
+    :ivar properties: of an image, by which Nova builds a server
     """
 
-    id: str
-    image: str
+    disk: str
     size: int
-    tree: str
-    bitmap: str | None
-    settled: str
-    gigabytes: int
-    created_at: str
-
-    @classmethod
-    def of(cls, snapshot: VolumeSnapshot) -> Self | None:
-        """
-        :returns: None for one that is not complete, or is a stranger's; the
-            owner of the volume may write any metadata
-        """
-        metadata = snapshot.metadata
-        image = metadata.get(cinder_snapshots.MARK, '')
-        size, tree = metadata.get(SIZE, ''), metadata.get(TREE, '')
-        bitmap, settled = metadata.get(BITMAP, ''), metadata.get(SETTLED)
-        if not (
-            snapshot.status == cinder.AVAILABLE
-            and settled
-            and uuidutils.is_uuid_like(image)
-            and size.isdecimal()
-            and _TREE.fullmatch(tree)
-            and (not bitmap or naming.is_bitmap(bitmap, naming.VOLUME_BITMAP))
-        ):
-            return None
-        return cls(
-            id=snapshot.id,
-            image=image,
-            size=int(size),
-            tree=tree,
-            bitmap=bitmap or None,
-            settled=settled,
-            gigabytes=snapshot.size,
-            created_at=snapshot.created_at,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Standing:
-    """A shadow as Cinder shows it.
-
-    :ivar snapshots: all that Cinder has of it
-    :ivar complete: those that are complete, oldest first
-    """
-
-    volume: Volume
-    snapshots: tuple[VolumeSnapshot, ...]
-    complete: tuple[ShadowSnapshot, ...]
+    least: int
+    name: str
+    zone: str | None
+    properties: Mapping[str, str]
 
     @property
-    def newest(self) -> ShadowSnapshot | None:
-        return self.complete[-1] if self.complete else None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nobody has attached it since its newest snapshot."""
-        return (
-            self.newest is not None
-            and self.volume.status == cinder.AVAILABLE
-            and self.volume.updated_at == self.newest.settled
-        )
-
-    @property
-    def may_be_reverted(self) -> bool:
-        """Whether Cinder may take it back to its newest snapshot."""
-        newest = self.newest
-        return (
-            newest is not None
-            and newest.gigabytes == self.volume.size
-            and all(
-                each.created_at <= newest.created_at for each in self.snapshots
-            )
-        )
+    def gigabytes(self) -> int:
+        return max(-(-self.size // GIB), self.least)
 
 
 class Shadow:
     """The shadow of a disk of a server.
 
     :param connect: the way to Cinder, with a token that is valid now
-    :param server: its id
     :param image: the id of the image that is made of the next snapshot
+    :ivar server: its id
     """
 
     def __init__(
@@ -162,25 +87,24 @@ class Shadow:
     ) -> None:
         self._settings = settings
         self._connect = connect
-        self._server = server
+        self.server = server
         self._image = image
 
-    def look(self, disk: str) -> Standing | None:
-        """The shadow of a disk; the newest one, where there are several."""
+    def look(self, disk: str, distrust: str | None) -> Standing | None:
+        """The shadow of a disk; the newest one, where there are several.
+
+        :param distrust: why it has other content than its newest snapshot
+        """
         connection = self._connect()
         found = connection.volumes_with(
-            {shadow_volume.OF: self._server, DISK: disk}
+            {shadow_volume.OF: self.server, DISK: disk}
         )
         usable = [each for each in found if each.status != cinder.DELETING]
         if not usable:
             return None
         volume = max(usable, key=lambda each: each.created_at)
-        snapshots = connection.snapshots_of(volume.id)
-        complete = filter(None, map(ShadowSnapshot.of, snapshots))
-        return Standing(
-            volume,
-            tuple(snapshots),
-            tuple(sorted(complete, key=lambda each: each.created_at)),
+        return Standing.of(
+            volume, connection.snapshots_of(volume.id), distrust
         )
 
     # Room
@@ -208,36 +132,25 @@ class Shadow:
 
     # A volume to be written
 
-    def make(
-        self,
-        disk: str,
-        gigabytes: int,
-        name: str,
-        zone: str | None,
-        properties: Mapping[str, str],
-        cancellation: Cancellation,
-    ) -> Volume:
-        """A new volume, which is blank.
-
-        :param name: of the server, for a person
-        :param properties: of an image, by which Nova builds a server
-        """
+    def make(self, wanted: Wanted, cancellation: Cancellation) -> Volume:
+        """A new volume, which is blank."""
         connection = self._connect()
         volume = connection.create_volume(
-            gigabytes,
-            f'{name}: snapshots of {disk}'[: naming.LONGEST],
-            f'The snapshots of the disk {disk} of the server {self._server}. '
-            'nova-snapshot-driver writes it; leave it detached.',
+            wanted.gigabytes,
+            f'{wanted.name}: snapshots of {wanted.disk}'[: naming.LONGEST],
+            f'The snapshots of the disk {wanted.disk} of the server '
+            f'{self.server}. nova-snapshot-driver writes it; leave it '
+            'detached.',
             self._settings.volume_type,
-            zone,
+            wanted.zone,
             {
-                shadow_volume.OF: self._server,
+                shadow_volume.OF: self.server,
                 shadow_volume.WRITER: self._image,
-                DISK: disk,
+                DISK: wanted.disk,
             },
         )
         made = self._available(volume.id, cancellation)
-        self._connect().make_bootable(volume.id, properties)
+        self._connect().make_bootable(volume.id, wanted.properties)
         return made
 
     def free(
@@ -366,6 +279,10 @@ class Shadow:
             raise
         self._connect().detach(volume.id, attachment)
 
+    def key_of(self, volume: Volume) -> str | None:
+        """The id of the key that a volume is encrypted with, if it is."""
+        return self._connect().key_of(volume.id)
+
     # A snapshot
 
     def snapshot(
@@ -443,7 +360,7 @@ class Shadow:
         """
         shadow_volume.give_back(
             self._connect,
-            self._server,
+            self.server,
             self._image,
             self._settings.volume_timeout,
             # The answer to the last request may have been lost.

@@ -18,7 +18,7 @@ from lab.bounded import wait_until
 from lab.cloud.options import Storage
 from lab.disks import Layer
 from lab.evidence import Evidence
-from nova_snapshot_driver.snapshot.destination.shadow import SETTLED
+from nova_snapshot_driver.snapshot.destination.standing import SETTLED
 from nova_snapshot_driver.takings.cinder_snapshots import MARK
 from nova_snapshot_driver.takings.shadow_volume import OF
 from tests.openstack import base

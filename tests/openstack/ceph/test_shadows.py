@@ -14,7 +14,7 @@ from openstack.image.v2.image import Image
 from lab.bounded import wait_until
 from lab.cloud.configuration import Overrides
 from lab.cloud.content import LUKS
-from nova_snapshot_driver.snapshot.destination.shadow import TREE
+from nova_snapshot_driver.snapshot.destination.standing import TREE
 from nova_snapshot_driver.takings.cinder_snapshots import MARK
 from tests.openstack.ceph.shadows import TO_VOLUME
 from tests.openstack.ceph.shadows import VOLUME_TIMEOUT

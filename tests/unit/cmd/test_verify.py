@@ -11,7 +11,7 @@ import testtools
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.cmd.shared import cloud
-from nova_snapshot_driver.snapshot.destination import shadow
+from nova_snapshot_driver.snapshot.destination import standing
 from nova_snapshot_driver.takings.cinder_snapshots import MARK
 from tests.unit import fake_cinder
 from tests.unit import tables
@@ -60,7 +60,7 @@ class VerifyTest(testtools.TestCase):
         result = self.as_json(name)
         self.assertEqual(0, result.status, result.errors)
         (finding,) = result.json
-        tree = self.snapshot['metadata'][shadow.TREE]
+        tree = self.snapshot['metadata'][standing.TREE]
         self.assertEqual(
             {
                 'name': name,
@@ -114,12 +114,12 @@ class VerifyTest(testtools.TestCase):
             ),
             'other_hash_in_cinder': (
                 {},
-                {shadow.TREE: 'a' * 64},
+                {standing.TREE: 'a' * 64},
                 'different hashes',
             ),
-            'no_hash': ({}, {shadow.TREE: ''}, 'Cinder has no hash'),
-            'not_complete': ({}, {shadow.SETTLED: ''}, 'Cinder has no hash'),
-            'size': ({}, {shadow.SIZE: 'large'}, 'Cinder has no hash'),
+            'no_hash': ({}, {standing.TREE: ''}, 'Cinder has no hash'),
+            'not_complete': ({}, {standing.SETTLED: ''}, 'Cinder has no hash'),
+            'size': ({}, {standing.SIZE: 'large'}, 'Cinder has no hash'),
             'no_mapping': (
                 {'block_device_mapping': 'none'},
                 {},

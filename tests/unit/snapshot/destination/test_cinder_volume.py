@@ -18,8 +18,9 @@ from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.cinder import VolumeSnapshot
 from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.snapshot.destination import metadata
-from nova_snapshot_driver.snapshot.destination import shadow
+from nova_snapshot_driver.snapshot.destination import standing
 from nova_snapshot_driver.snapshot.destination.base import IncrementProof
+from nova_snapshot_driver.snapshot.destination.shadow import DISK
 from nova_snapshot_driver.snapshot.plan.instance import Target
 from nova_snapshot_driver.snapshot.result import Snapshot
 from nova_snapshot_driver.takings import cinder_snapshots
@@ -116,7 +117,7 @@ class FirstTest(ShadowCase):
             tuple(
                 volume['metadata'][name]
                 for name in (
-                    *(shadow_volume.OF, shadow.DISK),
+                    *(shadow_volume.OF, DISK),
                     shadow_volume.WRITER,
                 )
             ),
@@ -173,10 +174,10 @@ class FirstTest(ShadowCase):
         self.assertEqual(
             {
                 cinder_snapshots.MARK: self.host.image,
-                shadow.SIZE: str(2 * GIB),
-                shadow.TREE: taken.tree,
-                shadow.BITMAP: bitmap,
-                shadow.SETTLED: self.host.volume['updated_at'],
+                standing.SIZE: str(2 * GIB),
+                standing.TREE: taken.tree,
+                standing.BITMAP: bitmap,
+                standing.SETTLED: self.host.volume['updated_at'],
             },
             snapshot['metadata'],
         )
@@ -391,14 +392,14 @@ class NextTest(ShadowCase):
         """The owner of the volume may write anything there."""
         snapshot = self.snapshot_of(self.monday)
         for name, value in {
-            shadow.SIZE: 'large',
-            shadow.TREE: '',
-            shadow.BITMAP: 'nova-snapshot-chain-1',
-            shadow.SETTLED: '',
+            standing.SIZE: 'large',
+            standing.TREE: '',
+            standing.BITMAP: 'nova-snapshot-chain-1',
+            standing.SETTLED: '',
             cinder_snapshots.MARK: '../../etc',
         }.items():
             mangled = {**snapshot['metadata'], name: value}
-            found = shadow.ShadowSnapshot.of(
+            found = standing.ShadowSnapshot.of(
                 VolumeSnapshot(*('id', 'v', 'available', None, mangled))
             )
             self.assertIsNone(found, name)
@@ -413,8 +414,8 @@ class NextTest(ShadowCase):
         leaves = bytes(32 * 1024 * gigabytes)
         tree = hashlib.sha256(leaves + (gigabytes * GIB).to_bytes(8, 'big'))
         snapshot['metadata'] |= {
-            shadow.SIZE: str(gigabytes * GIB),
-            shadow.TREE: tree.hexdigest(),
+            standing.SIZE: str(gigabytes * GIB),
+            standing.TREE: tree.hexdigest(),
         }
         taken = self.take()
         self.assertEqual(way, taken.way)
