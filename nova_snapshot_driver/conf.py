@@ -8,7 +8,9 @@ registered here only where Nova itself is not at hand.
 from __future__ import annotations
 
 import copy
+import itertools
 import os
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -524,7 +526,8 @@ def load(
     """The configuration of a process that has no Nova.
 
     :param config_files: nova.conf and kin; None looks in the places where
-        OpenStack keeps them, and for those of the command line alone
+        OpenStack keeps them, and for those of the command line alone.
+        Directories are looked for in either case, as by Nova.
     :param overrides: (group, option, value), which go before the files
     :raises cfg.Error: a file is missing, or a value is not valid
     """
@@ -533,7 +536,12 @@ def load(
     register_nova_opts(conf)
     if config_files is None:
         config_files = _default_files()
-    conf(args=[], project='nova', default_config_files=list(config_files))
+    conf(
+        args=[],
+        project='nova',
+        default_config_files=list(config_files),
+        default_config_dirs=_of_compute_and_command(cfg.find_config_dirs),
+    )
     for group, option, value in overrides:
         conf.set_override(option, value, group=group)
     _read_everything(conf)
@@ -558,9 +566,15 @@ def _default_files() -> list[str]:
         # oslo.config looks in other places too.
         pass
     # Distributions split the configuration of nova-compute into two files.
-    of_nova = cfg.find_config_files('nova', 'nova-compute')
-    of_command = cfg.find_config_files('nova', 'nova-snapshot')
-    return [*of_nova, *(file for file in of_command if file not in of_nova)]
+    return _of_compute_and_command(cfg.find_config_files)
+
+
+def _of_compute_and_command(
+    find: Callable[[str, str], list[str]],
+) -> list[str]:
+    """The places that nova-compute reads, and those of the command alone."""
+    found = (find('nova', name) for name in ('nova-compute', 'nova-snapshot'))
+    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def _read_everything(conf: cfg.ConfigOpts) -> None:

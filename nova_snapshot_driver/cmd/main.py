@@ -160,8 +160,8 @@ def parser() -> argparse.ArgumentParser:
         'configuration',
         'By default nova.conf, nova-compute.conf and nova-snapshot.conf are '
         'read, as far as they are in ~/.nova, ~, /etc/nova or /etc, and all '
-        'files of nova.conf.d there. --verbose names what was read, and so '
-        'does a failure.',
+        'files of nova.conf.d, nova-compute.conf.d and nova-snapshot.conf.d '
+        'there. --verbose names what was read, and so does a failure.',
     )
     configuration.add_argument(
         '--config-file',

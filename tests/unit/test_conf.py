@@ -191,6 +191,26 @@ class LoadTest(testtools.TestCase):
             [os.path.basename(path) for path in loaded.config_file],
         )
 
+    def test_directories(self) -> None:
+        """Nova reads two of them, and the command one of its own."""
+        home = self.file.parent
+        self.useFixture(fixtures.EnvironmentVariable('HOME', str(home)))
+        for number, name in enumerate(('nova', 'nova-compute')):
+            directory = home / f'{name}.conf.d'
+            directory.mkdir()
+            (directory / 'a.conf').write_text(f'[snapshot]\nnice = {number}\n')
+        own = home / 'nova-snapshot.conf.d'
+        own.mkdir()
+        (own / 'a.conf').write_text('[snapshot]\nmethod = mirror\n')
+        for files in (None, [str(self.file)]):
+            loaded = conf.load(files)
+            self.assertEqual('mirror', loaded.snapshot.method)
+            self.assertEqual(1, loaded.snapshot.nice)
+            self.assertEqual(
+                ['nova.conf.d', 'nova-compute.conf.d', 'nova-snapshot.conf.d'],
+                [os.path.basename(path) for path in loaded.config_dir],
+            )
+
     def test_hidden_file(self) -> None:
         """Defaults do not stand in for what nobody may look at."""
         self.useFixture(

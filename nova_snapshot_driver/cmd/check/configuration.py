@@ -65,15 +65,7 @@ def findings(conf: cfg.ConfigOpts, has_nova: bool) -> Iterator[Finding]:
 
 
 def _hidden_directories(conf: cfg.ConfigOpts) -> Iterator[Finding]:
-    of_compute = set(cfg.find_config_dirs('nova', 'nova-compute'))
-    for path in sorted({*conf.config_dir, *of_compute}):
-        if path not in conf.config_dir:
-            yield _warning(
-                f'{NOT_KNOWN} what is in {path} was not read, and '
-                'nova-compute reads it. Give its files with --config-file.',
-                path,
-            )
-            continue
+    for path in conf.config_dir:
         try:
             os.listdir(path)
         except OSError as error:

@@ -79,16 +79,6 @@ class ConfigurationTest(testtools.TestCase):
         (finding,) = self.findings(self.config, other)
         self.assertEqual('SUCCESS', finding.verdict)
 
-    def test_directory_of_nova_compute(self) -> None:
-        loaded = conf.load([str(self.config)])
-        self.set_directories(self.root / 'nova-compute.conf.d')
-        _, finding = configuration.findings(loaded, has_nova=True)
-        self.assertEqual('WARNING', finding.verdict)
-        self.assertIn(
-            f'Not known: what is in {self.root}/nova-compute.conf.d',
-            finding.detail,
-        )
-
     def test_hidden_directory(self) -> None:
         """oslo.config reads nothing of it, without a word."""
         directory = self.root / 'nova.conf.d'
