@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import signal
+import subprocess
 from typing import Any
 
 import ddt
@@ -24,7 +26,9 @@ from nova_snapshot_driver.transfer.formats.leaves import CHUNK
 from nova_snapshot_driver.transfer.jobs import update
 from nova_snapshot_driver.transfer.jobs.job import Update
 from nova_snapshot_driver.transfer.jobs.job_fields import Base
+from nova_snapshot_driver.transfer.nbd import qemu_nbd
 from nova_snapshot_driver.transfer.nbd import target
+from nova_snapshot_driver.transfer.nbd.bounds import Bounds
 from tests import exhaustive
 from tests.unit import tables
 from tests.unit.transfer import disks
@@ -76,6 +80,7 @@ class UpdateCase(testtools.TestCase):
         self.parent = FakeParent()
         self.volume = self.useFixture(VolumeFile(self.root / 'volume'))
         self.base: Base | None = None
+        self.bounds = disks.BOUNDS
 
     def update(self, view: View, size: int) -> dict[str, Any]:
         """Update the volume, which has the content of the base then."""
@@ -84,7 +89,7 @@ class UpdateCase(testtools.TestCase):
         job = Update(
             view, self.base, self.volume.of(size), str(leaves), str(self.root)
         )
-        said = update.run(job, disks.BOUNDS, self.parent)
+        said = update.run(job, self.bounds, self.parent)
         self.base = Base(size, str(leaves), str(said['tree']))
         return said
 
@@ -250,6 +255,55 @@ class RefusalTest(UpdateCase):
         self.assert_refused(
             exception.LeavesDamaged, 'the recorded hash', self.disk
         )
+
+
+@ddt.ddt
+class ServerTest(UpdateCase):
+    """The server of the volume comes to harm while it is written."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.servers: list[subprocess.Popen[bytes]] = []
+        start, write = qemu_nbd._start, target.Target.write
+
+        def remember(
+            arguments: list[str], *others: Any
+        ) -> subprocess.Popen[bytes]:
+            server = start(arguments, *others)
+            if '--read-only' not in arguments:
+                self.servers.append(server)
+            return server
+
+        def write_after(written: target.Target, *arguments: Any) -> None:
+            # The first request is served, or at least on its way.
+            if written.sent:
+                self.servers[0].send_signal(self.signal)
+            write(written, *arguments)
+
+        for where, name, what in (
+            (qemu_nbd, '_start', remember),
+            (qemu_nbd, '_END_TIMEOUT', 0.1),
+            (target.Target, 'write', write_after),
+        ):
+            self.useFixture(fixtures.MockPatchObject(where, name, what))
+
+    @tables.rows(
+        {
+            'killed': (signal.SIGKILL, '(closed|disconnected|connected)'),
+            'stopped': (signal.SIGSTOP, 'no answer for 1 s'),
+        }
+    )
+    def test_harm(self, number: signal.Signals, why: str) -> None:
+        self.signal = number
+        self.bounds = Bounds(timeout=1)
+        size = 16 * CHUNK
+        disk = self.disks.raw(size, [(0, disks.noise(size))])
+        with testtools.ExpectedException(
+            exception.VolumeUnwritable, f'.*{why}.*'
+        ):
+            self.update(disk, size)
+        (server,) = self.servers
+        self.assertEqual(-signal.SIGKILL, server.returncode)
 
 
 class SecretTest(testtools.TestCase):
