@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
@@ -190,26 +189,26 @@ class CinderVolumes(Cinder):
         ):
             self._client.attachments.delete(attachment.id)
 
-    @contextlib.contextmanager
-    def reached(
+    def reach(
         self, volume: str, connector: Mapping[str, Any]
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Mapping[str, Any]:
         """How this host reaches a volume, in the words of Cinder's driver.
 
         The volume is not attached, whatever it is attached to otherwise: its
         status and the time of its last change stay.
         """
         with self.calling('read how to reach the volume', volume):
-            connection = self._client.volumes.initialize_connection(
-                volume, dict(connector)
-            )
-        try:
-            yield connection
-        finally:
-            with self.calling('let go of the volume', volume):
-                self._client.volumes.terminate_connection(
+            found: Mapping[str, Any] = (
+                self._client.volumes.initialize_connection(
                     volume, dict(connector)
                 )
+            )
+            return found
+
+    def let_go(self, volume: str, connector: Mapping[str, Any]) -> None:
+        """Say that this host does not reach a volume any more."""
+        with self.calling('let go of the volume', volume):
+            self._client.volumes.terminate_connection(volume, dict(connector))
 
     def key_of(self, volume: str) -> str | None:
         """The id of the key that a volume is encrypted with, if it is."""

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log as logging
 
 from nova_snapshot_driver import exception
 from nova_snapshot_driver.clients.access import Context
 from nova_snapshot_driver.clients.cinder_volumes import CinderVolumes
 from nova_snapshot_driver.clients.rbd import CephSettings
-from nova_snapshot_driver.common.view import Volume
 from nova_snapshot_driver.snapshot.destination import volume_connection
 from nova_snapshot_driver.transfer.jobs.job import Hash
 from nova_snapshot_driver.transfer.worker import Worker
 from nova_snapshot_driver.verification import recorded
 from nova_snapshot_driver.verification.recorded import Recorded
+
+LOG = logging.getLogger(__name__)
 
 #: The errors that are about one snapshot; others may be intact.
 OF_A_SNAPSHOT = (
@@ -85,10 +91,7 @@ class Verifier:
     def _hash(self, snapshot: Recorded) -> str:
         """The hash of what a snapshot has."""
         volume = snapshot.volume
-        cinder = CinderVolumes(self.cloud.cinder_access())
-        with cinder.reached(
-            volume, volume_connection.connector()
-        ) as connection:
+        with self._reached(volume) as connection:
             view = volume_connection.view_of(
                 volume,
                 connection,
@@ -97,21 +100,33 @@ class Verifier:
                 self.secret,
                 lambda: _no_passphrase(volume),
             )
+            at = dataclasses.replace(
+                view,
+                snapshot=volume_connection.snapshot_name(snapshot.snapshot.id),
+            )
             return self.worker.run(
-                lambda directory: _job(
-                    dataclasses.replace(
-                        view,
-                        snapshot=volume_connection.snapshot_name(
-                            snapshot.snapshot.id
-                        ),
-                    ),
-                    directory,
+                lambda directory: Hash(
+                    at, os.path.join(directory, 'leaves'), directory
                 )
             )
 
+    @contextlib.contextmanager
+    def _reached(self, volume: str) -> Iterator[Mapping[str, Any]]:
+        """How this host reaches a volume, which it may read meanwhile."""
+        connector = volume_connection.connector()
+        connection = self._cinder().reach(volume, connector)
+        try:
+            yield connection
+        finally:
+            # The result counts, whether Cinder hears of the end or not.
+            try:
+                self._cinder().let_go(volume, connector)
+            except exception.SnapshotError as error:
+                LOG.warning('After the verification: %s', error)
 
-def _job(view: Volume, directory: str) -> Hash:
-    return Hash(view, os.path.join(directory, 'leaves'), directory)
+    def _cinder(self) -> CinderVolumes:
+        """The way to Cinder, with a token that is valid now."""
+        return CinderVolumes(self.cloud.cinder_access())
 
 
 def _no_passphrase(volume: str) -> bytes:

@@ -201,6 +201,14 @@ class VerifyTest(testtools.TestCase):
         self.assertEqual('source-unreadable', finding['error']['code'])
         self.assertEqual(['act', 'act'], self.acts()[-2:])
 
+    def test_end_is_not_heard(self) -> None:
+        """The result counts all the same."""
+        acts = self.acts().count('act')
+        self.host.cinder.troubles[f'act_{acts + 2}'] = fake_cinder.unavailable
+        result = self.as_json(self.host.image)
+        self.assertEqual(0, result.status)
+        self.assertIn('After the verification: ', self.host.log.output)
+
     def acts(self) -> list[str]:
         return [
             request.partition('_')[0] for request in self.host.cinder.requests
