@@ -162,10 +162,11 @@ run_rows() {
     # What runs in the background takes no notice of Ctrl-C.
     trap 'trap - INT TERM; kill 0' INT TERM
     run_row "$1" || status=1
-    python -m lab down || status=1
     for row in "${!others[@]}"; do
         wait "${others[row]}" || status=1
     done
+    # The first one's lab has what the others share.
+    python -m lab down || status=1
     trap - INT TERM
     for row in "${@:2}"; do
         cat "$(log_of "$row")"
