@@ -29,6 +29,11 @@ from tests.functional import base
 TWO_EVENTS = 2 * EVENT_PATIENCE + 4
 ONE_EVENT = EVENT_PATIENCE + 6
 
+#: How long a late agent is not there, in seconds: a busy machine may take some
+#: until the job has begun.
+LATE = 12
+LATE_EVENT = EVENT_PATIENCE + LATE
+
 #: How long the end of a snapshot may take that has all of its data on a busy
 #: machine, in seconds: far less than libvirt's patience with a single event.
 GIVE_BACK = EVENT_PATIENCE / 3
@@ -116,21 +121,21 @@ class LateTest(AgentChannelCase):
         return undo_tools.of(settings, journal, guest.uuid, guest.name, guest)
 
     def test_agent_comes_meanwhile(self) -> None:
-        self.guest.end_agent('sleep 6; agent --retry-path')
+        self.guest.end_agent(f'sleep {LATE}; agent --retry-path')
         wait_until(
             lambda: not self.guest.agent_connected(), 'the end of it', 10
         )
-        snapshot = self.take(lambda: None, ONE_EVENT)
+        snapshot = self.take(lambda: None, LATE_EVENT)
         self.assertFalse(snapshot.quiesced)
         self.assertIn('attached anew', snapshot.notes[0])
         self.agent_is_back()
 
     def test_channel_is_to_be_left_alone(self) -> None:
-        self.guest.end_agent('sleep 6; agent --retry-path')
+        self.guest.end_agent(f'sleep {LATE}; agent --retry-path')
         wait_until(
             lambda: not self.guest.agent_connected(), 'the end of it', 10
         )
-        snapshot = self.take(lambda: None, ONE_EVENT, reattach_agent=False)
+        snapshot = self.take(lambda: None, LATE_EVENT, reattach_agent=False)
         self.assertIn('libvirtd', snapshot.notes[0])
         self.assertFalse(self.guest.agent_connected())
         # The repair that a snapshot would make by default.

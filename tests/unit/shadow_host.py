@@ -72,14 +72,18 @@ class ShadowHost(FakeHost):
 
     def newest(self) -> dict[str, Any] | None:
         """The newest snapshot in Cinder that is complete."""
-        return max(
+        complete = self.complete()
+        return complete[-1] if complete else None
+
+    def complete(self) -> list[dict[str, Any]]:
+        """The snapshots in Cinder that are complete, oldest first."""
+        return sorted(
             (
                 each
                 for each in self.cinder.snapshots.values()
                 if each['metadata'].get(standing.SETTLED)
             ),
             key=lambda each: str(each['created_at']),
-            default=None,
         )
 
     def bitmaps(self) -> list[str]:
@@ -104,9 +108,22 @@ class ShadowHost(FakeHost):
             ]
             if not snapshots:
                 found.append(f'volume {volume} is of no use')
-        # A lost bitmap is in nobody's way: the next snapshot compares.
-        left = set(self.bitmaps()) - {self.newest_bitmap()}
+        left = set(self.bitmaps()) - self.kept_bitmaps()
         return [*found, *(f'the bitmap {name} is left' for name in left)]
+
+    def kept_bitmaps(self) -> set[str]:
+        """The bitmaps that may be there.
+
+        A lost one is in nobody's way: the next snapshot compares. Where the
+        ledger has not heard of the newest snapshot, the bitmap before it stays
+        until then.
+        """
+        newest = self.newest_bitmap()
+        if newest in self.bitmaps():
+            return {newest}
+        return {
+            each['metadata'][standing.BITMAP] for each in self.complete()[-2:]
+        }
 
     def newest_bitmap(self) -> str | None:
         """The bitmap that the next snapshot may go by."""
