@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def make_stock(install: CloudInstall, directory: Path) -> None:
         install.directory, new, symlinks=True, copy_function=_link_or_copy
     )
     for path in (new / 'bin').iterdir():
-        _replace_prefix(path, str(install.directory), str(directory))
+        _replace_prefix(path, install.directory.name, str(directory))
     uninstall_checkout(stock_install(install, new).python)
     # A copy that is there is complete: one that was cut off is made anew.
     new.rename(directory)
@@ -51,15 +52,20 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _replace_prefix(path: Path, old: str, new: str) -> None:
-    """Have a script run on the Python of the copy."""
+def _replace_prefix(path: Path, name: str, new: str) -> None:
+    """Have a script run on the Python of the copy.
+
+    :param name: of the directory of the original, which several labs share,
+        each by a path of its own
+    """
     if path.is_symlink() or not path.is_file():
         return
     # A program that is no text has no first line with a path.
     with contextlib.suppress(UnicodeDecodeError):
         text = path.read_text()
-        if old in text:
+        replaced = re.sub(rf'/[^\s"\'=:]*/{re.escape(name)}\b', new, text)
+        if replaced != text:
             mode = path.stat().st_mode
             path.unlink()
-            path.write_text(text.replace(old, new))
+            path.write_text(replaced)
             path.chmod(mode)
