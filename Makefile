@@ -18,17 +18,19 @@ cloud_profiles := cloud $(filter ceph,$(STORAGE))
 
 # make bench BENCH='--rounds 1 --sizes 1 --quick'
 # make bench-volumes BENCH='--rounds 1'
+# make bench-increments BENCH='--rounds 1'
 
 .DEFAULT_GOAL := help
 # The parts share one lab and one log.
 .NOTPARALLEL:
-.PHONY: help demo cloud cloud-down bench bench-volumes test quick unit
+.PHONY: help demo cloud cloud-down bench bench-volumes bench-increments test
+.PHONY: quick unit
 .PHONY: functional nova openstack lint format docs lab-down clean venv packages
 .PHONY: lab docs-packages cloud-packages cloud-lab ceph ceph-lab survive
 .PHONY: exhaustive deployment
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: packages ## Snapshot a running guest, and see the proof
 	@$(python) -m lab.demo
@@ -46,6 +48,10 @@ bench: cloud-lab ## Compare the ways to take a snapshot, for the documentation
 
 bench-volumes: ceph-lab ## Compare those of servers that boot from volumes
 	@$(python) -m bench.volumes $(BENCH)
+
+bench-increments: ceph-lab ## Compare increments into Cinder with full snapshots
+	@tools/setup.sh lab cloud bench
+	@$(python) -m bench.increments $(BENCH)
 
 test: lab ceph-lab ## Run all tests; as root, for a cloud
 	@tools/run-tests.sh unit \

@@ -122,15 +122,12 @@ def _bars(results: Results) -> list[str]:
                 bar.name,
                 f'{"below " * bar.below}{bar.limit:g} {bar.unit}',
                 tables.cell(bar.figure, 2),
-                _VERDICTS[bar.met],
+                tables.VERDICTS[bar.met],
             )
             for bar in bars.bars(results)
         ),
         (14, 40, 14, 22, 10),
     )
-
-
-_VERDICTS = {True: 'met', False: '**not met**', None: 'not measured'}
 
 
 def _subjects(results: Results) -> list[str]:

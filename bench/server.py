@@ -31,6 +31,7 @@ from lab.ticks import Ticks
 _BOOT_TIMEOUT = 180
 _DELETE_TIMEOUT = 120
 _AGENT_TIMEOUT = 60
+_SCRIPT_TIMEOUT = 300
 _TICK_TIMEOUT = 30
 _SETTLE_INTERVAL = 5.0
 
@@ -114,10 +115,13 @@ class BenchServer:
             yield ticks
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[str]:
-        """Ask for a snapshot; its image, of this id, is deleted at the end."""
+    def snapshot(self, **properties: str) -> Iterator[str]:
+        """Ask for a snapshot; its image, of this id, is deleted at the end.
+
+        :param properties: of the image
+        """
         image = self._made.create_image(
-            self._demo.compute, f'bench-{uuid.uuid4().hex[:6]}'
+            self._demo.compute, f'bench-{uuid.uuid4().hex[:6]}', properties
         )
         try:
             yield image
@@ -129,10 +133,13 @@ class BenchServer:
     def pause(self) -> None:
         self._change(self._demo.compute.pause_server, 'PAUSED')
 
+    def unpause(self) -> None:
+        self._change(self._demo.compute.unpause_server, 'ACTIVE')
+
     @contextlib.contextmanager
     def unpaused(self) -> Iterator[None]:
         """Let a paused server run for a while."""
-        self._change(self._demo.compute.unpause_server, 'ACTIVE')
+        self.unpause()
         try:
             yield
         finally:
@@ -153,6 +160,11 @@ class BenchServer:
     @property
     def disk(self) -> Path:
         return self._cloud.instances_path / self.id / 'disk'
+
+    @property
+    def size(self) -> int:
+        """The size of its disk, in GiB."""
+        return self._shape.disk
 
     @property
     def domain(self) -> Any:
@@ -180,6 +192,22 @@ class BenchServer:
             self.domain, request, _AGENT_TIMEOUT, 0
         )
         return json.loads(answer)['return']
+
+    def run(self, script: str) -> None:
+        """Have the guest run a script, and wait for its end.
+
+        :raises BenchError: the script fails
+        """
+        ran = self.ask_agent('guest-exec', path='/bin/sh', arg=['-c', script])
+        status: dict[str, Any] = {}
+
+        def is_ended() -> bool:
+            status.update(self.ask_agent('guest-exec-status', pid=ran['pid']))
+            return bool(status['exited'])
+
+        wait_until(is_ended, f'{script!r} to end', _SCRIPT_TIMEOUT, 0.3)
+        if status.get('exitcode'):
+            raise BenchError(f'{script!r} ends with {status["exitcode"]}')
 
     def end_agent(self) -> None:
         """Have no agent from now on; the guest writes on."""

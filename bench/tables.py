@@ -11,6 +11,9 @@ from bench.figures import Figure
 #: The cell of a value that was not measured.
 NONE = '—'
 
+#: The cell that says whether a target figure is met.
+VERDICTS = {True: 'met', False: '**not met**', None: 'not measured'}
+
 #: The first line of a generated file.
 WRITTEN = '.. Written by make bench: changes to it are lost.'
 

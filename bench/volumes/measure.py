@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bench import idle
 from bench.errors import BenchError
 from bench.measure import Subject
 from bench.records import Images
@@ -18,10 +19,8 @@ from bench.volumes.ways import Way
 from bench.volumes.ways import way_of
 from lab.bounded import wait_until
 from lab.cloud.cloud import Cloud
-from lab.ticks import Ticks
 
 #: Seconds.
-_IDLE = 3.0
 _INTERVAL = 0.05
 _SNAPSHOT_TIMEOUT = 300
 _DELETE_TIMEOUT = 120
@@ -51,7 +50,7 @@ class Measurement:
         volumes = server.volumes
         # Flush earlier writes, whose cost is not that of the snapshot.
         os.sync()
-        idle_stall = _idle_stall(ticks)
+        idle_stall = idle.stall(ticks)
         log = self._cloud.log('nova-api')
         with self._deleting_snapshots_of(volumes):
             began = time.monotonic()
@@ -108,11 +107,3 @@ class Measurement:
                 f'the snapshots of {volumes} to be gone',
                 _DELETE_TIMEOUT,
             )
-
-
-def _idle_stall(ticks: Ticks) -> float:
-    """The longest silence of a guest without a snapshot."""
-    ticks.wait(_TICKS, _TICK_TIMEOUT)
-    began = time.monotonic()
-    time.sleep(_IDLE)
-    return ticks.longest_gap(began, time.monotonic())

@@ -42,7 +42,7 @@ def _figures(results: Results) -> list[str]:
             (
                 title,
                 *(
-                    tables.cell(results.figure(way, value), _DIGITS)
+                    tables.cell(results.figure(way.name, value), _DIGITS)
                     for way in WAYS
                 ),
             )
