@@ -13,6 +13,7 @@ from nova_snapshot_driver.snapshot.destination import standing
 from nova_snapshot_driver.snapshot.plan.instance import Instance
 from nova_snapshot_driver.snapshot.plan.instance import Target
 from nova_snapshot_driver.snapshot.result import Snapshot
+from nova_snapshot_driver.state.ledger import Ledger
 from nova_snapshot_driver.takings import cinder_snapshots
 from tests import laws
 from tests.unit import documents
@@ -118,11 +119,14 @@ class ShadowHost(FakeHost):
         ledger has not heard of the newest snapshot, the bitmap before it stays
         until then.
         """
-        newest = self.newest_bitmap()
-        if newest in self.bitmaps():
-            return {newest}
+        known = Ledger(self.directories.state).images(documents.UUID, 'vda')
+        complete = self.complete()
+        is_known = complete and (
+            complete[-1]['metadata'][cinder_snapshots.MARK] in known
+        )
         return {
-            each['metadata'][standing.BITMAP] for each in self.complete()[-2:]
+            each['metadata'][standing.BITMAP]
+            for each in complete[-1 if is_known else -2 :]
         }
 
     def newest_bitmap(self) -> str | None:
